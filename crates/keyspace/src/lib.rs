@@ -1,0 +1,21 @@
+//! What a key is to Godwit: its hash slot, how it and its values are laid out in RocksDB, and the
+//! stamps that order changes.
+//!
+//! Pure: bytes in, values out, no I/O and no clock of its own. The layouts are specified in
+//! `docs/formats.md`; golden vectors in `tests/` hold them still.
+//!
+//! Start with [`Slot`], then [`Cf`] for the column families, [`meta`], [`data`] and [`score`] for
+//! what is in them, [`system`] for the node-local one.
+
+pub mod data;
+pub mod hlc;
+pub mod meta;
+pub mod score;
+pub mod slot;
+pub mod system;
+
+mod cf;
+
+pub use cf::Cf;
+pub use hlc::{Hlc, HlcClock};
+pub use slot::{Slot, SlotRange, SlotSet, SLOTS};

@@ -1,0 +1,17 @@
+//! Services, clusters, shards and epochs, and the registry that holds them.
+//!
+//! The registry holds [one record](record::Record) for a service; every change of who may write is
+//! one compare-and-swap of it. Each process beside that has [a key of its own](members). Nothing
+//! here decides when to switch: programs do.
+//!
+//! Start with [`record`], then [`registry`] for what a registry is, [`open`] to reach one, and
+//! [`service`] for the typed view of one service that every program watches.
+
+pub mod file;
+pub mod members;
+pub mod record;
+pub mod registry;
+pub mod service;
+
+pub use record::{Epoch, FreezeId, Record, ShardName};
+pub use registry::{Expect, Outcome, Registry, RegistryError, Revision, Versioned, View, Write};

@@ -1,0 +1,185 @@
+//! What the members of a service say of themselves in the registry: each process writes its own
+//! key under a lease of its own, at each change and at least every second. Everyone else watches
+//! the service's prefix; the tools need no other connection.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use wal::{Position, Sequence};
+
+use crate::record::{Epoch, FreezeId, ShardName, UnixMs};
+
+/// What a node is doing for its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Belongs to a service and has not learned its role yet: reads only what a standby may.
+    Unknown,
+    /// Accepts writes while its lease lasts.
+    Primary,
+    /// Applies what its sources send; answers reads after READONLY.
+    Standby,
+    /// Being filled from a checkpoint: not readable, not promotable.
+    Seeding,
+    /// Taking back what it wrote past the fork: not readable, not promotable.
+    Rewinding,
+    /// Belongs to no service: accepts writes without a lease.
+    Standalone,
+}
+
+/// How far a standby is with one source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AppliedStatus {
+    /// The last position applied, on the source's timeline.
+    pub position: Position,
+    /// Milliseconds of the stamp of the last batch applied.
+    pub stamp_ms: u64,
+    /// The freeze whose end batch was the last batch applied that was not node-local.
+    pub ended: Option<FreezeId>,
+}
+
+/// A node's key: `member/<cluster>/<shard>/node`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NodeMember {
+    /// Which shard it is.
+    pub shard: ShardName,
+    /// Where clients connect.
+    pub client: String,
+    /// Where control commands go: `unix:/path` or `host:port`.
+    pub admin: String,
+    /// Where metrics are served, if they are.
+    pub metrics: Option<String>,
+    /// Its process id.
+    pub pid: u32,
+    /// Its data directory.
+    pub dir: String,
+    /// Its version.
+    pub version: String,
+    /// What it does now.
+    pub role: Role,
+    /// The epoch that it acts under.
+    pub epoch: Epoch,
+    /// The end of its own log.
+    pub position: Option<Position>,
+    /// The end of what it wrote as a primary, once it is one no more.
+    pub own_end: Option<Position>,
+    /// The freeze that it has ended its log for, with the position of the end batch.
+    pub ended: Option<(FreezeId, Position)>,
+    /// What it has applied, by source shard.
+    pub applied: BTreeMap<String, AppliedStatus>,
+    /// When this was written.
+    pub at: UnixMs,
+}
+
+/// What a sidecar found when it read a dead node's log to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Drained {
+    /// For which freeze.
+    pub freeze: FreezeId,
+    /// The end of the log; nothing was or can be written after it under an epoch below `fence`.
+    pub end: Position,
+    /// The fence that was synced: the node writes again only once the record reaches this epoch.
+    pub fence: Epoch,
+}
+
+/// How a sidecar's stream to one target is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct StreamStatus {
+    /// `connecting`, `seeding`, `rewinding`, `streaming`, `refused`, `lost`.
+    pub state: String,
+    /// What stands in the way, in a sentence; for `connecting`, `refused` and `lost`.
+    pub reason: Option<String>,
+    /// The last position that the target has on its disk.
+    pub staged: Option<Position>,
+    /// The last position that the target has applied.
+    pub applied: Option<Position>,
+    /// Milliseconds from the stamp of a batch to its application there, of the newest one.
+    pub lag_ms: Option<u64>,
+    /// Batches and bytes of the log that the target has not staged.
+    pub behind_bytes: u64,
+    /// Bytes sent since this stream was made, as compressed on the wire.
+    pub sent_bytes: u64,
+    /// Of those, bytes of checkpoints (seeds) and of fetched keys (rewinds).
+    pub seed_bytes: u64,
+}
+
+/// How a sidecar's stream from one source is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ReceiveStatus {
+    /// The last position on this side's disk.
+    pub staged: Option<Position>,
+    /// The last position that the node has applied.
+    pub applied: Option<Position>,
+    /// Whether the source's sidecar is connected.
+    pub connected: bool,
+}
+
+/// A sidecar's key: `member/<cluster>/<shard>/sidecar`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SidecarMember {
+    /// Which shard it stands beside.
+    pub shard: ShardName,
+    /// Where other sidecars and the snapshotter connect.
+    pub stream: String,
+    /// Where metrics are served, if they are.
+    pub metrics: Option<String>,
+    /// Its process id.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// The end of its node's log as it has read it.
+    pub tail: Option<Sequence>,
+    /// A dead node's log, read to its end.
+    pub drained: Option<Drained>,
+    /// Its streams, by target shard.
+    pub streams: BTreeMap<String, StreamStatus>,
+    /// What it receives, by source shard.
+    pub receiving: BTreeMap<String, ReceiveStatus>,
+    /// When this was written.
+    pub at: UnixMs,
+}
+
+/// A proxy's key: `proxy/<id>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ProxyMember {
+    /// Its name, unique in the service.
+    pub id: String,
+    /// The cluster that it stands in.
+    pub cluster: String,
+    /// Where clients connect.
+    pub client: String,
+    /// Where metrics are served, if they are.
+    pub metrics: Option<String>,
+    /// Its process id.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// The epoch that it routes by: its acknowledgement of a switch.
+    pub epoch: Epoch,
+    /// The freeze that it holds writes for.
+    pub holding: Option<FreezeId>,
+    /// When this was written.
+    pub at: UnixMs,
+}
+
+/// A primary's lease: `lease/<cluster>/<shard>`, written only if the record still has the revision
+/// that the node last read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Lease {
+    /// Who holds it.
+    pub shard: ShardName,
+    /// Under which epoch.
+    pub epoch: Epoch,
+    /// How long it lasts from before it was asked for, on the holder's clock.
+    pub lease_ms: u64,
+    /// When it was asked for, for people to read.
+    pub at: UnixMs,
+}

@@ -1,0 +1,410 @@
+//! The one record of a service: who may write, under which epoch, and what is being changed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use keyspace::{Slot, SlotSet};
+use serde::{Deserialize, Serialize};
+use wal::Position;
+
+/// A number of the service that only rises; each change of who may write takes the next one.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The next epoch.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A shard by name: the cluster and the shard's number in it, written `a/0`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct ShardName {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The shard's number in its cluster.
+    pub shard: u32,
+}
+
+impl fmt::Display for ShardName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.cluster, self.shard)
+    }
+}
+
+/// Why a text names no shard.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` names no shard: write CLUSTER/NUMBER, such as `a/0`; a cluster's name has letters, digits, `-` and `_`"
+)]
+pub struct ParseShardError(String);
+
+/// Whether a service or a cluster may have this name: it becomes part of keys, labels and paths.
+pub fn is_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    !text.is_empty() && text.len() <= 63 && text.bytes().all(allowed)
+}
+
+impl FromStr for ShardName {
+    type Err = ParseShardError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || ParseShardError(text.to_owned());
+        let (cluster, shard) = text.split_once('/').ok_or_else(error)?;
+        if !is_name(cluster) {
+            return Err(error());
+        }
+        Ok(Self { cluster: cluster.to_owned(), shard: shard.parse().map_err(|_| error())? })
+    }
+}
+
+impl From<ShardName> for String {
+    fn from(name: ShardName) -> Self {
+        name.to_string()
+    }
+}
+
+impl TryFrom<String> for ShardName {
+    type Error = ParseShardError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+/// A moment on the wall clock: milliseconds since 1970, UTC. Only for deadlines that people and
+/// several machines read; leases are counted on each machine's own clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixMs(pub u64);
+
+impl UnixMs {
+    /// Now.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// This moment plus a while.
+    #[must_use]
+    pub fn after(self, while_: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(while_.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// A shard of the plan: its slots. Its addresses are in its members' own keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Shard {
+    /// The slots that it holds.
+    pub slots: SlotSet,
+}
+
+/// A complete copy of the service's data in one place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Cluster {
+    /// Its shards, by number; together they hold every slot once.
+    pub shards: Vec<Shard>,
+}
+
+/// Why traffic moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// Planned: every source node writes its end batch.
+    Switchover,
+    /// Unplanned: what a dead node left in its log is drained by its sidecar, and what cannot be
+    /// reached is given up once its lease has ended.
+    Failover,
+}
+
+/// A freeze: nodes refuse writes and proxies hold them until a commit or a cancel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Freeze {
+    /// Random; names the end batches and the operation.
+    pub id: FreezeId,
+    /// Why.
+    pub cause: Cause,
+    /// Whose primaries are frozen. Primaries of other shards go on.
+    pub shards: Vec<ShardName>,
+    /// The cluster that is to take over.
+    pub to: String,
+    /// When anyone may cancel it.
+    pub deadline: UnixMs,
+    /// When it began.
+    pub since: UnixMs,
+}
+
+/// The id of a freeze, 32 hexadecimal digits in text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct FreezeId(pub u128);
+
+impl fmt::Display for FreezeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for FreezeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<FreezeId> for String {
+    fn from(id: FreezeId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for FreezeId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        u128::from_str_radix(&text, 16)
+            .map(Self)
+            .map_err(|_| format!("`{text}` is no freeze id: 32 hexadecimal digits"))
+    }
+}
+
+/// What is being changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum Phase {
+    /// Nothing.
+    Steady,
+    /// Writes stand still for a switch that has not committed.
+    Frozen(Freeze),
+}
+
+/// Where a shard left another's log at a commit: what the target had applied of the source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Fork {
+    /// The epoch that the commit took.
+    pub epoch: Epoch,
+    /// The freeze that led to it.
+    pub freeze: FreezeId,
+    /// Whose log was left.
+    pub source: ShardName,
+    /// Who left it.
+    pub target: ShardName,
+    /// The last position applied.
+    pub at: Position,
+    /// The end of the source's log, where it was proven (its end batch or a drain); absent where
+    /// only the lease ended.
+    pub end: Option<Position>,
+}
+
+/// The record. Every change of it is one compare-and-swap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Record {
+    /// The format of this record: 1.
+    pub format: u32,
+    /// The service's name.
+    pub service: String,
+    /// The current epoch.
+    pub epoch: Epoch,
+    /// Every shard that is primary for its slots; together they hold every slot once.
+    pub primaries: Vec<ShardName>,
+    /// What is being changed.
+    pub phase: Phase,
+    /// How long a primary may write after it asked for its lease.
+    pub lease_ms: u64,
+    /// The clusters by name.
+    pub clusters: BTreeMap<String, Cluster>,
+    /// The last switches, newest last; at most [`Record::FORKS`].
+    pub forks: Vec<Fork>,
+}
+
+impl Record {
+    /// The format that this version writes.
+    pub const FORMAT: u32 = 1;
+    /// How many forks are kept.
+    pub const FORKS: usize = 64;
+
+    /// Why this record cannot be right; every reader checks before it believes.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.format != Self::FORMAT {
+            return Err(format!(
+                "the record of service `{}` has format {}; this version knows format {}: upgrade this program",
+                self.service, self.format, Self::FORMAT
+            ));
+        }
+        for (name, cluster) in &self.clusters {
+            if !is_name(name) {
+                return Err(format!("`{name}` is no name for a cluster: letters, digits, - and _"));
+            }
+            covers_once(cluster.shards.iter().map(|s| &s.slots))
+                .map_err(|why| format!("the shards of cluster `{name}` {why}"))?;
+        }
+        let slots: Option<Vec<_>> = self.primaries.iter().map(|p| self.slots_of(p)).collect();
+        let Some(slots) = slots else {
+            return Err("a primary is named that is in no cluster".to_owned());
+        };
+        covers_once(slots.into_iter()).map_err(|why| format!("the primaries {why}"))
+    }
+
+    /// The slots of a shard of the plan.
+    pub fn slots_of(&self, name: &ShardName) -> Option<&SlotSet> {
+        let cluster = self.clusters.get(&name.cluster)?;
+        cluster.shards.get(usize::try_from(name.shard).ok()?).map(|shard| &shard.slots)
+    }
+
+    /// Whether this shard is the primary of its slots.
+    pub fn is_primary(&self, name: &ShardName) -> bool {
+        self.primaries.contains(name)
+    }
+
+    /// The primary of a slot.
+    pub fn primary_of(&self, slot: Slot) -> Option<&ShardName> {
+        self.primaries.iter().find(|p| self.slots_of(p).is_some_and(|s| s.contains(slot)))
+    }
+
+    /// The cluster that all primaries are in; `None` where they are in several.
+    pub fn active(&self) -> Option<&str> {
+        let first = &self.primaries.first()?.cluster;
+        self.primaries.iter().all(|p| p.cluster == *first).then_some(first)
+    }
+
+    /// The freeze under way, if it concerns this shard.
+    pub fn freeze_of(&self, name: &ShardName) -> Option<&Freeze> {
+        self.freeze().filter(|freeze| freeze.shards.contains(name))
+    }
+
+    /// The freeze under way.
+    pub fn freeze(&self) -> Option<&Freeze> {
+        match &self.phase {
+            Phase::Frozen(freeze) => Some(freeze),
+            Phase::Steady => None,
+        }
+    }
+
+    /// The shards by name with their slots.
+    pub fn shards(&self) -> impl Iterator<Item = (ShardName, &SlotSet)> {
+        self.clusters.iter().flat_map(|(cluster, plan)| {
+            (0..).zip(&plan.shards).map(|(shard, s)| {
+                (ShardName { cluster: cluster.clone(), shard }, &s.slots)
+            })
+        })
+    }
+
+    /// The shards that follow this primary: of other clusters, with some of its slots.
+    pub fn followers_of(&self, primary: &ShardName) -> Vec<ShardName> {
+        let Some(own) = self.slots_of(primary) else { return Vec::new() };
+        self.shards()
+            .filter(|(name, slots)| {
+                name.cluster != primary.cluster && !slots.intersection(own).is_empty()
+            })
+            .map(|(name, _)| name)
+            .collect()
+    }
+
+    /// This record with its freeze ended without a commit. It takes an epoch, because a sidecar
+    /// may have fenced its node with the next one already.
+    #[must_use]
+    pub fn cancelled(&self) -> Self {
+        Self { epoch: self.epoch.next(), phase: Phase::Steady, ..self.clone() }
+    }
+
+    /// This record with cluster `to` primary of everything: the commit of a switch.
+    #[must_use]
+    pub fn committed(&self, to: &str, forks: Vec<Fork>) -> Self {
+        let count = self.clusters.get(to).map_or(0, |c| c.shards.len());
+        let primaries = (0..u32::try_from(count).unwrap_or(u32::MAX))
+            .map(|shard| ShardName { cluster: to.to_owned(), shard })
+            .collect();
+        let mut all = self.forks.clone();
+        all.extend(forks);
+        all.drain(..all.len().saturating_sub(Self::FORKS));
+        Self { epoch: self.epoch.next(), primaries, phase: Phase::Steady, forks: all, ..self.clone() }
+    }
+}
+
+fn covers_once<'a>(sets: impl Iterator<Item = &'a SlotSet>) -> Result<(), String> {
+    let mut ranges: Vec<_> = sets.flat_map(|set| set.ranges().iter().copied()).collect();
+    ranges.sort_unstable();
+    let mut next = 0;
+    for range in ranges {
+        if range.first.number() != next {
+            return Err(format!("do not hold each slot once: look at slot {}", range.first.number().min(next)));
+        }
+        next = range.last.number() + 1;
+    }
+    if next == keyspace::SLOTS { Ok(()) } else { Err(format!("do not hold slot {next}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        let shards = |texts: &[&str]| Cluster {
+            shards: texts.iter().map(|t| Shard { slots: t.parse().unwrap() }).collect(),
+        };
+        Record {
+            format: 1,
+            service: "demo".to_owned(),
+            epoch: Epoch(3),
+            primaries: vec!["a/0".parse().unwrap(), "a/1".parse().unwrap()],
+            phase: Phase::Steady,
+            lease_ms: 3_000,
+            clusters: BTreeMap::from([
+                ("a".to_owned(), shards(&["0-8191", "8192-16383"])),
+                ("b".to_owned(), shards(&["0-99,200-16383", "100-199"])),
+            ]),
+            forks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_and_knows_its_followers() {
+        let record = record();
+        assert_eq!(record.validate(), Ok(()));
+        assert_eq!(record.active(), Some("a"));
+        let names = |shard: &str| {
+            let followers = record.followers_of(&shard.parse().unwrap());
+            followers.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(names("a/0"), ["b/0", "b/1"]);
+        assert_eq!(names("a/1"), ["b/0"]);
+        let text = serde_json::to_string_pretty(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    }
+
+    #[test]
+    fn a_commit_moves_every_slot_and_takes_an_epoch() {
+        let after = record().committed("b", Vec::new());
+        assert_eq!((after.epoch, after.active()), (Epoch(4), Some("b")));
+        assert_eq!(after.validate(), Ok(()));
+        assert_eq!(record().cancelled().epoch, Epoch(4));
+    }
+
+    #[test]
+    fn a_plan_with_a_hole_or_an_overlap_is_refused() {
+        let mut hole = record();
+        hole.clusters.get_mut("b").unwrap().shards[1].slots = "100-198".parse().unwrap();
+        assert!(hole.validate().unwrap_err().contains("slot 199"));
+        let mut overlap = record();
+        overlap.clusters.get_mut("a").unwrap().shards[1].slots = "8000-16383".parse().unwrap();
+        assert!(overlap.validate().unwrap_err().contains("slot 8000"));
+    }
+}

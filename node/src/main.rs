@@ -1,0 +1,2 @@
+//! godwit-node
+fn main() {}

@@ -1,0 +1,2 @@
+//! godwit-proxy
+fn main() {}

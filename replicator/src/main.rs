@@ -1,0 +1,2 @@
+//! godwit-replicator
+fn main() {}

@@ -1,0 +1,2 @@
+//! godwit-snapshotter
+fn main() {}

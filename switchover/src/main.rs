@@ -1,0 +1,2 @@
+//! godwit-switchover
+fn main() {}
