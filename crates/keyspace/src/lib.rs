@@ -15,7 +15,9 @@ pub mod slot;
 pub mod system;
 
 mod cf;
+mod error;
 
 pub use cf::Cf;
+pub use error::DecodeError;
 pub use hlc::{Hlc, HlcClock};
 pub use slot::{Slot, SlotRange, SlotSet, SLOTS};
