@@ -1,0 +1,253 @@
+//! What is said on a stream, in the order in which it is said.
+//!
+//! ```text
+//! source -> target   Hello
+//! target -> source   Welcome | Refusal
+//! source -> target   Start, then frames
+//!                    SeedBegin, (SeedHave <-) chunks and FileDone, SeedEnd, (SeedDone <-) Start, frames
+//!                    RewindBegin, (Keys <-, Exported ->)*, (RewindDone <- | CannotRewind <-) Start, frames
+//! target -> source   Ack, at each change and every second
+//! ```
+
+use bytes::{Buf, Bytes};
+use keyspace::SlotSet;
+use serde::{Deserialize, Serialize};
+use wal::{Chain, History, Position, Sequence};
+
+use crate::codec;
+use crate::wire::{self, Packet, WireError};
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// A primary's sidecar ships its log.
+    Stream,
+    /// A snapshotter fetches checkpoints.
+    Export,
+}
+
+/// The first message on a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// What the connection is for.
+    pub purpose: Purpose,
+    /// The highest version of the protocol that the caller speaks.
+    pub version: u8,
+    /// The service.
+    pub service: String,
+    /// Who calls: a shard (`a/0`), or a snapshotter's own name.
+    pub from: String,
+    /// Who is called: a shard. A wrong address is found out here.
+    pub to: String,
+    /// The caller's slots.
+    pub slots: SlotSet,
+    /// The timelines of its log.
+    pub history: History,
+    /// The epoch that it is primary under.
+    pub epoch: u64,
+    /// Its column families by id: raw batches name them so.
+    pub families: Vec<(u32, String)>,
+    /// The version of the encoding of keys and values.
+    pub encoding: u32,
+}
+
+/// The version of the encoding of keys and values that a handshake compares.
+pub const ENCODING: u32 = 1;
+
+/// The column families that a handshake compares.
+pub fn families() -> Vec<(u32, String)> {
+    keyspace::Cf::ALL.iter().map(|cf| (cf.id(), cf.name().to_owned())).collect()
+}
+
+/// Whose log a standing is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Of {
+    /// On the disk of the sidecar, of this source's log.
+    Staged(String),
+    /// Applied by the node, of this source's log.
+    Applied(String),
+    /// Its own log: it was primary there.
+    Own,
+}
+
+/// Where a target stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Whose log it is.
+    pub of: Of,
+    /// The position.
+    pub position: Position,
+    /// The end of the node-local batches that follow it.
+    pub local_until: Sequence,
+    /// The log's chain there; [`Chain::START`] where it is not known.
+    pub log_chain: Chain,
+    /// The stream's chain there.
+    pub stream_chain: Chain,
+}
+
+/// The answer to a [`Hello`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The version that both speak.
+    pub version: u8,
+    /// Who answers.
+    pub from: String,
+    /// Its slots.
+    pub slots: SlotSet,
+    /// Where it stands, best first. Empty: it has nothing and must be seeded.
+    pub standings: Vec<Standing>,
+}
+
+/// A point on the source's log with what is compared there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    /// The position.
+    pub position: Position,
+    /// The log's chain there; [`Chain::START`] where it is not known.
+    pub log_chain: Chain,
+    /// The stream's chain there.
+    pub stream_chain: Chain,
+}
+
+/// A file of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedFile {
+    /// Its name: no directories in it.
+    pub name: String,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// A checkpoint that is about to be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedBegin {
+    /// Random; the same after a reconnection if it is the same checkpoint.
+    pub id: u128,
+    /// Where the checkpoint was taken, and where the stream goes on.
+    pub point: Point,
+    /// The highest stamp known to be at or below that position.
+    pub stamp: u64,
+    /// Its files.
+    pub files: Vec<SeedFile>,
+}
+
+/// How far a target is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// Bytes of frames of this connection that are on disk, synced.
+    pub staged_bytes: u64,
+    /// The last position on disk, synced.
+    pub staged: Option<Position>,
+    /// The last position that the node has applied.
+    pub applied: Option<Position>,
+    /// Milliseconds from the stamp of the newest batch applied to its application.
+    pub lag_ms: Option<u64>,
+}
+
+/// Every control message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// The first word of who dials.
+    Hello(Box<Hello>),
+    /// The answer.
+    Welcome(Welcome),
+    /// The answer of one who will not, with the reason and what to do.
+    Refusal {
+        /// In a sentence.
+        sentence: String,
+    },
+    /// Frames from this point on.
+    Start(Point),
+    /// How far the target is.
+    Ack(Ack),
+    /// A checkpoint is coming.
+    SeedBegin(SeedBegin),
+    /// How many bytes of each of its files the target has already.
+    SeedHave(Vec<u64>),
+    /// A file is complete; its BLAKE3.
+    FileDone {
+        /// Its index.
+        file: u32,
+        /// Its hash.
+        hash: [u8; 32],
+    },
+    /// All files were sent.
+    SeedEnd,
+    /// The node has adopted the checkpoint.
+    SeedDone,
+    /// The target must take back what it has past `fork`.
+    RewindBegin {
+        /// The last common position, on the target's timeline.
+        fork: Position,
+        /// Where to follow from then.
+        resume: Point,
+    },
+    /// The target cannot rewind and wants a seed; why.
+    CannotRewind {
+        /// In a sentence.
+        reason: String,
+    },
+    /// Asks for the present records of these keys.
+    Keys(Vec<Vec<u8>>),
+    /// All records of the keys asked for, as a batch, at this position.
+    Exported {
+        /// When they were read.
+        position: Position,
+        /// A RocksDB write batch of puts.
+        batch: Vec<u8>,
+    },
+    /// Every stranded key has been replaced.
+    RewindDone,
+    /// Alive.
+    Ping,
+}
+
+/// A packet of a stream, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A control message.
+    Message(Message),
+    /// A frame, not parsed.
+    Frame(Bytes),
+    /// A piece of a file.
+    Chunk {
+        /// The file's index.
+        file: u32,
+        /// Where the bytes belong.
+        offset: u64,
+        /// The bytes.
+        bytes: Bytes,
+    },
+}
+
+impl Incoming {
+    /// Reads a packet.
+    pub fn of(mut packet: Packet) -> Result<Self, WireError> {
+        match packet.kind {
+            wire::MESSAGE => codec::decode(&packet.body).map(Self::Message),
+            wire::FRAME => Ok(Self::Frame(packet.body)),
+            wire::CHUNK if packet.body.len() >= 12 => {
+                let file = packet.body.get_u32_le();
+                let offset = packet.body.get_u64_le();
+                Ok(Self::Chunk { file, offset, bytes: packet.body })
+            }
+            kind => Err(WireError::Unexpected {
+                got: format!("a packet of kind {kind}"),
+                want: "a packet of a stream",
+            }),
+        }
+    }
+
+    /// What it is, for an error.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Message(message) => {
+                let text = format!("{message:?}");
+                let end = text.find(['(', '{', ' ']).unwrap_or(text.len());
+                text[..end].to_owned()
+            }
+            Self::Frame(_) => "a frame".to_owned(),
+            Self::Chunk { .. } => "a piece of a file".to_owned(),
+        }
+    }
+}
