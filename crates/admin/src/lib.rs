@@ -1,1 +1,31 @@
-//! godwit-admin
+//! The node's control protocol: what may be asked on its admin listener, what it answers, and a
+//! client.
+//!
+//! The commands are RESP, named `GODWIT.*`, on a listener of their own: a Unix socket that only its
+//! owner may open, or a loopback address. This crate knows their shapes and nothing of a node's
+//! insides; the node parses with [`Request::parse`], everyone else asks through [`Client`].
+//!
+//! Start with [`Request`], then [`Status`] and [`Adopt`].
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod adopt;
+mod answer;
+mod client;
+mod digest;
+mod error;
+mod request;
+mod status;
+
+pub use address::{Address, AddressError};
+pub use adopt::{Adopt, Follow};
+pub use answer::{Barrier, CheckpointInfo, Exported, Synced};
+pub use client::{Applying, Client};
+pub use digest::{Digest, SlotDigest};
+pub use error::{Code, Error};
+pub use request::{Request, RequestError};
+pub use status::{Applied, FreezeStatus, Status};
+
+/// The longest argument of a request in bytes: a frame, an exported batch, a rewind's keys.
+pub const ARGUMENT_BYTES_MAX: usize = 512 << 20;

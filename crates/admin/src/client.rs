@@ -1,0 +1,340 @@
+//! A client: one connection, requests pipelined in the order they were made.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use resp::reply::{Reply, Scanner};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use topology::record::UnixMs;
+use topology::{Epoch, FreezeId, ShardName};
+use wal::{Position, Sequence};
+
+use crate::{
+    Address, Adopt, Barrier, CheckpointInfo, Code, Digest, Error, Exported, Follow, Request,
+    Status, Synced,
+};
+
+/// Requests that wait to be written; beyond it a caller waits.
+const QUEUE: usize = 64;
+/// How long to wait for the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Waiters = Arc<Mutex<VecDeque<oneshot::Sender<Result<Reply, String>>>>>;
+
+/// A connection to a node's admin listener. Cheap to clone; clones share the connection, and
+/// answers come in the order of the requests. Once the connection is lost every request fails;
+/// connect again.
+#[derive(Clone, Debug)]
+pub struct Client {
+    address: Arc<str>,
+    queue: mpsc::Sender<(Vec<u8>, oneshot::Sender<Result<Reply, String>>)>,
+}
+
+/// A frame on its way; dropping it does not take it back.
+#[derive(Debug)]
+pub struct Applying {
+    address: Arc<str>,
+    answer: oneshot::Receiver<Result<Reply, String>>,
+}
+
+impl Applying {
+    /// The source sequence that is applied then.
+    pub async fn done(self) -> Result<Sequence, Error> {
+        sequence("GODWIT.APPLY", settle(&self.address, self.answer).await?)
+    }
+}
+
+impl Client {
+    /// Connects to `unix:/path` or a loopback `host:port`.
+    pub async fn connect(address: &str) -> Result<Self, Error> {
+        let unreachable = |why| Error::Unreachable { address: address.to_owned(), why };
+        let connecting = async {
+            Ok(match address.parse::<Address>()? {
+                Address::Unix(path) => {
+                    Self::over(address, UnixStream::connect(path).await.map_err(unreachable)?)
+                }
+                Address::Loopback(to) => {
+                    let stream = TcpStream::connect(to).await.map_err(unreachable)?;
+                    stream.set_nodelay(true).map_err(unreachable)?;
+                    Self::over(address, stream)
+                }
+            })
+        };
+        let late = || Error::Unreachable {
+            address: address.to_owned(),
+            why: io::Error::new(io::ErrorKind::TimedOut, "no connection in time"),
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| late())?
+    }
+
+    fn over(address: &str, stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
+        let (queue, requests) = mpsc::channel(QUEUE);
+        let (read, write) = tokio::io::split(stream);
+        let waiters = Waiters::default();
+        let reader = tokio::spawn(read_answers(read, waiters.clone()));
+        tokio::spawn(write_requests(write, requests, waiters, reader));
+        Self { address: address.into(), queue }
+    }
+
+    /// Whether the connection is lost.
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    async fn send(
+        &self,
+        request: &Request<'_>,
+    ) -> Result<oneshot::Receiver<Result<Reply, String>>, Error> {
+        let mut bytes = Vec::new();
+        request.write(&mut bytes);
+        let (sender, answer) = oneshot::channel();
+        self.queue.send((bytes, sender)).await.map_err(|_| lost(&self.address, "it is closed"))?;
+        Ok(answer)
+    }
+
+    async fn ask(&self, request: Request<'_>) -> Result<Reply, Error> {
+        settle(&self.address, self.send(&request).await?).await
+    }
+
+    async fn ask_json<T: DeserializeOwned>(&self, request: Request<'_>) -> Result<T, Error> {
+        let name = request.name();
+        let reply = self.ask(request).await?;
+        let bytes = reply.as_bytes().ok_or_else(|| shape(name, "no string"))?;
+        serde_json::from_slice(bytes).map_err(|why| shape(name, &why.to_string()))
+    }
+
+    async fn tell(&self, request: Request<'_>) -> Result<(), Error> {
+        self.ask(request).await.map(drop)
+    }
+
+    /// What the node says of itself.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.ask_json(Request::Status).await
+    }
+
+    /// The end of the node's log.
+    pub async fn position(&self) -> Result<Position, Error> {
+        let reply = self.ask(Request::Position).await?;
+        position("GODWIT.POSITION", Some(&reply))
+    }
+
+    /// The name of the node's role.
+    pub async fn role(&self) -> Result<String, Error> {
+        let reply = self.ask(Request::Role).await?;
+        Ok(reply.as_text().ok_or_else(|| shape("GODWIT.ROLE", "no text"))?.to_owned())
+    }
+
+    /// Syncs the node's log; what is applied and on its disk then.
+    pub async fn sync(&self) -> Result<Synced, Error> {
+        self.ask_json(Request::Sync).await
+    }
+
+    /// Compacts everything; returns when done.
+    pub async fn compact(&self) -> Result<(), Error> {
+        self.tell(Request::Compact).await
+    }
+
+    /// Makes a checkpoint under the node's directory.
+    pub async fn checkpoint(&self, name: &str) -> Result<CheckpointInfo, Error> {
+        self.ask_json(Request::Checkpoint(name.into())).await
+    }
+
+    /// Removes a checkpoint; one that is not there is no error.
+    pub async fn drop_checkpoint(&self, name: &str) -> Result<(), Error> {
+        self.tell(Request::DropCheckpoint(name.into())).await
+    }
+
+    /// Applies one frame, and waits: the source sequence that is applied then.
+    pub async fn apply(&self, source: &ShardName, frame: &[u8]) -> Result<Sequence, Error> {
+        self.start_apply(source, frame).await?.done().await
+    }
+
+    /// Sends one frame and returns as soon as it is queued, so that several are on their way.
+    pub async fn start_apply(&self, source: &ShardName, frame: &[u8]) -> Result<Applying, Error> {
+        let answer = self.send(&Request::Apply { source: source.clone(), frame }).await?;
+        Ok(Applying { address: self.address.clone(), answer })
+    }
+
+    /// Has a standby follow a source from a position that it has (`until` is not looked at).
+    pub async fn follow(&self, follow: Follow) -> Result<(), Error> {
+        self.tell(Request::Follow(follow)).await
+    }
+
+    /// Swaps the node's database for the directory at `path`.
+    pub async fn seed(&self, path: &Path, adopt: Adopt) -> Result<(), Error> {
+        self.tell(Request::Seed { path: path.to_owned(), adopt }).await
+    }
+
+    /// All raw records of these keys, as of one position.
+    pub async fn export(&self, keys: &[&[u8]]) -> Result<Exported, Error> {
+        let reply = self.ask(Request::Export(keys.to_vec())).await?;
+        let parts = reply.as_array().unwrap_or_default();
+        let batch = parts.get(1).and_then(Reply::as_bytes);
+        Ok(Exported {
+            position: position("GODWIT.EXPORT", parts.first())?,
+            batch: batch.ok_or_else(|| shape("GODWIT.EXPORT", "no batch"))?.to_vec(),
+        })
+    }
+
+    /// Makes the node *rewinding*, synced.
+    pub async fn rewind_begin(&self, source: &ShardName, fork: Position) -> Result<(), Error> {
+        self.tell(Request::RewindBegin { source: source.clone(), fork }).await
+    }
+
+    /// Replaces all records of these keys by what the batch puts.
+    pub async fn rewind_keys(&self, keys: &[&[u8]], batch: &[u8]) -> Result<(), Error> {
+        self.tell(Request::RewindKeys { keys: keys.to_vec(), batch }).await
+    }
+
+    /// Ends the replacing: follow from `position`, readable once applied up to `until`.
+    pub async fn rewind_end(&self, follow: Follow) -> Result<(), Error> {
+        self.tell(Request::RewindEnd(follow)).await
+    }
+
+    /// Writes a barrier and begins a digest there.
+    pub async fn barrier(&self) -> Result<Barrier, Error> {
+        let reply = self.ask(Request::Barrier).await?;
+        let parts = reply.as_array().unwrap_or_default();
+        let id = parts.first().and_then(Reply::as_text);
+        let id = id.and_then(|id| u128::from_str_radix(id, 16).ok());
+        Ok(Barrier {
+            id: id.ok_or_else(|| shape("GODWIT.BARRIER", "no id"))?,
+            position: position("GODWIT.BARRIER", parts.get(1))?,
+        })
+    }
+
+    /// The digest at a barrier; refused with [`Code::Pending`] or [`Code::Unknown`] before it is
+    /// there.
+    pub async fn digest(&self, id: u128) -> Result<Digest, Error> {
+        self.ask_json(Request::Digest(id)).await
+    }
+
+    /// Forgets a digest, and stops it if it runs.
+    pub async fn drop_digest(&self, id: u128) -> Result<(), Error> {
+        self.tell(Request::DropDigest(id)).await
+    }
+
+    /// Freezes a node that has no service.
+    pub async fn freeze(&self, id: FreezeId, deadline: UnixMs) -> Result<(), Error> {
+        self.tell(Request::Freeze { id, deadline }).await
+    }
+
+    /// Raises the node's fence.
+    pub async fn fence(&self, epoch: Epoch) -> Result<(), Error> {
+        self.tell(Request::Fence(epoch)).await
+    }
+
+    /// Promotes a node that has no service.
+    pub async fn promote(&self, epoch: Epoch) -> Result<(), Error> {
+        self.tell(Request::Promote(epoch)).await
+    }
+}
+
+async fn settle(
+    address: &str,
+    answer: oneshot::Receiver<Result<Reply, String>>,
+) -> Result<Reply, Error> {
+    match answer.await {
+        Ok(Ok(Reply::Error(text))) => {
+            let (code, message) = Code::split(&text);
+            Err(Error::Refused { code, message: message.to_owned() })
+        }
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(why)) => Err(lost(address, &why)),
+        Err(_) => Err(lost(address, "it was closed")),
+    }
+}
+
+fn lost(address: &str, why: &str) -> Error {
+    Error::Lost { address: address.to_owned(), why: why.to_owned() }
+}
+
+fn shape(request: &'static str, why: &str) -> Error {
+    Error::Answer { request, why: why.to_owned() }
+}
+
+fn position(request: &'static str, reply: Option<&Reply>) -> Result<Position, Error> {
+    let text = reply.and_then(Reply::as_text).ok_or_else(|| shape(request, "no position"))?;
+    text.parse().map_err(|why: wal::position::ParsePositionError| shape(request, &why.to_string()))
+}
+
+fn sequence(request: &'static str, reply: Reply) -> Result<Sequence, Error> {
+    let number = reply.as_integer().and_then(|n| u64::try_from(n).ok());
+    number.map(Sequence).ok_or_else(|| shape(request, "no sequence"))
+}
+
+/// Ends when the clients are gone or the connection is.
+async fn write_requests(
+    mut write: impl AsyncWrite + Unpin,
+    mut requests: mpsc::Receiver<(Vec<u8>, oneshot::Sender<Result<Reply, String>>)>,
+    waiters: Waiters,
+    mut reader: tokio::task::JoinHandle<String>,
+) {
+    let why = loop {
+        let request = tokio::select! {
+            request = requests.recv() => request,
+            why = &mut reader => break why.unwrap_or_else(|_| "its reader ended".to_owned()),
+        };
+        let Some((bytes, waiter)) = request else { break "every client was dropped".to_owned() };
+        locked(&waiters).push_back(waiter);
+        let written = async {
+            write.write_all(&bytes).await?;
+            write.flush().await
+        };
+        tokio::select! {
+            written = written => if let Err(why) = written { break why.to_string() },
+            why = &mut reader => break why.unwrap_or_else(|_| "its reader ended".to_owned()),
+        }
+    };
+    requests.close();
+    // Answers of requests that were sent may still come after the last client was dropped; nobody
+    // waits for them then.
+    reader.abort();
+    for waiter in locked(&waiters).drain(..) {
+        // The other half is gone where nobody waits.
+        let _ = waiter.send(Err(why.clone()));
+    }
+}
+
+/// Reads answers until the connection ends; why it did.
+async fn read_answers(mut read: impl AsyncRead + Unpin, waiters: Waiters) -> String {
+    let mut buffer = BytesMut::with_capacity(16 << 10);
+    let mut scanner = Scanner::new();
+    loop {
+        loop {
+            let length = match scanner.next(&buffer) {
+                Ok(Some(length)) => length,
+                Ok(None) => break,
+                Err(why) => return format!("its answer is no RESP: {why}"),
+            };
+            let reply = match Reply::parse(&buffer.split_to(length)) {
+                Ok(Some((reply, _))) => reply,
+                Ok(None) => return "its answer is cut off".to_owned(),
+                Err(why) => return format!("its answer is no RESP: {why}"),
+            };
+            let Some(waiter) = locked(&waiters).pop_front() else {
+                return "it answered what nobody asked".to_owned();
+            };
+            // The other half is gone where nobody waits.
+            let _ = waiter.send(Ok(reply));
+        }
+        match read.read_buf(&mut buffer).await {
+            Ok(0) => return "the node closed it".to_owned(),
+            Ok(_) => {}
+            Err(why) => return why.to_string(),
+        }
+    }
+}
+
+fn locked(
+    waiters: &Waiters,
+) -> std::sync::MutexGuard<'_, VecDeque<oneshot::Sender<Result<Reply, String>>>> {
+    waiters.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,294 @@
+//! What may be asked.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use topology::record::UnixMs;
+use topology::{Epoch, FreezeId, ShardName};
+use wal::{Chain, Position, Sequence};
+
+use crate::{Adopt, Follow};
+
+/// A control command. Bytes that may be large are borrowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// `PING`.
+    Ping,
+    /// `GODWIT.STATUS`: [`crate::Status`] as JSON.
+    Status,
+    /// `GODWIT.POSITION`: the end of the node's log.
+    Position,
+    /// `GODWIT.ROLE`: the role's name.
+    Role,
+    /// `GODWIT.SYNC`: syncs the log; [`crate::Synced`] as JSON.
+    Sync,
+    /// `GODWIT.COMPACT`: compacts everything, answers when done.
+    Compact,
+    /// `GODWIT.CHECKPOINT name`: makes one; [`crate::CheckpointInfo`] as JSON.
+    Checkpoint(Cow<'a, str>),
+    /// `GODWIT.CHECKPOINT DROP name`.
+    DropCheckpoint(Cow<'a, str>),
+    /// `GODWIT.APPLY source frame`: the source sequence that is applied then.
+    Apply {
+        /// The source shard.
+        source: ShardName,
+        /// `wal::frame` bytes.
+        frame: &'a [u8],
+    },
+    /// `GODWIT.FOLLOW source position log-chain stream-chain epoch`: a standby begins to follow.
+    Follow(Follow),
+    /// `GODWIT.SEED path adopt`: swaps the database for the directory at path.
+    Seed {
+        /// Inside the node's directory.
+        path: PathBuf,
+        /// What it becomes.
+        adopt: Adopt,
+    },
+    /// `GODWIT.EXPORT key...`: the position and a batch of all raw records of the keys.
+    Export(Vec<&'a [u8]>),
+    /// `GODWIT.REWIND BEGIN source fork`: not readable, not promotable from here on.
+    RewindBegin {
+        /// The shard that is followed then.
+        source: ShardName,
+        /// The last common position.
+        fork: Position,
+    },
+    /// `GODWIT.REWIND KEYS n key... batch`: the keys become what the batch says.
+    RewindKeys {
+        /// The keys.
+        keys: Vec<&'a [u8]>,
+        /// What `GODWIT.EXPORT` of the source answered for them.
+        batch: &'a [u8],
+    },
+    /// `GODWIT.REWIND END source resume log-chain stream-chain epoch until`: follows from there,
+    /// readable again once applied up to `until`.
+    RewindEnd(Follow),
+    /// `GODWIT.BARRIER`: writes a barrier batch and digests there; its id and position.
+    Barrier,
+    /// `GODWIT.DIGEST id`: [`crate::Digest`] as JSON.
+    Digest(u128),
+    /// `GODWIT.DIGEST DROP id`.
+    DropDigest(u128),
+    /// `GODWIT.FREEZE id deadline-unix-ms`: as the record's freeze, on a node without a service.
+    Freeze {
+        /// Names the end batch.
+        id: FreezeId,
+        /// When it ends by itself.
+        deadline: UnixMs,
+    },
+    /// `GODWIT.FENCE epoch`: no writes as primary below this epoch.
+    Fence(Epoch),
+    /// `GODWIT.PROMOTE epoch`: as the record's commit, on a node without a service.
+    Promote(Epoch),
+}
+
+/// Why arguments are no request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// No such command.
+    #[error("unknown control command `{0}`; data commands go to the client listener")]
+    Unknown(String),
+    /// The wrong number of arguments.
+    #[error("wrong number of arguments for `{0}`")]
+    Arity(&'static str),
+    /// An argument that cannot be read.
+    #[error("{0}")]
+    Argument(String),
+}
+
+impl<'a> Request<'a> {
+    /// Its name, for messages.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Ping => "PING",
+            Self::Status => "GODWIT.STATUS",
+            Self::Position => "GODWIT.POSITION",
+            Self::Role => "GODWIT.ROLE",
+            Self::Sync => "GODWIT.SYNC",
+            Self::Compact => "GODWIT.COMPACT",
+            Self::Checkpoint(_) | Self::DropCheckpoint(_) => "GODWIT.CHECKPOINT",
+            Self::Apply { .. } => "GODWIT.APPLY",
+            Self::Follow(_) => "GODWIT.FOLLOW",
+            Self::Seed { .. } => "GODWIT.SEED",
+            Self::Export(_) => "GODWIT.EXPORT",
+            Self::RewindBegin { .. } | Self::RewindKeys { .. } | Self::RewindEnd(_) => {
+                "GODWIT.REWIND"
+            }
+            Self::Barrier => "GODWIT.BARRIER",
+            Self::Digest(_) | Self::DropDigest(_) => "GODWIT.DIGEST",
+            Self::Freeze { .. } => "GODWIT.FREEZE",
+            Self::Fence(_) => "GODWIT.FENCE",
+            Self::Promote(_) => "GODWIT.PROMOTE",
+        }
+    }
+
+    /// Appends the command as a client sends it.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let name = self.name().as_bytes();
+        let text: Vec<String> = match self {
+            Self::Checkpoint(name) => vec![name.to_string()],
+            Self::DropCheckpoint(name) => vec!["DROP".to_owned(), name.to_string()],
+            Self::Apply { source, frame } => {
+                return resp::command::write(out, &[name, source.to_string().as_bytes(), frame]);
+            }
+            Self::Follow(follow) => follow_args(follow),
+            Self::Seed { path, adopt } => {
+                let path = path.to_string_lossy();
+                return resp::command::write(out, &[name, path.as_bytes(), &adopt.to_bytes()]);
+            }
+            Self::Export(keys) => {
+                let args: Vec<&[u8]> = [&[name], keys.as_slice()].concat();
+                return resp::command::write(out, &args);
+            }
+            Self::RewindBegin { source, fork } => {
+                vec!["BEGIN".to_owned(), source.to_string(), fork.to_string()]
+            }
+            Self::RewindKeys { keys, batch } => {
+                let count = keys.len().to_string();
+                let head: [&[u8]; 3] = [name, b"KEYS", count.as_bytes()];
+                return resp::command::write(out, &[&head, keys.as_slice(), &[batch]].concat());
+            }
+            Self::RewindEnd(follow) => {
+                let mut args = vec!["END".to_owned()];
+                args.extend(follow_args(follow));
+                args.push(follow.until.to_string());
+                args
+            }
+            Self::Digest(id) => vec![format!("{id:032x}")],
+            Self::DropDigest(id) => vec!["DROP".to_owned(), format!("{id:032x}")],
+            Self::Freeze { id, deadline } => vec![id.to_string(), deadline.0.to_string()],
+            Self::Fence(epoch) | Self::Promote(epoch) => vec![epoch.to_string()],
+            Self::Ping
+            | Self::Status
+            | Self::Position
+            | Self::Role
+            | Self::Sync
+            | Self::Compact
+            | Self::Barrier => Vec::new(),
+        };
+        let mut args = vec![name];
+        args.extend(text.iter().map(|arg| arg.as_bytes()));
+        resp::command::write(out, &args);
+    }
+
+    /// Reads a command's arguments, the name first.
+    pub fn parse(args: &[&'a [u8]]) -> Result<Self, RequestError> {
+        let (name, rest) = args.split_first().ok_or(RequestError::Arity("a command"))?;
+        let name = String::from_utf8_lossy(name).to_ascii_uppercase();
+        match (name.as_str(), rest) {
+            ("PING", []) => Ok(Self::Ping),
+            ("GODWIT.STATUS", []) => Ok(Self::Status),
+            ("GODWIT.POSITION", []) => Ok(Self::Position),
+            ("GODWIT.ROLE", []) => Ok(Self::Role),
+            ("GODWIT.SYNC", []) => Ok(Self::Sync),
+            ("GODWIT.COMPACT", []) => Ok(Self::Compact),
+            ("GODWIT.CHECKPOINT", [name]) => Ok(Self::Checkpoint(text(name)?.into())),
+            ("GODWIT.CHECKPOINT", [drop, name]) if is(drop, "DROP") => {
+                Ok(Self::DropCheckpoint(text(name)?.into()))
+            }
+            ("GODWIT.APPLY", [source, frame]) => Ok(Self::Apply { source: read(source)?, frame }),
+            ("GODWIT.FOLLOW", [source, position, log, stream, epoch]) => {
+                Ok(Self::Follow(follow([source, position, log, stream, epoch], None)?))
+            }
+            ("GODWIT.SEED", [path, adopt]) => Ok(Self::Seed {
+                path: PathBuf::from(text(path)?),
+                adopt: Adopt::parse(adopt).map_err(RequestError::Argument)?,
+            }),
+            ("GODWIT.EXPORT", [_, ..]) => Ok(Self::Export(rest.to_vec())),
+            ("GODWIT.REWIND", [verb, source, fork]) if is(verb, "BEGIN") => {
+                Ok(Self::RewindBegin { source: read(source)?, fork: read(fork)? })
+            }
+            ("GODWIT.REWIND", [verb, count, keys @ .., batch]) if is(verb, "KEYS") => {
+                if read::<usize>(count)? != keys.len() {
+                    return Err(RequestError::Arity("GODWIT.REWIND KEYS"));
+                }
+                Ok(Self::RewindKeys { keys: keys.to_vec(), batch })
+            }
+            ("GODWIT.REWIND", [verb, source, resume, log, stream, epoch, until])
+                if is(verb, "END") =>
+            {
+                let until = Sequence(read(until)?);
+                Ok(Self::RewindEnd(follow([source, resume, log, stream, epoch], Some(until))?))
+            }
+            ("GODWIT.BARRIER", []) => Ok(Self::Barrier),
+            ("GODWIT.DIGEST", [id]) => Ok(Self::Digest(hex(id)?)),
+            ("GODWIT.DIGEST", [drop, id]) if is(drop, "DROP") => Ok(Self::DropDigest(hex(id)?)),
+            ("GODWIT.FREEZE", [id, deadline]) => {
+                Ok(Self::Freeze { id: FreezeId(hex(id)?), deadline: UnixMs(read(deadline)?) })
+            }
+            ("GODWIT.FENCE", [epoch]) => Ok(Self::Fence(Epoch(read(epoch)?))),
+            ("GODWIT.PROMOTE", [epoch]) => Ok(Self::Promote(Epoch(read(epoch)?))),
+            _ => Err(match NAMES.iter().find(|known| **known == name) {
+                Some(known) => RequestError::Arity(known),
+                None => RequestError::Unknown(name.chars().take(64).collect()),
+            }),
+        }
+    }
+}
+
+const NAMES: [&str; 17] = [
+    "PING",
+    "GODWIT.STATUS",
+    "GODWIT.POSITION",
+    "GODWIT.ROLE",
+    "GODWIT.SYNC",
+    "GODWIT.COMPACT",
+    "GODWIT.CHECKPOINT",
+    "GODWIT.APPLY",
+    "GODWIT.FOLLOW",
+    "GODWIT.SEED",
+    "GODWIT.EXPORT",
+    "GODWIT.REWIND",
+    "GODWIT.BARRIER",
+    "GODWIT.DIGEST",
+    "GODWIT.FREEZE",
+    "GODWIT.FENCE",
+    "GODWIT.PROMOTE",
+];
+
+fn follow_args(follow: &Follow) -> Vec<String> {
+    vec![
+        follow.source.to_string(),
+        follow.position.to_string(),
+        follow.log_chain.0.to_string(),
+        follow.stream_chain.0.to_string(),
+        follow.epoch.to_string(),
+    ]
+}
+
+fn follow(args: [&[u8]; 5], until: Option<Sequence>) -> Result<Follow, RequestError> {
+    let [source, position, log, stream, epoch] = args;
+    let position: Position = read(position)?;
+    Ok(Follow {
+        source: read(source)?,
+        position,
+        log_chain: Chain(read(log)?),
+        stream_chain: Chain(read(stream)?),
+        epoch: Epoch(read(epoch)?),
+        until: until.unwrap_or(position.sequence),
+    })
+}
+
+fn is(arg: &[u8], word: &str) -> bool {
+    arg.eq_ignore_ascii_case(word.as_bytes())
+}
+
+fn text(arg: &[u8]) -> Result<String, RequestError> {
+    let shown = || String::from_utf8_lossy(&arg[..arg.len().min(64)]).into_owned();
+    match std::str::from_utf8(arg) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(RequestError::Argument(format!("`{}` is not UTF-8", shown()))),
+    }
+}
+
+fn read<T: FromStr<Err: std::fmt::Display>>(arg: &[u8]) -> Result<T, RequestError> {
+    let text = text(&arg[..arg.len().min(256)])?;
+    text.parse().map_err(|why: T::Err| RequestError::Argument(format!("`{text}`: {why}")))
+}
+
+fn hex(arg: &[u8]) -> Result<u128, RequestError> {
+    let text = text(&arg[..arg.len().min(64)])?;
+    u128::from_str_radix(&text, 16)
+        .map_err(|_| RequestError::Argument(format!("`{text}` is no id: 32 hexadecimal digits")))
+}

@@ -1,0 +1,78 @@
+//! Every request reads back as it was written, and bad ones are refused in words.
+
+use admin::{Adopt, Follow, Request};
+use keyspace::Hlc;
+use topology::record::UnixMs;
+use topology::{Epoch, FreezeId};
+use wal::{Chain, Position, Sequence, TimelineId};
+
+fn follow(until: u64) -> Follow {
+    Follow {
+        source: "a/0".parse().unwrap(),
+        position: Position { timeline: TimelineId(7), sequence: Sequence(42) },
+        log_chain: Chain(u64::MAX),
+        stream_chain: Chain(1),
+        epoch: Epoch(3),
+        until: Sequence(until),
+    }
+}
+
+fn args(bytes: &[u8]) -> Vec<&[u8]> {
+    let mut owned = bytes.to_vec();
+    let mut ranges = Vec::new();
+    let limits = resp::command::Limits::default();
+    let mut parser = resp::command::Parser::new();
+    let taken = parser.next(&mut owned, &limits, &mut ranges).unwrap();
+    assert_eq!(taken, Some(bytes.len()));
+    ranges.into_iter().map(|range| &bytes[range]).collect()
+}
+
+#[test]
+fn requests_read_back() {
+    let source = follow(0).source;
+    for request in [
+        Request::Ping,
+        Request::Status,
+        Request::Position,
+        Request::Role,
+        Request::Sync,
+        Request::Compact,
+        Request::Checkpoint("one".into()),
+        Request::DropCheckpoint("one".into()),
+        Request::Apply { source: source.clone(), frame: b"\x00\r\n\xff" },
+        Request::Follow(follow(42)),
+        Request::Seed {
+            path: "/data/seed".into(),
+            adopt: Adopt::following(follow(50), Hlc::new(1, 2)),
+        },
+        Request::Export(vec![b"k", b""]),
+        Request::RewindBegin { source, fork: follow(0).position },
+        Request::RewindKeys { keys: vec![b"a", b"b\r\n"], batch: b"\x01" },
+        Request::RewindEnd(follow(99)),
+        Request::Barrier,
+        Request::Digest(0xfeed),
+        Request::DropDigest(0xfeed),
+        Request::Freeze { id: FreezeId(5), deadline: UnixMs(123) },
+        Request::Fence(Epoch(9)),
+        Request::Promote(Epoch(9)),
+    ] {
+        let mut bytes = Vec::new();
+        request.write(&mut bytes);
+        assert_eq!(Request::parse(&args(&bytes)), Ok(request));
+    }
+}
+
+#[test]
+fn bad_requests_are_refused_in_words() {
+    let check = |args: &[&[u8]], words: &str| {
+        let error = Request::parse(args).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    check(&[b"SET", b"k", b"v"], "unknown control command `SET`");
+    check(&[b"godwit.apply", b"a/0"], "wrong number of arguments for `GODWIT.APPLY`");
+    check(&[b"GODWIT.APPLY", b"nowhere", b""], "names no shard");
+    check(&[b"GODWIT.FENCE", b"-1"], "-1");
+    check(&[b"GODWIT.SEED", b"/x", b"{}"], "cannot be read");
+    check(&[b"GODWIT.REWIND", b"KEYS", b"2", b"a", b""], "wrong number of arguments");
+    check(&[b"GODWIT.DIGEST", b"xyz"], "32 hexadecimal digits");
+}
