@@ -7,11 +7,16 @@
 //! Start with [`record`], then [`registry`] for what a registry is, [`open`] to reach one, and
 //! [`service`] for the typed view of one service that every program watches.
 
+#![forbid(unsafe_code)]
+
+pub mod any;
 pub mod file;
 pub mod members;
 pub mod record;
 pub mod registry;
 pub mod service;
 
+pub use any::{AnyRegistry, open};
 pub use record::{Epoch, FreezeId, Record, ShardName};
 pub use registry::{Expect, Outcome, Registry, RegistryError, Revision, Versioned, View, Write};
+pub use service::{Service, ServiceView};

@@ -1,1 +1,245 @@
-//! service
+//! The typed view of one service, and what its members and tools write.
+//!
+//! Keys under `services/<service>/`: `record`, `member/<cluster>/<shard>/node`,
+//! `member/<cluster>/<shard>/sidecar`, `proxy/<id>`, `lease/<cluster>/<shard>`, `journal/<op>`. All
+//! values are JSON.
+
+mod view;
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use crate::any::AnyRegistry;
+use crate::members::{Lease, NodeMember, ProxyMember, SidecarMember};
+use crate::record::{FreezeId, Record, ShardName, is_name};
+use crate::registry::{Expect, Outcome, Registry, RegistryError, Revision, Write};
+
+pub use view::ServiceView;
+
+/// How long a member's key lasts after it was written; members write theirs every second.
+pub const MEMBER_TTL: Duration = Duration::from_secs(5);
+/// How many journals of operations are kept; the oldest go first.
+pub const JOURNALS_MAX: usize = 32;
+
+/// One service in a registry. Clones share one watch.
+#[derive(Clone, Debug)]
+pub struct Service {
+    registry: AnyRegistry,
+    name: Arc<str>,
+    view: watch::Receiver<Arc<ServiceView>>,
+}
+
+/// What became of a cancel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// This call ended the freeze; the record is now this.
+    Ended(Record),
+    /// The freeze was over already: committed or cancelled by someone else; the record is this.
+    WasOver(Record),
+}
+
+impl Service {
+    /// Watches a service, which need not have a record yet.
+    pub async fn open(registry: AnyRegistry, service: &str) -> Result<Self, RegistryError> {
+        if !is_name(service) {
+            return Err(RegistryError::Unusable(format!(
+                "`{service}` is no name for a service: up to 63 letters, digits, `-` and `_`"
+            )));
+        }
+        let raw = registry.watch(&format!("services/{service}/")).await?;
+        Ok(Self { registry, name: service.into(), view: view::follow(service, raw) })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The registry that it is in.
+    pub fn registry(&self) -> &AnyRegistry {
+        &self.registry
+    }
+
+    /// The service as it is, and again after each change.
+    pub fn watch(&self) -> watch::Receiver<Arc<ServiceView>> {
+        self.view.clone()
+    }
+
+    /// The service as last seen.
+    pub fn view(&self) -> Arc<ServiceView> {
+        self.view.borrow().clone()
+    }
+
+    /// The record, read now: for deciding after an unknown outcome.
+    pub async fn read_record(&self) -> Result<Option<(Record, Revision)>, RegistryError> {
+        let Some(found) = self.registry.get(&self.key("record")).await? else { return Ok(None) };
+        let record =
+            view::parse_record(&self.name, &found.value).map_err(RegistryError::Unusable)?;
+        Ok(Some((record, found.revision)))
+    }
+
+    /// Writes the first record of the service; a conflict where there is one.
+    pub async fn create_record(&self, record: &Record) -> Result<Outcome, RegistryError> {
+        self.write_record(None, record).await
+    }
+
+    /// Replaces the record, if it still has the revision that the caller read.
+    pub async fn swap_record(
+        &self,
+        expected: Revision,
+        record: &Record,
+    ) -> Result<Outcome, RegistryError> {
+        self.write_record(Some(expected), record).await
+    }
+
+    async fn write_record(
+        &self,
+        revision: Option<Revision>,
+        record: &Record,
+    ) -> Result<Outcome, RegistryError> {
+        record.validate().map_err(RegistryError::Unusable)?;
+        let key = self.key("record");
+        let write = Write { key: key.clone(), value: Some(json(record)), ttl: None };
+        self.registry.commit(&[Expect { key, revision }], &[write]).await
+    }
+
+    /// Ends this freeze without a commit, unless it is over. Who calls it when the deadline passes
+    /// may do so from anywhere: a commit swaps the same record, so one of the two fails.
+    pub async fn cancel(&self, freeze: FreezeId) -> Result<Cancelled, RegistryError> {
+        /// The record changes only by operations; this many conflicts in a row are no accident.
+        const TRIES_MAX: u32 = 32;
+        for _ in 0..TRIES_MAX {
+            let Some((record, revision)) = self.read_record().await? else {
+                return Err(RegistryError::Unusable(format!(
+                    "service `{}` has no record",
+                    self.name
+                )));
+            };
+            if record.freeze().is_none_or(|f| f.id != freeze) {
+                return Ok(Cancelled::WasOver(record));
+            }
+            let ended = record.cancelled();
+            if let Outcome::Committed(_) = self.swap_record(revision, &ended).await? {
+                return Ok(Cancelled::Ended(ended));
+            }
+        }
+        Err(RegistryError::Unusable(format!(
+            "the record of service `{}` changed {TRIES_MAX} times while freeze {freeze} was to be cancelled; nothing was changed: try again",
+            self.name
+        )))
+    }
+
+    /// Writes a node's key.
+    pub async fn put_node(&self, node: &NodeMember, ttl: Duration) -> Result<(), RegistryError> {
+        self.put(self.member_key(&node.shard, "node"), node, ttl).await
+    }
+
+    /// Writes a sidecar's key.
+    pub async fn put_sidecar(
+        &self,
+        sidecar: &SidecarMember,
+        ttl: Duration,
+    ) -> Result<(), RegistryError> {
+        self.put(self.member_key(&sidecar.shard, "sidecar"), sidecar, ttl).await
+    }
+
+    /// Writes a proxy's key.
+    pub async fn put_proxy(&self, proxy: &ProxyMember, ttl: Duration) -> Result<(), RegistryError> {
+        if !is_name(&proxy.id) {
+            return Err(RegistryError::Unusable(format!(
+                "`{}` is no id for a proxy: up to 63 letters, digits, `-` and `_`",
+                proxy.id
+            )));
+        }
+        self.put(self.key(&format!("proxy/{}", proxy.id)), proxy, ttl).await
+    }
+
+    /// Removes a node's key: it is leaving.
+    pub async fn remove_node(&self, shard: &ShardName) -> Result<(), RegistryError> {
+        self.remove(self.member_key(shard, "node")).await
+    }
+
+    /// Removes a sidecar's key.
+    pub async fn remove_sidecar(&self, shard: &ShardName) -> Result<(), RegistryError> {
+        self.remove(self.member_key(shard, "sidecar")).await
+    }
+
+    /// Removes a proxy's key.
+    pub async fn remove_proxy(&self, id: &str) -> Result<(), RegistryError> {
+        self.remove(self.key(&format!("proxy/{id}"))).await
+    }
+
+    /// Renews a lease, if the record still has the revision that the holder last read. The holder
+    /// counts the lease from before this call, on its own clock.
+    pub async fn renew_lease(
+        &self,
+        lease: &Lease,
+        record_revision: Revision,
+    ) -> Result<Outcome, RegistryError> {
+        let expect = Expect { key: self.key("record"), revision: Some(record_revision) };
+        let write = Write {
+            key: self.key(&format!("lease/{}", lease.shard)),
+            value: Some(json(lease)),
+            ttl: Some(Duration::from_millis(lease.lease_ms)),
+        };
+        self.registry.commit(&[expect], &[write]).await
+    }
+
+    /// Writes what an operation has done so far. Journals beyond [`JOURNALS_MAX`] are removed, the
+    /// ones written longest ago first.
+    pub async fn put_journal(&self, op: &str, entry: &Value) -> Result<(), RegistryError> {
+        let key = self.key(&format!("journal/{op}"));
+        let held = self.registry.list(&self.key("journal/")).await?;
+        let mut others: Vec<_> = held.keys.iter().filter(|(k, _)| **k != key).collect();
+        others.sort_by_key(|(_, v)| v.revision);
+        let excess = (others.len() + 1).saturating_sub(JOURNALS_MAX);
+        let old = others[..excess].iter();
+        let mut writes: Vec<_> =
+            old.map(|(k, _)| Write { key: (*k).clone(), value: None, ttl: None }).collect();
+        writes.push(Write { key, value: Some(json(entry)), ttl: None });
+        self.registry.commit(&[], &writes).await.map(drop)
+    }
+
+    /// The journals of operations, the one written last at the end.
+    pub async fn journals(&self) -> Result<Vec<(String, Value)>, RegistryError> {
+        let prefix = self.key("journal/");
+        let view = self.registry.list(&prefix).await?;
+        let mut found: Vec<_> = view.keys.into_iter().collect();
+        found.sort_by_key(|(_, v)| v.revision);
+        let parsed = found.into_iter().filter_map(|(key, held)| {
+            let entry = serde_json::from_slice(&held.value).ok()?;
+            Some((key.strip_prefix(&prefix)?.to_owned(), entry))
+        });
+        Ok(parsed.collect())
+    }
+
+    async fn put(
+        &self,
+        key: String,
+        value: &impl Serialize,
+        ttl: Duration,
+    ) -> Result<(), RegistryError> {
+        let write = Write { key, value: Some(json(value)), ttl: Some(ttl) };
+        self.registry.commit(&[], &[write]).await.map(drop)
+    }
+
+    async fn remove(&self, key: String) -> Result<(), RegistryError> {
+        self.registry.commit(&[], &[Write { key, value: None, ttl: None }]).await.map(drop)
+    }
+
+    fn key(&self, rest: &str) -> String {
+        format!("services/{}/{rest}", self.name)
+    }
+
+    fn member_key(&self, shard: &ShardName, kind: &str) -> String {
+        self.key(&format!("member/{shard}/{kind}"))
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("records and members have text keys and no failing parts")
+}

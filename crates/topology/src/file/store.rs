@@ -1,0 +1,257 @@
+//! Reading and replacing the two files of keys.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write as _};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::table::{Entry, Now, Table};
+use super::unavailable;
+use crate::registry::{Expect, Outcome, RegistryError, Revision, Versioned, View, Write};
+
+/// How long a commit waits for the lock before it reports the registry as silent.
+pub const COMMIT_WAIT: Duration = Duration::from_secs(5);
+/// The longest value.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+const KEY_BYTES_MAX: usize = 1 << 10;
+/// The greatest number of keys, so that a writer gone wild is stopped.
+const KEYS_MAX: usize = 1 << 16;
+/// The longest file that is read into memory.
+const FILE_BYTES_MAX: u64 = 1 << 28;
+/// A reader that meets this many commits in a row takes what it has: it is one moment's view of
+/// each file.
+const READ_TRIES_MAX: u32 = 64;
+pub(super) const LOCK_BACKOFF_MIN: Duration = Duration::from_micros(200);
+pub(super) const LOCK_BACKOFF_MAX: Duration = Duration::from_millis(4);
+
+const LOCK: &str = "lock";
+const KEPT: &str = "kept";
+const LEASED: &str = "leased";
+const NEW_KEPT: &str = "kept.new";
+const NEW_LEASED: &str = "leased.new";
+
+/// Whether a registry makes files of this name.
+pub(super) fn is_ours(name: &str) -> bool {
+    [LOCK, KEPT, LEASED, NEW_KEPT, NEW_LEASED].contains(&name)
+}
+
+/// Whether a rename to this name changes what readers see.
+pub(super) fn is_table(name: &std::ffi::OsStr) -> bool {
+    name == KEPT || name == LEASED
+}
+
+/// Both files at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Content {
+    kept: Table,
+    leased: Table,
+    now: Now,
+}
+
+impl Content {
+    fn revision(&self) -> Revision {
+        self.kept.revision.max(self.leased.revision)
+    }
+
+    /// The last write of each key, deleted and expired ones left out.
+    fn live(&self) -> BTreeMap<&str, &Entry> {
+        let mut newest: BTreeMap<&str, &Entry> = BTreeMap::new();
+        for (key, entry) in self.kept.entries.iter().chain(&self.leased.entries) {
+            let held = newest.entry(key).or_insert(entry);
+            if held.revision < entry.revision {
+                *held = entry;
+            }
+        }
+        newest.retain(|_, entry| entry.is_live(self.now));
+        newest
+    }
+
+    /// The live keys that begin so.
+    pub(super) fn view(&self, prefix: &str) -> View {
+        let begins = self.live().into_iter().filter(|(key, _)| key.starts_with(prefix));
+        let keys = begins.filter_map(|(key, entry)| {
+            let value = entry.value.clone()?;
+            Some((key.to_owned(), Versioned { value, revision: entry.revision }))
+        });
+        View { revision: self.revision(), keys: keys.collect() }
+    }
+
+    /// How long until the next key under this prefix ends.
+    pub(super) fn next_expiry(&self, prefix: &str) -> Option<Duration> {
+        let live = self.live().into_iter().filter(|(key, _)| key.starts_with(prefix));
+        let at_ms = live.filter_map(|(_, entry)| Some(entry.expiry?.at_ms)).min()?;
+        Some(Duration::from_millis(at_ms.saturating_sub(self.now.ms)))
+    }
+}
+
+/// Both files at one moment, without a lock: `leased` was current while `kept` was read.
+pub(super) fn read(dir: &Path) -> Result<Content, RegistryError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let leased = open_table(dir, LEASED)?;
+        let kept = open_table(dir, KEPT)?;
+        // An open file keeps its inode, so the same inode under the name is the same file.
+        let current = std::fs::metadata(dir.join(LEASED)).ok().map(|m| m.ino());
+        if current != leased.as_ref().map(|(_, inode)| *inode) && tries < READ_TRIES_MAX {
+            continue;
+        }
+        let now = Now::read().map_err(|why| unavailable(dir, why))?;
+        let kept = kept.map_or_else(|| Ok(Table::default()), |(file, _)| load(dir, KEPT, file))?;
+        let leased = match leased.map(|(file, _)| load(dir, LEASED, file)) {
+            None => Table::default(),
+            Some(Ok(table)) => table,
+            // It is never synced, so a power cut may leave anything; its keys ended with that boot.
+            Some(Err(why)) => {
+                tracing::warn!("{why}; its keys come back as their writers renew them");
+                Table::default()
+            }
+        };
+        return Ok(Content { kept, leased, now });
+    }
+}
+
+fn open_table(dir: &Path, name: &str) -> Result<Option<(File, u64)>, RegistryError> {
+    let cannot = |why: std::io::Error| unavailable(dir, format!("cannot read `{name}`: {why}"));
+    match File::open(dir.join(name)) {
+        Ok(file) => {
+            let inode = file.metadata().map_err(cannot)?.ino();
+            Ok(Some((file, inode)))
+        }
+        // No file yet, or no directory any more: the latter is no empty registry.
+        Err(why) if why.kind() == ErrorKind::NotFound && dir.join(super::MARKER).exists() => {
+            Ok(None)
+        }
+        Err(why) => Err(cannot(why)),
+    }
+}
+
+fn load(dir: &Path, name: &str, file: File) -> Result<Table, RegistryError> {
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(|why| unavailable(dir, format!("cannot read `{name}`: {why}")))?;
+    Table::decode(&bytes).map_err(|why| {
+        unavailable(dir, format!("`{name}` cannot be used, {why}. It was left as it is"))
+    })
+}
+
+/// Refuses what the files cannot hold.
+pub(super) fn check_sizes(writes: &[Write]) -> Result<(), RegistryError> {
+    for write in writes {
+        let value_bytes = write.value.as_ref().map_or(0, Vec::len);
+        if write.key.is_empty() || write.key.len() > KEY_BYTES_MAX || value_bytes > VALUE_BYTES_MAX
+        {
+            return Err(RegistryError::Unusable(format!(
+                "a registry key has 1 to {KEY_BYTES_MAX} bytes and a value up to {VALUE_BYTES_MAX}; `{}` has {} and {value_bytes}",
+                write.key,
+                write.key.len()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The lock, if nobody has it; it is free again when this is dropped, or its process ends.
+pub(super) fn try_lock(dir: &Path) -> Result<Option<File>, RegistryError> {
+    let cannot = |why: std::io::Error| unavailable(dir, format!("cannot open its lock: {why}"));
+    if !dir.join(super::MARKER).exists() {
+        return Err(cannot(ErrorKind::NotFound.into()));
+    }
+    let path = dir.join(LOCK);
+    let file =
+        File::options().create(true).truncate(false).write(true).open(path).map_err(cannot)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(None),
+        Err(why) => Err(cannot(why.into())),
+    }
+}
+
+/// A commit, under the lock.
+pub(super) fn commit(
+    dir: &Path,
+    expect: &[Expect],
+    writes: &[Write],
+) -> Result<Outcome, RegistryError> {
+    let content = read(dir)?;
+    let live = content.live();
+    let holds = |e: &Expect| live.get(e.key.as_str()).map(|entry| entry.revision) == e.revision;
+    if !expect.iter().all(holds) {
+        return Ok(Outcome::Conflict);
+    }
+    if writes.is_empty() {
+        return Ok(Outcome::Committed(content.revision()));
+    }
+    if live.len() + writes.len() > KEYS_MAX {
+        return Err(RegistryError::Unusable(format!(
+            "the registry has {} keys, and holds at most {KEYS_MAX}; nothing was written",
+            live.len()
+        )));
+    }
+    let revision = Revision(content.revision().0 + 1);
+    let stays = |w: &Write| {
+        let held = live.get(w.key.as_str());
+        w.value.is_some() && w.ttl.is_none() || held.is_some_and(|entry| entry.expiry.is_none())
+    };
+    let durable = writes.iter().any(stays);
+    let (ours, other) = match durable {
+        true => (&content.kept, &content.leased),
+        false => (&content.leased, &content.kept),
+    };
+    let newer_elsewhere = |key: &str, entry: &Entry| {
+        other.entries.get(key).is_some_and(|held| held.revision > entry.revision)
+    };
+    let mut table = Table { revision, entries: BTreeMap::new() };
+    for (key, entry) in &ours.entries {
+        // A deletion is dropped once the other file has nothing that it hides.
+        let hides = other.entries.contains_key(key);
+        if !newer_elsewhere(key, entry) && (entry.is_live(content.now) || hides) {
+            table.entries.insert(key.clone(), entry.clone());
+        }
+    }
+    for write in writes {
+        let expiry = write.ttl.map(|ttl| content.now.after(ttl));
+        let entry = Entry { revision, expiry, value: write.value.clone() };
+        match write.value.is_some() || other.entries.contains_key(&write.key) {
+            true => table.entries.insert(write.key.clone(), entry),
+            false => table.entries.remove(&write.key),
+        };
+    }
+    replace(dir, &table, durable).map_err(|why| {
+        unavailable(dir, format!("writing failed ({why}): whether it was committed must be read"))
+    })?;
+    Ok(Outcome::Committed(revision))
+}
+
+fn replace(dir: &Path, table: &Table, durable: bool) -> std::io::Result<()> {
+    let (new, name) = if durable { (NEW_KEPT, KEPT) } else { (NEW_LEASED, LEASED) };
+    let (new, bytes) = (dir.join(new), table.encode());
+    if !durable {
+        std::fs::write(&new, bytes)?;
+        return std::fs::rename(&new, dir.join(name));
+    }
+    write_synced(&new, &bytes)?;
+    if ops::failpoint::hit("registry-die-before-rename") {
+        std::process::abort();
+    }
+    std::fs::rename(&new, dir.join(name))?;
+    if ops::failpoint::hit("registry-die-after-rename") {
+        std::process::abort();
+    }
+    sync_dir(dir)
+}
+
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+pub(super) fn sync_dir(dir: &Path) -> std::io::Result<()> {
+    File::open(dir)?.sync_all()
+}

@@ -1,0 +1,161 @@
+//! From the keys of a service to what they mean.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use crate::members::{Lease, NodeMember, ProxyMember, SidecarMember};
+use crate::record::{Record, ShardName};
+use crate::registry::{Revision, View};
+
+/// A service as its registry shows it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServiceView {
+    /// Who may write, with its revision; `None` before `init`. A record that cannot be used is not
+    /// shown: the last good one stays, with its old revision, under which no lease is renewed.
+    pub record: Option<(Record, Revision)>,
+    /// The nodes that live, by shard.
+    pub nodes: BTreeMap<ShardName, NodeMember>,
+    /// The sidecars that live, by the shard that they stand beside.
+    pub sidecars: BTreeMap<ShardName, SidecarMember>,
+    /// The proxies that live, by id.
+    pub proxies: BTreeMap<String, ProxyMember>,
+    /// The leases that have not ended, by holder.
+    pub leases: BTreeMap<ShardName, Lease>,
+    /// Keys that cannot be understood, and why.
+    pub problems: BTreeMap<String, String>,
+}
+
+/// A service's record from its bytes, checked.
+pub(super) fn parse_record(service: &str, bytes: &[u8]) -> Result<Record, String> {
+    let record: Record = serde_json::from_slice(bytes).map_err(|why| {
+        format!("the record of service `{service}` cannot be read ({why}): was it written by a newer version? Nothing is changed")
+    })?;
+    record.validate()?;
+    match record.service == service {
+        true => Ok(record),
+        false => Err(format!(
+            "the record of service `{service}` is of service `{}`: the registry was mixed up by hand",
+            record.service
+        )),
+    }
+}
+
+/// Follows a watch of the service's keys; ends when its last receiver is dropped.
+pub(super) fn follow(
+    service: &str,
+    mut raw: watch::Receiver<View>,
+) -> watch::Receiver<Arc<ServiceView>> {
+    let prefix = format!("services/{service}/");
+    let mut seen = raw.borrow_and_update().clone();
+    let first = ServiceView::default().with(&prefix, &View::default(), &seen);
+    let (sender, receiver) = watch::channel(Arc::new(first));
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                changed = raw.changed() => if changed.is_err() { return },
+                () = sender.closed() => return,
+            }
+            let view = raw.borrow_and_update().clone();
+            let next = sender.borrow().with(&prefix, &seen, &view);
+            seen = view;
+            sender.send_replace(Arc::new(next));
+        }
+    });
+    receiver
+}
+
+impl ServiceView {
+    /// The record.
+    pub fn record(&self) -> Option<&Record> {
+        self.record.as_ref().map(|(record, _)| record)
+    }
+
+    /// This view with the keys that differ between two views of the registry read again.
+    fn with(&self, prefix: &str, before: &View, after: &View) -> Self {
+        let mut next = self.clone();
+        let gone = before.keys.keys().filter(|key| !after.keys.contains_key(*key));
+        for key in gone {
+            next.remove(key.strip_prefix(prefix).unwrap_or(key));
+        }
+        for (key, held) in &after.keys {
+            if before.keys.get(key).is_some_and(|old| old.revision == held.revision) {
+                continue;
+            }
+            let name = key.strip_prefix(prefix).unwrap_or(key);
+            match next.insert(prefix, name, &held.value, held.revision) {
+                Ok(()) => next.problems.remove(name),
+                Err(why) => {
+                    if next.problems.get(name) != Some(&why) {
+                        tracing::error!("the registry key {key} cannot be used: {why}");
+                    }
+                    next.problems.insert(name.to_owned(), why)
+                }
+            };
+        }
+        next
+    }
+
+    fn insert(
+        &mut self,
+        prefix: &str,
+        name: &str,
+        value: &[u8],
+        revision: Revision,
+    ) -> Result<(), String> {
+        match name.split('/').collect::<Vec<_>>()[..] {
+            ["record"] => {
+                let service = prefix.trim_start_matches("services/").trim_end_matches('/');
+                self.record = Some((parse_record(service, value)?, revision));
+            }
+            ["member", cluster, shard, "node"] => {
+                self.nodes.insert(shard_name(cluster, shard)?, parse(value)?);
+            }
+            ["member", cluster, shard, "sidecar"] => {
+                self.sidecars.insert(shard_name(cluster, shard)?, parse(value)?);
+            }
+            ["proxy", id] => {
+                self.proxies.insert(id.to_owned(), parse(value)?);
+            }
+            ["lease", cluster, shard] => {
+                self.leases.insert(shard_name(cluster, shard)?, parse(value)?);
+            }
+            ["journal", _] => {}
+            _ => return Err("it is no key of this version".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.problems.remove(name);
+        match name.split('/').collect::<Vec<_>>()[..] {
+            ["record"] => self.record = None,
+            ["member", cluster, shard, "node"] => {
+                shard_name(cluster, shard).ok().and_then(|s| self.nodes.remove(&s));
+            }
+            ["member", cluster, shard, "sidecar"] => {
+                shard_name(cluster, shard).ok().and_then(|s| self.sidecars.remove(&s));
+            }
+            ["lease", cluster, shard] => {
+                shard_name(cluster, shard).ok().and_then(|s| self.leases.remove(&s));
+            }
+            ["proxy", id] => {
+                self.proxies.remove(id);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn shard_name(cluster: &str, shard: &str) -> Result<ShardName, String> {
+    format!("{cluster}/{shard}")
+        .parse()
+        .map_err(|why: crate::record::ParseShardError| why.to_string())
+}
+
+fn parse<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(value)
+        .map_err(|why| format!("{why}: was it written by a newer version?"))
+}
