@@ -1,1 +1,53 @@
-//! system
+//! The keys of the `system` column family: what a node knows about itself. Never applied elsewhere,
+//! seeded, exported or flushed. Values are JSON but for [`CLOCK`] and the marks. Listed in
+//! `docs/formats.md`, "Node-local state".
+
+use crate::Hlc;
+
+/// The timelines of the node's log: `wal::History`.
+pub const TIMELINES: &[u8] = b"timelines";
+/// What the node is: role, epoch, the end of what it wrote as a primary.
+pub const STANDING: &[u8] = b"standing";
+/// A stamp that none given so far is above: eight bytes, big endian. Written ahead, in the log
+/// before any record that uses a stamp near it.
+pub const CLOCK: &[u8] = b"clock";
+/// The stamp of the last heartbeat: eight bytes, big endian.
+pub const HEARTBEAT: &[u8] = b"heartbeat";
+/// The last barrier's id: sixteen bytes, big endian.
+pub const BARRIER: &[u8] = b"barrier";
+
+const APPLIED: &str = "applied/";
+
+/// The key of how far the node is with a source, by the source's name (`a/0`).
+pub fn applied(source: &str) -> Vec<u8> {
+    format!("{APPLIED}{source}").into_bytes()
+}
+
+/// The source's name, if this is a key of [`applied`].
+pub fn applied_source(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key).ok()?.strip_prefix(APPLIED)
+}
+
+/// The value of [`CLOCK`] and of [`HEARTBEAT`].
+pub const fn encode_stamp(stamp: Hlc) -> [u8; 8] {
+    stamp.0.to_be_bytes()
+}
+
+/// Reads what [`encode_stamp`] wrote.
+pub fn decode_stamp(value: &[u8]) -> Option<Hlc> {
+    Some(Hlc(u64::from_be_bytes(value.try_into().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_stamps_read_back() {
+        assert_eq!(applied_source(&applied("a/0")), Some("a/0"));
+        assert_eq!(applied_source(TIMELINES), None);
+        let stamp = Hlc::new(1_700_000_000_000, 7);
+        assert_eq!(decode_stamp(&encode_stamp(stamp)), Some(stamp));
+        assert_eq!(decode_stamp(b"short"), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! Writing to the log.
+
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+
+use keyspace::{Cf, Hlc, system};
+use rocksdb::WriteBatch;
+use wal::{Kind, Sequence, Tag};
+
+use super::{Durability, Order, Store};
+
+/// How far ahead of the stamps in use the clock's bound is written.
+const CLOCK_AHEAD_MS: u64 = 1_000;
+
+/// Why a batch was not committed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommitError {
+    /// Writing is closed (a freeze, or the node is no primary): nothing was written.
+    #[error("the batch was not written: this node takes no writes now")]
+    Closed,
+    /// The log failed before: nothing was written.
+    #[error("the batch was not written: the log failed before, and the database must be opened again")]
+    Latched,
+    /// The log failed now: whether the batch survives is unknown. Close without an answer.
+    #[error("writing to the log failed: {0}; whether the batch survives is unknown until the database has been opened again")]
+    Log(rocksdb::Error),
+}
+
+impl Store {
+    /// Commits one batch with its tag, as durable as this node was told to be, and answers the
+    /// sequence at its end. A batch without records is no commit.
+    ///
+    /// The batch must not be able to fail half-way: no column family of it is unknown, and it has
+    /// no merge. After [`CommitError::Log`] the outcome is unknown; after the others nothing was
+    /// written.
+    pub fn commit(&self, batch: WriteBatch, kind: Kind) -> Result<Sequence, CommitError> {
+        let mut order = self.order();
+        if !order.open {
+            return Err(CommitError::Closed);
+        }
+        if batch.is_empty() {
+            return Ok(Sequence(self.db.latest_sequence_number()));
+        }
+        let stamp = self.stamp();
+        let tag = self.tag(kind, stamp, 0);
+        let end = self.write(&mut order, batch, &tag, stamp)?;
+        drop(order);
+        if self.options.durability == Durability::Always {
+            self.sync_to(end)?;
+        }
+        Ok(end)
+    }
+
+    pub(super) fn order(&self) -> MutexGuard<'_, Order> {
+        // A panic while it was held left the log as it was: one write either happened or not.
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tag(&self, kind: Kind, stamp: Hlc, marker: u128) -> Tag {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        Tag { kind, origin: self.origin, epoch, stamp, marker }
+    }
+
+    /// Writes one tagged batch, and the clock's bound with it where `highest` comes near.
+    pub(super) fn write(
+        &self,
+        order: &mut Order,
+        mut batch: WriteBatch,
+        tag: &Tag,
+        highest: Hlc,
+    ) -> Result<Sequence, CommitError> {
+        if self.is_latched() {
+            return Err(CommitError::Latched);
+        }
+        if highest >= order.clock_bound {
+            self.raise_clock(order, &mut batch, highest);
+        }
+        batch.put_log_data(tag.encode());
+        self.db.write(batch).map_err(|why| self.latch(why))?;
+        Ok(Sequence(self.db.latest_sequence_number()))
+    }
+
+    /// Adds the clock's next bound: in the log before any stamp above the last one.
+    pub(super) fn raise_clock(&self, order: &mut Order, batch: &mut WriteBatch, highest: Hlc) {
+        let bound = Hlc::new(highest.ms().saturating_add(CLOCK_AHEAD_MS), 0);
+        batch.put_cf(self.cf(Cf::System), system::CLOCK, system::encode_stamp(bound));
+        order.clock_bound = bound;
+    }
+
+    fn latch(&self, why: rocksdb::Error) -> CommitError {
+        self.latched.store(true, Ordering::Release);
+        tracing::error!("writing to the log failed: {why}; no writes until it has been opened again");
+        CommitError::Log(why)
+    }
+
+    /// Syncs the log, at least up to here. Commits that wait together share one sync.
+    pub fn sync_to(&self, sequence: Sequence) -> Result<(), CommitError> {
+        if self.synced.load(Ordering::Acquire) >= sequence.0 {
+            return Ok(());
+        }
+        let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.synced.load(Ordering::Acquire) >= sequence.0 {
+            return Ok(());
+        }
+        let covers = self.db.latest_sequence_number();
+        self.db.flush_wal(true).map_err(|why| self.latch(why))?;
+        self.synced.fetch_max(covers, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Syncs all that is in the log.
+    pub fn sync(&self) -> Result<(), CommitError> {
+        self.sync_to(Sequence(self.db.latest_sequence_number()))
+    }
+
+    /// The last sequence of this log that is known to be on disk.
+    pub fn synced(&self) -> Sequence {
+        Sequence(self.synced.load(Ordering::Acquire))
+    }
+}

@@ -1,0 +1,165 @@
+//! What control writes: with no commit in flight, and knowing exactly where the log ends.
+
+use std::collections::BTreeMap;
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
+
+use admin::Applied;
+use keyspace::{Cf, Hlc, system};
+use rocksdb::{ColumnFamily, WriteBatch};
+use topology::{Epoch, ShardName};
+use wal::{History, Kind, Position, Sequence, Tag};
+
+use super::state::{NodeState, Standing, put_applied, put_history, put_standing};
+use super::{CommitError, Order, Store};
+
+/// Nobody else writes while this is held. Not to be held across a wait.
+#[derive(Debug)]
+pub struct Exclusive<'a> {
+    store: &'a Store,
+    order: MutexGuard<'a, Order>,
+}
+
+impl Store {
+    /// Waits for the commit in flight, and keeps others out.
+    pub fn exclusive(&self) -> Exclusive<'_> {
+        Exclusive { store: self, order: self.order() }
+    }
+}
+
+impl Exclusive<'_> {
+    /// Whether commands of clients may be committed from here on.
+    pub fn set_open(&mut self, open: bool) {
+        self.order.open = open;
+    }
+
+    /// Which epoch tags carry from here on.
+    pub fn set_epoch(&mut self, epoch: Epoch) {
+        self.store.epoch.store(epoch.0, Ordering::Release);
+    }
+
+    /// The end of the log.
+    pub fn position(&self) -> Position {
+        self.store.position()
+    }
+
+    pub(super) fn family(&self, cf: Cf) -> &ColumnFamily {
+        self.store.cf(cf)
+    }
+
+    /// Where a batch of `mark` with this many records will end: it carries the clock's
+    /// bound too.
+    fn end_of(&self, records: u64) -> Position {
+        let at = self.store.position();
+        Position { sequence: Sequence(at.sequence.0 + records + 1), ..at }
+    }
+
+    /// Writes and syncs a new standing, which may name the end of the very batch that it is in.
+    pub fn stand(
+        &mut self,
+        kind: Kind,
+        marker: u128,
+        standing: impl FnOnce(Position) -> Standing,
+    ) -> Result<Position, CommitError> {
+        let standing = standing(self.end_of(1));
+        let mut batch = WriteBatch::default();
+        put_standing(self.store, &mut batch, &standing);
+        let end = self.mark(batch, kind, marker)?;
+        let state = NodeState { standing, applied: self.store.state().applied.clone() };
+        self.store.state.store(state.into());
+        Ok(end)
+    }
+
+    /// Writes and syncs a standing together with what is applied of each source.
+    pub fn stand_with(
+        &mut self,
+        standing: Standing,
+        applied: BTreeMap<ShardName, Applied>,
+    ) -> Result<Position, CommitError> {
+        let mut batch = WriteBatch::default();
+        put_standing(self.store, &mut batch, &standing);
+        put_applied(self.store, &mut batch, &self.store.state().applied, &applied);
+        let end = self.mark(batch, Kind::Data, 0)?;
+        self.store.state.store(NodeState { standing, applied }.into());
+        Ok(end)
+    }
+
+    /// Starts a timeline, synced: the log goes on from its own end and from all that was applied.
+    pub fn start_timeline(
+        &mut self,
+        history: History,
+        state: NodeState,
+    ) -> Result<Position, CommitError> {
+        self.start_timeline_in(WriteBatch::default(), history, state)
+    }
+
+    pub(super) fn start_timeline_in(
+        &mut self,
+        mut batch: WriteBatch,
+        history: History,
+        state: NodeState,
+    ) -> Result<Position, CommitError> {
+        put_history(self.store, &mut batch, &history);
+        put_standing(self.store, &mut batch, &state.standing);
+        put_applied(self.store, &mut batch, &self.store.state().applied, &state.applied);
+        // The batch is the timeline's first, so its position is named by the new history.
+        self.store.history.store(history.into());
+        let end = self.mark(batch, Kind::Timeline, 0)?;
+        self.store.state.store(state.into());
+        Ok(end)
+    }
+
+    /// Writes a barrier batch, not synced: whoever compares waits for it to arrive.
+    pub fn barrier(&mut self, id: u128) -> Result<(Position, Hlc), CommitError> {
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.store.cf(Cf::System), system::BARRIER, id.to_be_bytes());
+        let stamp = self.store.stamp();
+        let tag = self.store.tag(Kind::Barrier, stamp, id);
+        let end = self.store.write(&mut self.order, batch, &tag, stamp)?;
+        Ok((self.store.position_in(&self.store.history.load(), end), stamp))
+    }
+
+    /// Commits what came from a source, under the tag of its origin, with how far that is now.
+    pub fn apply(
+        &mut self,
+        mut batch: WriteBatch,
+        tag: &Tag,
+        source: &ShardName,
+        applied: Applied,
+        standing: Option<Standing>,
+    ) -> Result<(), CommitError> {
+        let store = self.store;
+        let mut state = NodeState::clone(&store.state.load());
+        state.applied.insert(source.clone(), applied);
+        state.put_one(store, &mut batch, source);
+        if let Some(standing) = standing {
+            put_standing(store, &mut batch, &standing);
+            state.standing = standing;
+        }
+        store.clock.observe(tag.stamp);
+        store.write(&mut self.order, batch, tag, tag.stamp)?;
+        store.state.store(state.into());
+        Ok(())
+    }
+
+    /// Commits records that control brings (a rewind's keys) under a tag of this node.
+    pub fn replace(&mut self, batch: WriteBatch) -> Result<(), CommitError> {
+        let stamp = self.store.stamp();
+        let tag = self.store.tag(Kind::Data, stamp, 0);
+        self.store.write(&mut self.order, batch, &tag, stamp).map(drop)
+    }
+
+    fn mark(
+        &mut self,
+        mut batch: WriteBatch,
+        kind: Kind,
+        marker: u128,
+    ) -> Result<Position, CommitError> {
+        let stamp = self.store.stamp();
+        let tag = self.store.tag(kind, stamp, marker);
+        self.store.raise_clock(&mut self.order, &mut batch, stamp);
+        let end = self.store.write(&mut self.order, batch, &tag, stamp)?;
+        self.store.sync_to(end)?;
+        Ok(self.store.position_in(&self.store.history.load(), end))
+    }
+}

@@ -1,0 +1,138 @@
+//! The node's directory and its database: opening it safely, committing to it, swapping it.
+//!
+//! Start with [`Store`]: every change of data goes through [`Store::commit`], which tags it. What
+//! control writes beside data goes through [`Exclusive`], with no commit in flight. [`NodeDir`]
+//! holds the lock and the fence for the life of the process; [`Current`] is the handle through
+//! which workers find the store, and find none while it is being swapped.
+
+mod commit;
+mod current;
+mod dir;
+mod exclusive;
+mod identity;
+mod open;
+mod options;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use keyspace::{Cf, Hlc, HlcClock};
+use rocksdb::{ColumnFamily, DB};
+use topology::Epoch;
+use wal::{History, Position, Sequence};
+
+pub use commit::CommitError;
+pub use current::Current;
+pub use dir::{DirError, NodeDir};
+pub use exclusive::Exclusive;
+pub use identity::Identity;
+pub use open::OpenError;
+pub use options::{Durability, StoreOptions};
+pub use state::{NodeState, Standing, Until};
+
+/// An open database. One at a time in a process; workers share it through [`Current`].
+#[derive(Debug)]
+pub struct Store {
+    db: DB,
+    path: PathBuf,
+    identity: Identity,
+    options: StoreOptions,
+    /// Which cluster tags its batches with.
+    origin: u32,
+    /// Which epoch tags carry.
+    epoch: AtomicU64,
+    clock: HlcClock,
+    /// Held from the choice of a stamp to the end of the write, so that stamps rise along the log
+    /// and whoever holds it knows the exact end of the log.
+    order: Mutex<Order>,
+    history: ArcSwap<History>,
+    state: ArcSwap<NodeState>,
+    /// The last sequence that is known to be on disk.
+    synced: AtomicU64,
+    /// One sync at a time; those who wait for it share it.
+    syncing: Mutex<()>,
+    /// The log failed: nothing is written until the database has been opened again.
+    latched: AtomicBool,
+}
+
+/// What only the holder of the log's order may touch.
+#[derive(Debug)]
+struct Order {
+    /// Whether commands of clients may be committed.
+    open: bool,
+    /// No stamp above this one has been promised to survive a restart.
+    clock_bound: Hlc,
+}
+
+impl Store {
+    /// The database.
+    pub fn db(&self) -> &DB {
+        &self.db
+    }
+
+    /// A column family.
+    pub fn cf(&self, cf: Cf) -> &ColumnFamily {
+        self.db.cf_handle(cf.name()).expect("all column families were opened")
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whose database it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The next stamp: for the version of a new collection, and for each value of a batch.
+    pub fn stamp(&self) -> Hlc {
+        self.clock.next(ops::clock::unix_ms())
+    }
+
+    /// The clock that stamps come from.
+    pub fn hlc(&self) -> &HlcClock {
+        &self.clock
+    }
+
+    /// Its timelines.
+    pub fn history(&self) -> Arc<History> {
+        self.history.load_full()
+    }
+
+    /// The node-local state.
+    pub fn state(&self) -> Arc<NodeState> {
+        self.state.load_full()
+    }
+
+    /// The end of its log.
+    pub fn position(&self) -> Position {
+        let history = self.history.load();
+        self.position_in(&history, Sequence(self.db.latest_sequence_number()))
+    }
+
+    fn position_in(&self, history: &History, sequence: Sequence) -> Position {
+        history.position_of(sequence).expect("the first batch after an open starts a timeline")
+    }
+
+    /// The epoch that tags carry.
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// Whether the log failed and the database must be opened again before anything is written.
+    pub fn is_latched(&self) -> bool {
+        self.latched.load(Ordering::Acquire)
+    }
+
+    /// How it was opened.
+    pub fn options(&self) -> &StoreOptions {
+        &self.options
+    }
+}

@@ -1,0 +1,158 @@
+//! How RocksDB is opened, and what must never be set.
+
+use std::path::Path;
+
+use keyspace::Cf;
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode,
+    DataBlockIndexType, LogLevel, Options,
+};
+use serde::{Deserialize, Serialize};
+
+/// When a commit is on disk.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Before its answer.
+    Always,
+    /// Within a second. A process that dies loses nothing, a machine that does a second.
+    #[default]
+    Everysec,
+    /// When the operating system likes. A process that dies loses nothing.
+    Os,
+}
+
+/// What an operator can choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// When a commit is on disk.
+    pub durability: Durability,
+    /// Memory for RocksDB's caches and buffers, in bytes.
+    pub memory: u64,
+    /// Log files that are kept for a sidecar that is down, in bytes.
+    pub wal_archive: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { durability: Durability::default(), memory: 256 << 20, wal_archive: 1 << 30 }
+    }
+}
+
+/// Lines of RocksDB's OPTIONS file that the replication log depends on.
+///
+/// Recycled files and a log that is not flushed by each write break the sidecar's hard links; the
+/// recovery modes open over holes; two-phase commit and unordered writes break the order; a
+/// compressed log is one that the sidecar does not read.
+const REQUIRED: [(&str, &str); 9] = [
+    ("recycle_log_file_num", "0"),
+    ("manual_wal_flush", "false"),
+    ("wal_recovery_mode", "kPointInTimeRecovery"),
+    ("best_efforts_recovery", "false"),
+    ("allow_2pc", "false"),
+    ("unordered_write", "false"),
+    ("two_write_queues", "false"),
+    ("wal_compression", "kNoCompression"),
+    ("wal_dir", ""),
+];
+
+impl StoreOptions {
+    /// Of the database as a whole.
+    pub(super) fn database(&self) -> Options {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_recycle_log_file_num(0);
+        options.set_manual_wal_flush(false);
+        options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        options.set_unordered_write(false);
+        options.set_wal_compression_type(DBCompressionType::None);
+        options.set_track_and_verify_wals_in_manifest(true);
+        options.set_paranoid_checks(true);
+        // Without a time limit the size limit alone decides what the archive keeps.
+        options.set_wal_ttl_seconds(0);
+        options.set_wal_size_limit_mb((self.wal_archive >> 20).max(1));
+        // All families flush together: the small `system` one pins no old log file, and no
+        // family's files are ever ahead of another's.
+        options.set_atomic_flush(true);
+        let buffers = usize::try_from(self.memory / 4).unwrap_or(usize::MAX).max(8 << 20);
+        options.set_db_write_buffer_size(buffers);
+        options.set_max_total_wal_size((buffers as u64).saturating_mul(4));
+        let jobs = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
+        options.set_max_background_jobs(i32::try_from(jobs).unwrap_or(2));
+        options.set_bytes_per_sync(1 << 20);
+        options.set_wal_bytes_per_sync(1 << 20);
+        options.set_max_open_files(4096);
+        options.set_keep_log_file_num(4);
+        options.set_max_log_file_size(16 << 20);
+        options.set_log_level(LogLevel::Warn);
+        options.set_avoid_unnecessary_blocking_io(true);
+        options
+    }
+
+    /// Of each column family, in the order of their ids.
+    pub(super) fn families(&self) -> Vec<ColumnFamilyDescriptor> {
+        let cache = Cache::new_lru_cache(usize::try_from(self.memory / 2).unwrap_or(usize::MAX));
+        let of = |cf: Cf| ColumnFamilyDescriptor::new(cf.name(), self.family(cf, &cache));
+        Cf::ALL.map(of).into_iter().collect()
+    }
+
+    fn family(&self, cf: Cf, cache: &Cache) -> Options {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(cache);
+        table.set_block_size(8 << 10);
+        table.set_format_version(6);
+        table.set_cache_index_and_filter_blocks(true);
+        table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        table.set_bloom_filter(10.0, false);
+        table.set_optimize_filters_for_memory(true);
+        let mut options = Options::default();
+        if cf == Cf::Meta {
+            table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+            options.set_memtable_whole_key_filtering(true);
+            options.set_memtable_prefix_bloom_ratio(0.05);
+        }
+        options.set_block_based_table_factory(&table);
+        let buffer = usize::try_from(self.memory / 8).unwrap_or(usize::MAX);
+        options.set_write_buffer_size(buffer.clamp(4 << 20, 128 << 20));
+        options.set_max_write_buffer_number(4);
+        options.set_level_compaction_dynamic_level_bytes(true);
+        options.set_compression_type(DBCompressionType::Lz4);
+        options.set_bottommost_compression_type(DBCompressionType::Zstd);
+        options
+    }
+}
+
+/// Reads the options that RocksDB says it runs with; in words, if one of them is forbidden.
+pub(super) fn verify(path: &Path) -> Result<(), String> {
+    let failed = |why: std::io::Error| format!("its OPTIONS file cannot be read: {why}");
+    let mut newest: Option<(u64, std::path::PathBuf)> = None;
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("OPTIONS-"));
+        let Some(number) = number.and_then(|n| n.parse().ok()) else { continue };
+        if newest.as_ref().is_none_or(|(last, _)| number > *last) {
+            newest = Some((number, entry.path()));
+        }
+    }
+    let (_, file) = newest.ok_or("it has no OPTIONS file")?;
+    let text = std::fs::read_to_string(file).map_err(failed)?;
+    let value = |name: &str| {
+        let line = |line: &&str| line.trim().split_once('=').is_some_and(|(key, _)| key == name);
+        text.lines().find(line).and_then(|line| line.split_once('=')).map(|(_, v)| v.trim())
+    };
+    for (name, wanted) in REQUIRED {
+        match value(name) {
+            Some(found) if found != wanted => {
+                return Err(format!(
+                    "RocksDB runs with {name}={found} and the log needs {name}={wanted}"
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
