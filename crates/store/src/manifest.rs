@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use keyspace::SlotSet;
+use keyspace::{Hlc, SlotSet};
 use serde::{Deserialize, Serialize};
 use wal::{History, Position};
 
@@ -40,6 +40,8 @@ pub struct Manifest {
     pub position: Position,
     /// The timelines of its log up to there.
     pub history: History,
+    /// No stamp in it is above this one.
+    pub stamp: Hlc,
     /// Its files.
     pub files: Vec<FileEntry>,
 }

@@ -53,6 +53,7 @@ fn manifest(store: &Store, files: &[(&str, Vec<u8>)]) -> Manifest {
         database: "0000000000000000000000000000beef".to_owned(),
         position: Position { timeline: TimelineId(7), sequence: Sequence(42) },
         history: History::default(),
+        stamp: keyspace::Hlc(9),
         files: entries.collect(),
     }
 }

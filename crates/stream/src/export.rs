@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use keyspace::SlotSet;
+use keyspace::{Hlc, SlotSet};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use wal::{History, Position};
@@ -64,6 +64,8 @@ pub struct ExportManifest {
     pub position: Position,
     /// The timelines of its log up to there.
     pub history: History,
+    /// No stamp in it is above this one.
+    pub stamp: Hlc,
     /// Its files; everything after names them by index.
     pub files: Vec<ExportFile>,
 }
@@ -191,6 +193,7 @@ mod tests {
             database: "beef".to_owned(),
             position: "0000000000000000000000000000beef@42".parse().unwrap(),
             history: History::default(),
+            stamp: Hlc(7),
             files: vec![ExportFile { name: "CURRENT".to_owned(), size: 16, hash: [7; 32] }],
         }));
         send(&mut here.writer, &Export::Ping).await.unwrap();

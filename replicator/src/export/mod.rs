@@ -1,0 +1,263 @@
+//! Exports: a checkpoint of the node, sent to a snapshotter.
+//!
+//! The node makes the checkpoint (hard links: no bytes are copied), the sidecar reads, hashes and
+//! sends its files, and the checkpoint is removed at the end, whatever the end was. One export at a
+//! time, read at a bounded rate by one thread, so that a snapshot is not felt by the node's clients.
+//!
+//! What is said on the wire is in [`stream::export`].
+
+mod files;
+mod pace;
+mod send;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use keyspace::Hlc;
+use stream::export::{Arrived, Export, ExportManifest};
+use stream::{Connection, Hello, Purpose, Reader, WireError, Writer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::sync::Semaphore;
+use topology::ShardName;
+
+use files::Listing;
+
+/// How many bytes a second an export reads of its node's disk, if nothing else is said.
+pub const RATE_DEFAULT: u64 = 256 << 20;
+/// Checkpoints with names that begin so are exports': one that no export holds was left behind.
+const PREFIX: &str = "export-";
+
+/// What an export needs to know of the sidecar it runs in. Clones share the place.
+#[derive(Clone, Debug)]
+pub struct Context {
+    service: String,
+    shard: ShardName,
+    node_dir: PathBuf,
+    node_admin: String,
+    rate: u64,
+    /// The one export that may run.
+    place: Arc<Semaphore>,
+    sent: Arc<AtomicU64>,
+}
+
+/// Why an export ended early. The node's data is untouched, and so is every sealed snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The snapshotter is gone, or does not keep to the protocol.
+    #[error("the snapshotter: {0}")]
+    Wire(#[from] WireError),
+    /// The node did not make or drop a checkpoint.
+    #[error(transparent)]
+    Node(#[from] admin::Error),
+    /// A file of the checkpoint could not be read.
+    #[error("the checkpoint's {path} cannot be read: {why}; is the sidecar on the node's machine, on the same mount, as the same user?")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        why: String,
+    },
+    /// What was asked for cannot be had.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What an export came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// Files of the checkpoint.
+    pub files: usize,
+    /// Of those, how many were wanted.
+    pub wanted: usize,
+    /// Bytes sent for them, compressed.
+    pub sent: u64,
+}
+
+impl Context {
+    /// Exports of this shard, whose node lies in `node_dir` and is controlled at `node_admin`;
+    /// `rate` is how many bytes a second may be read.
+    pub fn new(
+        service: &str,
+        shard: &ShardName,
+        node_dir: &Path,
+        node_admin: &str,
+        rate: u64,
+    ) -> Self {
+        Self {
+            service: service.to_owned(),
+            shard: shard.clone(),
+            node_dir: node_dir.to_owned(),
+            node_admin: node_admin.to_owned(),
+            rate: rate.max(1),
+            place: Arc::new(Semaphore::new(1)),
+            sent: Arc::default(),
+        }
+    }
+
+    /// Compressed bytes that all exports have sent.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+/// Serves one connection whose first message, `hello`, asked for an export.
+///
+/// # Errors
+/// The export ended early; the snapshotter was told why if it still listens.
+pub async fn serve<S>(
+    conn: Connection<S>,
+    hello: &Hello,
+    ctx: &Context,
+) -> Result<Exported, ExportError>
+where
+    S: AsyncRead + AsyncWrite + Send,
+{
+    let Connection { mut reader, mut writer } = conn;
+    reader.set_deadline(stream::export::SILENCE_MAX);
+    writer.set_deadline(stream::export::SILENCE_MAX);
+    let result = admitted(&mut reader, &mut writer, hello, ctx).await;
+    if let Err(error) = &result
+        && !matches!(error, ExportError::Wire(_))
+    {
+        let refusal = Export::Refusal { sentence: error.to_string() };
+        // It may be gone; the error that is returned says what happened.
+        let _ = stream::export::send(&mut writer, &refusal).await;
+    }
+    writer.close().await;
+    result
+}
+
+async fn admitted<S>(
+    reader: &mut Reader<ReadHalf<S>>,
+    writer: &mut Writer<WriteHalf<S>>,
+    hello: &Hello,
+    ctx: &Context,
+) -> Result<Exported, ExportError>
+where
+    S: AsyncRead + AsyncWrite + Send,
+{
+    check_hello(hello, ctx)?;
+    let snapshot = match stream::export::next(reader).await? {
+        Arrived::Message(Export::Open { snapshot }) => snapshot,
+        other => return Err(unexpected(&other, "Open").into()),
+    };
+    let Ok(_place) = ctx.place.try_acquire() else {
+        return Err(ExportError::Refused(format!(
+            "a snapshot of {} is being taken already: try again when it is done",
+            ctx.shard
+        )));
+    };
+    let name = format!("{PREFIX}{snapshot}");
+    if !topology::record::is_name(&name) {
+        return Err(ExportError::Refused(format!(
+            "`{}` is no id of a snapshot: letters, digits, `-` and `_`, at most {} of them",
+            snapshot.chars().take(80).collect::<String>().escape_debug(),
+            63 - PREFIX.len(),
+        )));
+    }
+    let node = admin::Client::connect(&ctx.node_admin).await?;
+    drop_left_behind(&node, &ctx.node_dir).await?;
+    let result = export(reader, writer, ctx, &node, &name).await;
+    let dropped = drop_checkpoint(&node, ctx, &name).await;
+    let exported = result?;
+    dropped?;
+    Ok(exported)
+}
+
+fn check_hello(hello: &Hello, ctx: &Context) -> Result<(), ExportError> {
+    let refuse = |why: String| Err(ExportError::Refused(why));
+    if hello.purpose != Purpose::Export {
+        return refuse("this is no export".to_owned());
+    }
+    if hello.service != ctx.service {
+        return refuse(format!(
+            "this sidecar belongs to service `{}`, not to `{}`",
+            ctx.service, hello.service
+        ));
+    }
+    if hello.to != ctx.shard.to_string() {
+        return refuse(format!(
+            "this is the sidecar of {}, not of {}: its address in the registry is old",
+            ctx.shard, hello.to
+        ));
+    }
+    Ok(())
+}
+
+async fn export<S>(
+    reader: &mut Reader<ReadHalf<S>>,
+    writer: &mut Writer<WriteHalf<S>>,
+    ctx: &Context,
+    node: &admin::Client,
+    name: &str,
+) -> Result<Exported, ExportError>
+where
+    S: AsyncRead + AsyncWrite + Send,
+{
+    let made = node.checkpoint(name).await?;
+    let status = node.status().await?;
+    // Stamps come from the wall clock or from what was applied, whichever is higher; both were read
+    // after the checkpoint, so none in it is above.
+    let wall = Hlc::new(ops::clock::unix_ms(), u16::MAX);
+    let stamp = status.applied.values().map(|applied| applied.stamp).fold(wall, Hlc::max);
+    let listing = Arc::new(Listing::of(&made.path)?);
+    let hashes = send::hash(writer, listing.clone(), ctx.rate).await?;
+    let manifest = ExportManifest {
+        service: ctx.service.clone(),
+        shard: ctx.shard.to_string(),
+        slots: status.slots,
+        database: made.database,
+        position: made.position,
+        history: made.history,
+        stamp,
+        files: listing.describe(&hashes),
+    };
+    stream::export::send(writer, &Export::Manifest(Box::new(manifest))).await?;
+    let wanted = match stream::export::next(reader).await? {
+        Arrived::Message(Export::Want(wanted)) => wanted,
+        other => return Err(unexpected(&other, "Want").into()),
+    };
+    listing.check_wanted(&wanted)?;
+    let (files, wanted_files) = (listing.len(), wanted.len());
+    let sent = send::files(writer, listing, wanted, ctx.rate, &ctx.sent).await?;
+    stream::export::send(writer, &Export::Done).await?;
+    Ok(Exported { files, wanted: wanted_files, sent })
+}
+
+/// Removes the checkpoint over a new connection if the old one is gone: a node that was restarted
+/// meanwhile still has it.
+async fn drop_checkpoint(
+    node: &admin::Client,
+    ctx: &Context,
+    name: &str,
+) -> Result<(), admin::Error> {
+    if node.is_closed() {
+        return admin::Client::connect(&ctx.node_admin).await?.drop_checkpoint(name).await;
+    }
+    node.drop_checkpoint(name).await
+}
+
+/// Removes checkpoints of exports whose sidecar died. The caller holds the place, so none is in use.
+async fn drop_left_behind(node: &admin::Client, node_dir: &Path) -> Result<(), ExportError> {
+    // No such directory: no checkpoint was made yet.
+    let Ok(entries) = std::fs::read_dir(node_dir.join("checkpoints")) else { return Ok(()) };
+    for entry in entries.flatten() {
+        if let Some(name) = entry.file_name().to_str().filter(|name| name.starts_with(PREFIX)) {
+            tracing::info!(checkpoint = name, "removing what an interrupted snapshot left behind");
+            node.drop_checkpoint(name).await?;
+        }
+    }
+    Ok(())
+}
+
+fn unexpected(arrived: &Arrived, want: &'static str) -> WireError {
+    let got = match arrived {
+        Arrived::Chunk { .. } => "a chunk".to_owned(),
+        Arrived::Message(message) => {
+            let text = format!("{message:?}");
+            text.split(['(', '{', ' ']).next().unwrap_or_default().to_owned()
+        }
+    };
+    WireError::Unexpected { got, want }
+}
