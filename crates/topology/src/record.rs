@@ -246,7 +246,9 @@ impl Record {
         if self.format != Self::FORMAT {
             return Err(format!(
                 "the record of service `{}` has format {}; this version knows format {}: upgrade this program",
-                self.service, self.format, Self::FORMAT
+                self.service,
+                self.format,
+                Self::FORMAT
             ));
         }
         for (name, cluster) in &self.clusters {
@@ -301,9 +303,9 @@ impl Record {
     /// The shards by name with their slots.
     pub fn shards(&self) -> impl Iterator<Item = (ShardName, &SlotSet)> {
         self.clusters.iter().flat_map(|(cluster, plan)| {
-            (0..).zip(&plan.shards).map(|(shard, s)| {
-                (ShardName { cluster: cluster.clone(), shard }, &s.slots)
-            })
+            (0..)
+                .zip(&plan.shards)
+                .map(|(shard, s)| (ShardName { cluster: cluster.clone(), shard }, &s.slots))
         })
     }
 
@@ -335,7 +337,13 @@ impl Record {
         let mut all = self.forks.clone();
         all.extend(forks);
         all.drain(..all.len().saturating_sub(Self::FORKS));
-        Self { epoch: self.epoch.next(), primaries, phase: Phase::Steady, forks: all, ..self.clone() }
+        Self {
+            epoch: self.epoch.next(),
+            primaries,
+            phase: Phase::Steady,
+            forks: all,
+            ..self.clone()
+        }
     }
 }
 
@@ -345,7 +353,10 @@ fn covers_once<'a>(sets: impl Iterator<Item = &'a SlotSet>) -> Result<(), String
     let mut next = 0;
     for range in ranges {
         if range.first.number() != next {
-            return Err(format!("do not hold each slot once: look at slot {}", range.first.number().min(next)));
+            return Err(format!(
+                "do not hold each slot once: look at slot {}",
+                range.first.number().min(next)
+            ));
         }
         next = range.last.number() + 1;
     }

@@ -75,7 +75,10 @@ pub struct View {
 /// A registry. One conformance suite holds every implementation to the same behaviour.
 pub trait Registry: Send + Sync + 'static {
     /// One key.
-    fn get(&self, key: &str) -> impl Future<Output = Result<Option<Versioned>, RegistryError>> + Send;
+    fn get(
+        &self,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<Versioned>, RegistryError>> + Send;
     /// All keys that begin so.
     fn list(&self, prefix: &str) -> impl Future<Output = Result<View, RegistryError>> + Send;
     /// Writes all, or nothing if an expectation does not hold.

@@ -1,0 +1,184 @@
+//! What every registry does, whatever is behind it.
+
+use std::time::{Duration, Instant};
+
+use topology::{Expect, Outcome, Registry, Revision, View, Write};
+
+/// How long anything may take here on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn put(key: &str, value: impl ToString) -> Write {
+    Write { key: key.to_owned(), value: Some(value.to_string().into_bytes()), ttl: None }
+}
+
+fn lease(key: &str, value: impl ToString, ttl: Duration) -> Write {
+    Write { ttl: Some(ttl), ..put(key, value) }
+}
+
+fn delete(key: &str) -> Write {
+    Write { key: key.to_owned(), value: None, ttl: None }
+}
+
+fn expect(key: &str, revision: Option<Revision>) -> Expect {
+    Expect { key: key.to_owned(), revision }
+}
+
+fn revision(outcome: Outcome) -> Revision {
+    match outcome {
+        Outcome::Committed(revision) => revision,
+        Outcome::Conflict => panic!("a conflict where nobody else writes"),
+    }
+}
+
+async fn text(registry: &impl Registry, key: &str) -> Option<String> {
+    let found = registry.get(key).await.unwrap()?;
+    Some(String::from_utf8(found.value).unwrap())
+}
+
+async fn until(watch: &mut tokio::sync::watch::Receiver<View>, wanted: impl FnMut(&View) -> bool) {
+    tokio::time::timeout(PATIENCE, watch.wait_for(wanted))
+        .await
+        .expect("the watch shows it in time")
+        .expect("the watch goes on");
+}
+
+fn value<'a>(view: &'a View, key: &str) -> Option<&'a str> {
+    view.keys.get(key).map(|held| std::str::from_utf8(&held.value).unwrap())
+}
+
+/// Holds a registry, empty at the start, to all of it. `reopen` reaches the same registry again.
+pub(crate) async fn suite<R: Registry + Clone>(registry: R, reopen: impl Fn() -> R) {
+    compare_and_swap(&registry).await;
+    several_keys(&registry).await;
+    watching(&registry, &reopen()).await;
+    leases(&registry, &reopen()).await;
+    kinds_mix(&registry).await;
+    many_tasks(&registry, &reopen).await;
+    limits(&registry).await;
+}
+
+async fn compare_and_swap(registry: &impl Registry) {
+    let create = [expect("cas", None)];
+    let first = revision(registry.commit(&create, &[put("cas", 1)]).await.unwrap());
+    assert_eq!(registry.commit(&create, &[put("cas", 2)]).await.unwrap(), Outcome::Conflict);
+    assert_eq!(registry.get("cas").await.unwrap().unwrap().revision, first);
+    let held = [expect("cas", Some(first))];
+    let second = revision(registry.commit(&held, &[put("cas", 3)]).await.unwrap());
+    assert!(second > first);
+    assert_eq!(registry.commit(&held, &[put("cas", 4)]).await.unwrap(), Outcome::Conflict);
+    assert_eq!(text(registry, "cas").await.as_deref(), Some("3"));
+    revision(registry.commit(&[], &[delete("cas")]).await.unwrap());
+    assert_eq!(registry.get("cas").await.unwrap(), None);
+    let again = revision(registry.commit(&create, &[put("cas", 5)]).await.unwrap());
+    assert!(again > second, "a key that comes back has a revision of its own");
+    revision(registry.commit(&[], &[delete("cas")]).await.unwrap());
+}
+
+async fn several_keys(registry: &impl Registry) {
+    let both = [put("multi/a", 1), put("multi/b", 1)];
+    let at = revision(registry.commit(&[], &both).await.unwrap());
+    let view = registry.list("multi/").await.unwrap();
+    assert_eq!(view.keys.len(), 2);
+    assert!(view.revision >= at && view.keys.values().all(|held| held.revision == at));
+    let newer = revision(registry.commit(&[], &[put("multi/b", 2)]).await.unwrap());
+    let stale = [expect("multi/a", Some(at)), expect("multi/b", Some(at))];
+    let writes = [put("multi/a", 3), put("multi/c", 3)];
+    assert_eq!(registry.commit(&stale, &writes).await.unwrap(), Outcome::Conflict);
+    assert_eq!(text(registry, "multi/a").await.as_deref(), Some("1"));
+    assert_eq!(text(registry, "multi/c").await, None);
+    let guard = [expect("multi/b", Some(newer))];
+    revision(registry.commit(&guard, &[put("multi/c", 4)]).await.unwrap());
+    assert_eq!(registry.get("multi/b").await.unwrap().unwrap().revision, newer, "only guarded");
+}
+
+async fn watching(registry: &impl Registry, elsewhere: &impl Registry) {
+    revision(registry.commit(&[], &[put("watch/x", 0)]).await.unwrap());
+    let mut watch = elsewhere.watch("watch/").await.unwrap();
+    assert_eq!(value(&watch.borrow(), "watch/x"), Some("0"), "it begins with what is there");
+    for n in 1..=50 {
+        revision(registry.commit(&[], &[put("watch/x", n)]).await.unwrap());
+    }
+    until(&mut watch, |view| value(view, "watch/x") == Some("50")).await;
+    revision(registry.commit(&[], &[put("other/x", 1), put("watch/y", 1)]).await.unwrap());
+    until(&mut watch, |view| value(view, "watch/y") == Some("1")).await;
+    assert_eq!(watch.borrow().keys.len(), 2, "other prefixes are not shown");
+    revision(registry.commit(&[], &[delete("watch/x")]).await.unwrap());
+    until(&mut watch, |view| value(view, "watch/x").is_none()).await;
+}
+
+async fn leases(registry: &impl Registry, elsewhere: &impl Registry) {
+    let (short, long) = (Duration::from_millis(300), Duration::from_secs(60));
+    let writes = [lease("lease/short", 1, short), lease("lease/long", 1, long)];
+    let began = Instant::now();
+    revision(registry.commit(&[], &writes).await.unwrap());
+    let mut watch = elsewhere.watch("lease/").await.unwrap();
+    until(&mut watch, |view| value(view, "lease/short").is_none()).await;
+    assert!(began.elapsed() >= short, "gone before its time");
+    assert_eq!(value(&watch.borrow(), "lease/long"), Some("1"));
+    assert_eq!(registry.get("lease/short").await.unwrap(), None);
+    let free = [expect("lease/short", None)];
+    revision(registry.commit(&free, &[lease("lease/short", 2, long)]).await.unwrap());
+    // Renewed, it stays.
+    for n in 0..8 {
+        revision(registry.commit(&[], &[lease("lease/renewed", n, short)]).await.unwrap());
+        tokio::time::sleep(short / 4).await;
+    }
+    assert_eq!(text(registry, "lease/renewed").await.as_deref(), Some("7"));
+}
+
+/// A key that changes between staying and ending with its writer, and both in one commit.
+async fn kinds_mix(registry: &impl Registry) {
+    let long = Duration::from_secs(60);
+    let steps: [(&[Write], [Option<&str>; 2]); 6] = [
+        (&[put("mix/a", 1), lease("mix/b", 1, long)], [Some("1"), Some("1")]),
+        (&[lease("mix/a", 2, long), put("mix/b", 2)], [Some("2"), Some("2")]),
+        (&[lease("mix/a", 3, long)], [Some("3"), Some("2")]),
+        (&[put("mix/b", 4)], [Some("3"), Some("4")]),
+        (&[delete("mix/a")], [None, Some("4")]),
+        (&[lease("mix/a", 5, long), delete("mix/b")], [Some("5"), None]),
+    ];
+    for (step, (writes, expected)) in steps.into_iter().enumerate() {
+        revision(registry.commit(&[], writes).await.unwrap());
+        let view = registry.list("mix/").await.unwrap();
+        assert_eq!([value(&view, "mix/a"), value(&view, "mix/b")], expected, "after step {step}");
+    }
+}
+
+async fn many_tasks<R: Registry + Clone>(registry: &R, reopen: &impl Fn() -> R) {
+    const TASKS: u64 = 8;
+    const EACH: u64 = 20;
+    revision(registry.commit(&[], &[put("count", 0)]).await.unwrap());
+    let mut watch = registry.watch("count").await.unwrap();
+    let tasks = (0..TASKS).map(|n| {
+        // Half of them through a handle of their own.
+        let registry = if n % 2 == 0 { registry.clone() } else { reopen() };
+        tokio::spawn(async move { count_up(&registry, "count", EACH).await })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    let total = (TASKS * EACH).to_string();
+    assert_eq!(text(registry, "count").await, Some(total.clone()), "no count is lost");
+    until(&mut watch, |view| value(view, "count") == Some(&total)).await;
+}
+
+/// Adds to a counter by compare-and-swap. Beside each count it writes a guarded lease.
+pub(crate) async fn count_up(registry: &impl Registry, key: &str, times: u64) {
+    for _ in 0..times {
+        loop {
+            let held = registry.get(key).await.unwrap().unwrap();
+            let next = String::from_utf8(held.value).unwrap().parse::<u64>().unwrap() + 1;
+            let guard = [expect(key, Some(held.revision))];
+            if registry.commit(&guard, &[put(key, next)]).await.unwrap() != Outcome::Conflict {
+                break;
+            }
+        }
+    }
+}
+
+async fn limits(registry: &impl Registry) {
+    let big = Write { value: Some(vec![0; (1 << 20) + 1]), ..put("big", 0) };
+    assert!(registry.commit(&[], &[big]).await.unwrap_err().to_string().contains("1048576"));
+    assert!(registry.commit(&[], &[put("", 0)]).await.is_err());
+    assert_eq!(registry.get("big").await.unwrap(), None);
+}

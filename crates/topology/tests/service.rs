@@ -1,0 +1,152 @@
+//! A service as its members and tools see it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use topology::members::{Lease, ProxyMember};
+use topology::record::{Cause, Cluster, Freeze, Phase, Shard, UnixMs};
+use topology::service::{Cancelled, JOURNALS_MAX};
+use topology::{Epoch, FreezeId, Outcome, Record, Registry, Service, ServiceView, Write, open};
+
+fn record() -> Record {
+    let cluster = |slots: &[&str]| Cluster {
+        shards: slots.iter().map(|s| Shard { slots: s.parse().unwrap() }).collect(),
+    };
+    Record {
+        format: Record::FORMAT,
+        service: "demo".to_owned(),
+        epoch: Epoch(1),
+        primaries: vec!["a/0".parse().unwrap()],
+        phase: Phase::Steady,
+        lease_ms: 3_000,
+        clusters: BTreeMap::from([
+            ("a".to_owned(), cluster(&["0-16383"])),
+            ("b".to_owned(), cluster(&["0-8191", "8192-16383"])),
+        ]),
+        forks: Vec::new(),
+    }
+}
+
+fn freeze(id: u128) -> Freeze {
+    Freeze {
+        id: FreezeId(id),
+        cause: Cause::Switchover,
+        shards: vec!["a/0".parse().unwrap()],
+        to: "b".to_owned(),
+        deadline: UnixMs::now(),
+        since: UnixMs::now(),
+    }
+}
+
+async fn demo(dir: &tempfile::TempDir) -> Service {
+    let registry = open(&format!("file:{}", dir.path().display())).unwrap();
+    Service::open(registry, "demo").await.unwrap()
+}
+
+async fn until(service: &Service, wanted: impl FnMut(&Arc<ServiceView>) -> bool) {
+    let mut watch = service.watch();
+    let seen = tokio::time::timeout(Duration::from_secs(10), watch.wait_for(wanted)).await;
+    seen.expect("seen in time").expect("the watch goes on");
+}
+
+#[tokio::test]
+async fn everyone_sees_the_record_and_only_one_swap_of_it_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let (here, there) = (demo(&dir).await, demo(&dir).await);
+    let made = here.create_record(&record()).await.unwrap();
+    let Outcome::Committed(revision) = made else { panic!("{made:?}") };
+    assert_eq!(there.create_record(&record()).await.unwrap(), Outcome::Conflict);
+    until(&there, |view| view.record() == Some(&record())).await;
+
+    let mut frozen = record();
+    frozen.phase = Phase::Frozen(freeze(9));
+    let swapped = here.swap_record(revision, &frozen).await.unwrap();
+    let Outcome::Committed(revision) = swapped else { panic!("{swapped:?}") };
+    // Both a commit and a cancel start from the frozen record.
+    let next = frozen.committed("b", vec![]);
+    let (commit, cancel) =
+        tokio::join!(here.swap_record(revision, &next), there.cancel(FreezeId(9)));
+    let committed = commit.unwrap() != Outcome::Conflict;
+    let ended = matches!(cancel.unwrap(), Cancelled::Ended(_));
+    assert!(committed != ended, "exactly one wins");
+    let (now, _) = here.read_record().await.unwrap().unwrap();
+    assert_eq!((now.epoch, now.freeze()), (Epoch(2), None));
+    assert_eq!(now.active(), Some(if committed { "b" } else { "a" }));
+    assert!(matches!(there.cancel(FreezeId(9)).await.unwrap(), Cancelled::WasOver(_)));
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_only_under_the_record_that_was_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = demo(&dir).await;
+    let made = service.create_record(&record()).await.unwrap();
+    let Outcome::Committed(revision) = made else { panic!("{made:?}") };
+    let shard: topology::ShardName = "a/0".parse().unwrap();
+    let lease = Lease { shard: shard.clone(), epoch: Epoch(1), lease_ms: 300, at: UnixMs::now() };
+    assert!(matches!(service.renew_lease(&lease, revision).await.unwrap(), Outcome::Committed(_)));
+    until(&service, |view| view.leases.get(&shard) == Some(&lease)).await;
+    service.swap_record(revision, &record().cancelled()).await.unwrap();
+    assert_eq!(service.renew_lease(&lease, revision).await.unwrap(), Outcome::Conflict);
+    until(&service, |view| view.leases.is_empty()).await;
+}
+
+#[tokio::test]
+async fn members_come_and_go_and_what_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = demo(&dir).await;
+    let proxy = ProxyMember {
+        id: "p1".to_owned(),
+        cluster: "a".to_owned(),
+        client: "127.0.0.1:1".to_owned(),
+        metrics: None,
+        pid: 1,
+        version: "0".to_owned(),
+        epoch: Epoch(1),
+        holding: None,
+        at: UnixMs::now(),
+    };
+    service.put_proxy(&proxy, Duration::from_secs(60)).await.unwrap();
+    until(&service, |view| view.proxies.get("p1") == Some(&proxy)).await;
+    let odd =
+        Write { key: "services/demo/proxy/p2".to_owned(), value: Some(b"{}".to_vec()), ttl: None };
+    service.registry().commit(&[], &[odd]).await.unwrap();
+    until(&service, |view| view.problems.contains_key("proxy/p2")).await;
+    service.remove_proxy("p1").await.unwrap();
+    service.remove_proxy("p2").await.unwrap();
+    until(&service, |view| view.proxies.is_empty() && view.problems.is_empty()).await;
+    let bad = ProxyMember { id: "../record".to_owned(), ..proxy };
+    assert!(service.put_proxy(&bad, Duration::from_secs(1)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_used_is_refused_and_never_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = demo(&dir).await;
+    let mut holed = record();
+    holed.primaries.clear();
+    assert!(service.create_record(&holed).await.is_err());
+    service.create_record(&record()).await.unwrap();
+    until(&service, |view| view.record.is_some()).await;
+    let held = service.view().record.clone();
+    let text = serde_json::to_vec(&Record { format: 2, ..record() }).unwrap();
+    let newer = Write { key: "services/demo/record".to_owned(), value: Some(text), ttl: None };
+    service.registry().commit(&[], &[newer]).await.unwrap();
+    until(&service, |view| view.problems.contains_key("record")).await;
+    assert_eq!(service.view().record, held);
+    assert!(service.read_record().await.unwrap_err().to_string().contains("upgrade"));
+}
+
+#[tokio::test]
+async fn journals_are_kept_in_order_and_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = demo(&dir).await;
+    for op in 0..JOURNALS_MAX + 3 {
+        service.put_journal(&format!("op{op}"), &serde_json::json!({ "op": op })).await.unwrap();
+    }
+    service.put_journal("op7", &serde_json::json!({ "again": true })).await.unwrap();
+    let journals = service.journals().await.unwrap();
+    assert_eq!(journals.len(), JOURNALS_MAX);
+    assert_eq!(journals[0].0, "op3");
+    assert_eq!(journals.last().unwrap().0, "op7");
+}
