@@ -1,0 +1,12 @@
+//! The formats of the log and of what carries it, from outside: golden files, properties, and a
+//! real RocksDB. One binary, because linking RocksDB takes longer than all of it.
+
+mod batch;
+mod follow;
+mod frame;
+mod killed;
+mod log;
+mod make;
+mod rocks;
+mod segment;
+mod tail;
