@@ -1,1 +1,22 @@
-//! godwit-tests
+//! Two clouds on one machine, live traffic, broken things, and a checker that nobody can talk out
+//! of what it saw.
+//!
+//! The programs are used as users have them: as processes, over sockets, files and the registry.
+//!
+//! - [`clouds`]: brings two clouds up, breaks single processes, takes them down.
+//! - [`load`]: real data to fill them with, and writers and readers that remember every answer.
+//! - [`check`]: reads the surviving cloud's nodes and compares with what was acknowledged; compares
+//!   digests of both clouds.
+//! - [`toxi`]: bad networks, over Toxiproxy's HTTP API.
+//! - [`demo`]: the tour that `make demo` shows.
+//! - [`client`] and [`wait`]: a small blocking Redis client, and waiting with a deadline.
+//!
+//! The stories are in `tests/tests/`, one a file; each is short because these helpers are not.
+
+pub mod check;
+pub mod client;
+pub mod clouds;
+pub mod demo;
+pub mod load;
+pub mod toxi;
+pub mod wait;
