@@ -4,6 +4,7 @@
 mod batch;
 mod follow;
 mod frame;
+mod golden;
 mod killed;
 mod log;
 mod make;
