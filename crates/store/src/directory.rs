@@ -55,7 +55,8 @@ impl Store {
             if inside.any(|entry| entry.is_ok_and(|e| !is_own(&e.file_name()))) {
                 return Err(StoreError::Unusable {
                     path: root.to_path_buf(),
-                    why: "it is not empty and no store: give an empty or a new directory".to_owned(),
+                    why: "it is not empty and no store: give an empty or a new directory"
+                        .to_owned(),
                 });
             }
             for part in ["objects", "snapshots", "tmp"] {
@@ -83,8 +84,10 @@ impl Store {
         let mut removed = 0;
         for entry in fs::read_dir(&tmp).map_err(StoreError::io("list", &tmp))? {
             let entry = entry.map_err(StoreError::io("list", &tmp))?;
-            let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-            if age.is_some_and(|age| age > SCRATCH_AGE_MAX) && fs::remove_file(entry.path()).is_ok() {
+            let age =
+                entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+            if age.is_some_and(|age| age > SCRATCH_AGE_MAX) && fs::remove_file(entry.path()).is_ok()
+            {
                 removed += 1;
             }
         }

@@ -88,6 +88,11 @@ impl ObjectWriter {
         Ok(self.stored)
     }
 
+    /// Uncompressed bytes so far.
+    pub fn received(&self) -> u64 {
+        self.seen
+    }
+
     fn reject(&self, why: String) -> StoreError {
         StoreError::Rejected { name: format!("object {}", self.id), why }
     }

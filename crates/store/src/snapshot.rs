@@ -187,7 +187,7 @@ impl Store {
         Ok(manifest)
     }
 
-    /// Every sealed snapshot, oldest first. What was never sealed is not there.
+    /// Every sealed snapshot, in the order they were sealed. What was never sealed is not there.
     ///
     /// # Errors
     /// The directory cannot be listed.
@@ -203,12 +203,19 @@ impl Store {
                 snapshot => listed.push(Listed { id: name, snapshot }),
             }
         }
-        listed.sort_by(|a, b| a.id.cmp(&b.id));
+        // Those that cannot be read come first: the last one is the newest that can.
+        listed.sort_by_key(|one| {
+            (one.snapshot.as_ref().ok().map(|(snapshot, _)| snapshot.sealed_at), one.id.clone())
+        });
         Ok(listed)
     }
 
     /// Records that every object of this snapshot was read back, or takes the record back.
-    pub(crate) fn mark(&self, snapshot: &Snapshot, verified_at: Option<u64>) -> Result<(), StoreError> {
+    pub(crate) fn mark(
+        &self,
+        snapshot: &Snapshot,
+        verified_at: Option<u64>,
+    ) -> Result<(), StoreError> {
         let path = self.snapshot_dir(&snapshot.id).join("verified.json");
         match verified_at {
             Some(verified_at) => {

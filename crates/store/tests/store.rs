@@ -5,9 +5,7 @@ use std::path::Path;
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
-use store::{
-    Address, FileEntry, Manifest, ObjectId, SnapshotId, State, Store, StoreError, object,
-};
+use store::{Address, FileEntry, Manifest, ObjectId, SnapshotId, State, Store, StoreError, object};
 use wal::{History, Position, Sequence, TimelineId};
 
 fn address(dir: &Path) -> Address {
@@ -158,7 +156,11 @@ fn random_damage_is_found_and_named() {
     let dir = tempfile::tempdir().unwrap();
     let (store, id) = sealed(dir.path());
     let (snapshot, _) = store.snapshot(&id).unwrap();
-    let mut paths: Vec<_> = store.manifest(&snapshot, 0).unwrap().files.iter()
+    let mut paths: Vec<_> = store
+        .manifest(&snapshot, 0)
+        .unwrap()
+        .files
+        .iter()
         .map(|file| store.object_path(&file.blake3))
         .collect();
     paths.push(dir.path().join("snapshots").join(id.as_str()).join("shard-0.json"));
@@ -190,7 +192,11 @@ fn random_damage_is_found_and_named() {
         } else {
             let named = result.damage.iter().any(|d| d.contains(path.to_str().unwrap()));
             assert!(named, "round {round}: {} {how} at {at}: {:?}", path.display(), result.damage);
-            assert_eq!(store.snapshot(&id).unwrap().1, State::Sealed, "a damaged one is not verified");
+            assert_eq!(
+                store.snapshot(&id).unwrap().1,
+                State::Sealed,
+                "a damaged one is not verified"
+            );
         }
         fs::write(path, &good).unwrap();
     }

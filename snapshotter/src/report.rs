@@ -1,0 +1,62 @@
+//! What the verbs answer. The names of these fields are scripted against: keep them.
+
+use serde::Serialize;
+
+/// The last line of a push.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pushed {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// The service.
+    pub service: String,
+    /// The cluster.
+    pub cluster: String,
+    /// Compressed bytes that came over the network.
+    pub bytes_sent: u64,
+    /// Bytes of all files of the snapshot.
+    pub bytes_total: u64,
+    /// From the first connection to the seal.
+    pub seconds: f64,
+    /// Each shard.
+    pub shards: Vec<PushedShard>,
+}
+
+/// Which way was taken for a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// The store had nothing of it: every file was sent.
+    Full,
+    /// Some of its files, or all, were in the store and were read back instead.
+    ObjectsReused,
+}
+
+/// A shard of a push.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PushedShard {
+    /// The shard, written `a/0`.
+    pub shard: String,
+    /// Which way was taken.
+    pub way: Way,
+    /// Files of its checkpoint.
+    pub files: usize,
+    /// Of those, how many the store had.
+    pub reused: usize,
+    /// Compressed bytes that came over the network.
+    pub bytes_sent: u64,
+    /// Bytes of its files.
+    pub bytes_total: u64,
+    /// The end of what its checkpoint holds.
+    pub position: String,
+}
+
+/// Prints an answer: as it is for people, as one line of JSON for scripts.
+pub(crate) fn print(output: crate::cli::Output, text: &str, json: &impl Serialize) {
+    #[allow(clippy::print_stdout)] // the output of a command
+    match output {
+        crate::cli::Output::Text => println!("{text}"),
+        crate::cli::Output::Json => {
+            println!("{}", serde_json::to_string(json).expect("answers are plain JSON"));
+        }
+    }
+}
