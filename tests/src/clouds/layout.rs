@@ -140,11 +140,12 @@ impl Layout {
         layout.map(Some).with_context(|| format!("{} is damaged", path.display()))
     }
 
-    /// Removes both files, once nothing runs any more.
-    pub fn forget(&self) {
-        for name in ["clouds.json", "state.json"] {
-            let _ = fs::remove_file(self.dir.join(name));
-        }
+    /// Writes down that nothing runs any more: `clouds.json` goes, and what is needed to bring the
+    /// same clouds up again stays.
+    pub fn save_ended(&self) -> Result<()> {
+        self.save()?;
+        let path = self.dir.join("clouds.json");
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
     }
 
     /// Every process, in the order to start them.

@@ -71,6 +71,12 @@ impl Clouds {
         Ok(Self { layout, toxics, plan, _ports: ports, _scratch: None })
     }
 
+    /// The clouds of an earlier time, to be started again with their data.
+    pub fn again(layout: Layout) -> Result<Self> {
+        let plan = Plan { detached: true, ..Plan::two_clouds(&layout.dir) };
+        Ok(Self { layout, toxics: None, plan, _ports: Ports::reserve()?, _scratch: None })
+    }
+
     /// Starts every cloud and waits until the active one serves writes.
     pub fn start_all(&mut self) -> Result<()> {
         let names: Vec<_> = self.layout.clouds.iter().map(|c| c.name.clone()).collect();
@@ -191,7 +197,8 @@ pub fn down(layout: &mut Layout) {
         ["proxy", "sidecar", "node"].iter().position(|kind| last.starts_with(kind))
     });
     processes.into_iter().for_each(Process::end);
-    layout.forget();
+    // Only a hint for the next command; the processes have ended either way.
+    let _ = layout.save_ended();
 }
 
 fn plan_cloud(

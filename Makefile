@@ -1,0 +1,57 @@
+# What there is to do here. `make demo` is the tour; CONTRIBUTING.md says the rest.
+
+.PHONY: help deps build demo up status down test lint soak
+
+# Programs for people are built for speed; tests use the dev profile, which has failpoints.
+clouds = cargo run --release --quiet --package godwit-tests --bin clouds --
+# Each cargo call builds the whole workspace, so that features are the same and nothing is built twice.
+release = cargo build --release --workspace --bins
+minutes ?= 10
+
+help:
+	@echo 'make demo    two clouds on this machine: seed, follow, switch over, go back, crash, fail over; ends with a report'
+	@echo 'make up      the same two clouds in the background; prints every address and pid'
+	@echo 'make status  who is primary, epoch, leases, positions, lag; the processes'
+	@echo 'make down    ends exactly those processes'
+	@echo 'make test    all tests         make lint  format, clippy, licences'
+	@echo 'make soak    faults under load for a while (minutes=10)'
+	@echo 'make build   everything, for speed (make deps: what that needs; the others call it)'
+
+deps:
+	@scripts/deps.sh
+
+build: deps
+	$(release)
+
+demo: build
+	@$(clouds) demo --dir $(CURDIR)/target/demo
+
+up: build
+	@$(clouds) up --dir $(CURDIR)/target/local
+
+status:
+	@$(clouds) status --dir $(CURDIR)/target/local
+
+down:
+	@$(clouds) down --dir $(CURDIR)/target/local
+
+soak: build
+	@$(clouds) soak --dir $(CURDIR)/target/soak --minutes $(minutes)
+
+test:
+	@scripts/deps.sh tests
+	cargo build --workspace --bins
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	  echo cargo nextest run --workspace; cargo nextest run --workspace; \
+	else \
+	  echo cargo test --workspace; cargo test --workspace; \
+	fi
+
+lint: deps
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then \
+	  echo cargo deny check bans licenses sources; cargo deny check bans licenses sources; \
+	else \
+	  echo 'cargo-deny is not installed (cargo install cargo-deny --locked): licences and sources were not checked'; \
+	fi

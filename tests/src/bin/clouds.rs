@@ -1,0 +1,187 @@
+//! Two clouds on this machine: `up`, `status`, `down`, and the tour `demo`. `make` calls it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use tests::clouds::control::switchover;
+use tests::clouds::start::{checkout, down};
+use tests::clouds::{Clouds, Layout, Plan};
+use tests::demo;
+
+/// Two clouds on this machine.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Brings them up in the background and prints every address and pid.
+    Up {
+        /// Where data, logs and clouds.json lie [default: target/local in the checkout].
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// Forget what earlier clouds in this directory held; otherwise they go on with it.
+        #[arg(long)]
+        fresh: bool,
+    },
+    /// Who is primary, epoch, leases, positions, lag; and the processes.
+    Status {
+        /// The directory given to `up`.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Ends exactly the processes that `up` started.
+    Down {
+        /// The directory given to `up`.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// The tour: load, seed, follow, switch, go back, crash, fail over; ends with a report.
+    Demo {
+        /// Where data, logs and report.json lie; emptied first [default: target/demo].
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// Load at least this many megabytes.
+        #[arg(long, default_value_t = 50)]
+        megabytes: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("clouds: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<bool> {
+    let place = |dir: Option<PathBuf>, name: &str| match dir {
+        Some(dir) => Ok(dir),
+        None => checkout().map(|root| root.join("target").join(name)),
+    };
+    match command {
+        Command::Up { dir, fresh } => up(place(dir, "local")?, fresh),
+        Command::Status { dir } => status(place(dir, "local")?),
+        Command::Down { dir } => take_down(place(dir, "local")?),
+        Command::Demo { dir, megabytes } => {
+            demo::run(&place(dir, "demo")?, megabytes.saturating_mul(1_000_000))
+        }
+    }
+}
+
+fn up(dir: PathBuf, fresh: bool) -> Result<bool> {
+    let earlier = Layout::load(&dir)?;
+    if let Some(layout) = &earlier
+        && layout.processes().any(|p| p.alive())
+    {
+        show(layout);
+        bail!("the clouds in {} are up already (`make down` ends them)", dir.display());
+    }
+    let mut clouds = match earlier {
+        Some(layout) if !fresh => Clouds::again(layout)?,
+        _ => {
+            for old in ["data", "registry", "log", "state.json"].map(|name| dir.join(name)) {
+                let removed =
+                    if old.is_dir() { fs::remove_dir_all(&old) } else { fs::remove_file(&old) };
+                if let Err(error) = removed
+                    && error.kind() != ErrorKind::NotFound
+                {
+                    return Err(error).with_context(|| format!("cannot remove {}", old.display()));
+                }
+            }
+            Clouds::create(Plan { detached: true, ..Plan::two_clouds(&dir) })?
+        }
+    };
+    if let Err(error) = clouds.start_all() {
+        clouds.down();
+        return Err(error);
+    }
+    show(&clouds.layout);
+    Ok(true)
+}
+
+#[allow(clippy::print_stdout)]
+fn show(layout: &Layout) {
+    println!("registry {}  service {}", layout.registry, layout.service);
+    for cloud in &layout.clouds {
+        println!("\ncloud {}", cloud.name);
+        for p in &cloud.proxies {
+            println!(
+                "  proxy      client {}  metrics {}  pid {}",
+                p.client,
+                p.metrics,
+                p.process.pid()
+            );
+        }
+        for s in &cloud.shards {
+            let (node, sidecar) = (&s.node, &s.sidecar);
+            println!("  shard {}  slots {}", s.name, s.slots);
+            println!(
+                "    node     client {}  metrics {}  pid {}\n             admin {}",
+                node.client,
+                node.metrics,
+                node.process.pid(),
+                node.admin
+            );
+            println!(
+                "    sidecar  stream {}  metrics {}  pid {}",
+                sidecar.stream,
+                sidecar.metrics,
+                sidecar.process.pid()
+            );
+        }
+    }
+    println!("\nall of it: {}", layout.dir.join("clouds.json").display());
+    if let Some(proxy) = layout.clouds.first().and_then(|c| c.proxies.first())
+        && let Some((_, port)) = proxy.client.rsplit_once(':')
+    {
+        println!("try: redis-cli -p {port} set hello world");
+    }
+}
+
+#[allow(clippy::print_stdout)]
+fn status(dir: PathBuf) -> Result<bool> {
+    let Some(layout) = Layout::load(&dir)?.filter(|l| l.processes().any(|p| p.alive())) else {
+        bail!("no clouds are up in {}: `make up` brings them up", dir.display());
+    };
+    let mut args = std::process::Command::new(tests::clouds::binaries::path("godwit-switchover")?);
+    let status = args
+        .args(["status", "--registry", &layout.registry, "--service", &layout.service])
+        .status()
+        .context("cannot run godwit-switchover status")?;
+    println!();
+    for process in layout.processes() {
+        let state = if process.alive() { "runs" } else { "has ended" };
+        println!(
+            "{:<12} pid {:<8} {state}; log {}",
+            process.name,
+            process.pid(),
+            process.log.display()
+        );
+    }
+    // An active service whose status cannot be had is worth a failing exit code.
+    Ok(status.success() && switchover(&layout, &["status"])?.code == 0)
+}
+
+#[allow(clippy::print_stdout)]
+fn take_down(dir: PathBuf) -> Result<bool> {
+    let Some(mut layout) = Layout::load(&dir)? else {
+        println!("no clouds are up in {}", dir.display());
+        return Ok(true);
+    };
+    let running = layout.processes().filter(|p| p.alive()).count();
+    down(&mut layout);
+    println!("ended {running} processes; data and logs stay in {}", dir.display());
+    Ok(true)
+}
