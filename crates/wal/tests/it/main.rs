@@ -10,4 +10,5 @@ mod log;
 mod make;
 mod rocks;
 mod segment;
+mod smoke;
 mod tail;
