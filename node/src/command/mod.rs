@@ -1,0 +1,38 @@
+//! The commands: one file a family, one table ([`table`]) that says of each its name, arity, keys
+//! and handler. A command that is not in the table answers Redis's own unknown-command error.
+//!
+//! Replies and error texts are those of Redis 7.2.
+
+mod args;
+mod counter;
+mod expire;
+mod fail;
+mod glob;
+// mod hash;
+mod key;
+// mod list;
+mod page;
+// mod pick;
+mod scan;
+// mod set;
+mod spec;
+mod string;
+pub mod table;
+mod whole;
+// mod zadd;
+// mod zrange;
+// mod zset;
+
+pub use args::{Args, float};
+pub use fail::Fail;
+pub use glob::matches as glob_matches;
+pub use spec::{Flags, Handler, Keys, Spec};
+
+use crate::worker::View;
+use resp::reply::Writer;
+
+/// What a handler of a family gets and gives.
+pub(crate) type Answer = Result<(), Fail>;
+
+/// A handler that a worker runs.
+pub type DataHandler = fn(&mut View<'_>, &Args<'_>, &mut Writer<'_>) -> Answer;

@@ -1,0 +1,170 @@
+//! What the table says of a command.
+
+use keyspace::Slot;
+
+use super::{Args, DataHandler};
+use crate::server::SessionHandler;
+
+/// Properties of a command, as COMMAND names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags(u16);
+
+impl Flags {
+    /// Changes keys.
+    pub const WRITE: Self = Self(1);
+    /// Reads keys.
+    pub const READONLY: Self = Self(2);
+    /// Takes constant or logarithmic time.
+    pub const FAST: Self = Self(4);
+    /// May need more memory or disk.
+    pub const DENYOOM: Self = Self(8);
+    /// For operators.
+    pub const ADMIN: Self = Self(16);
+    /// Answered while the data is loading.
+    pub const LOADING: Self = Self(32);
+    /// Answered by a standby that lost its primary.
+    pub const STALE: Self = Self(64);
+    /// Where its keys are has to be found out argument by argument.
+    pub const MOVABLE_KEYS: Self = Self(128);
+
+    const NAMES: [(Self, &'static str); 8] = [
+        (Self::WRITE, "write"),
+        (Self::READONLY, "readonly"),
+        (Self::DENYOOM, "denyoom"),
+        (Self::ADMIN, "admin"),
+        (Self::LOADING, "loading"),
+        (Self::STALE, "stale"),
+        (Self::FAST, "fast"),
+        (Self::MOVABLE_KEYS, "movablekeys"),
+    ];
+
+    /// Both sets of properties.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether it has all of these.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Their names.
+    pub fn names(self) -> impl Iterator<Item = &'static str> + Clone {
+        Self::NAMES.into_iter().filter(move |(flag, _)| self.has(*flag)).map(|(_, name)| name)
+    }
+}
+
+/// Where a command's keys are among its arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// The first key's index; 0: there is none.
+    pub first: i32,
+    /// The last key's index; negative ones count from the end.
+    pub last: i32,
+    /// From one key to the next.
+    pub step: i32,
+}
+
+impl Keys {
+    /// No keys.
+    pub const NONE: Self = Self { first: 0, last: 0, step: 0 };
+    /// One key, the first argument.
+    pub const ONE: Self = Self { first: 1, last: 1, step: 1 };
+    /// Two keys, the first arguments.
+    pub const TWO: Self = Self { first: 1, last: 2, step: 1 };
+    /// All arguments.
+    pub const ALL: Self = Self { first: 1, last: -1, step: 1 };
+    /// All arguments from the second on are keys, and so is the first.
+    pub const PAIRS: Self = Self { first: 1, last: -1, step: 2 };
+    /// The first argument says how many keys follow.
+    pub const COUNTED: Self = Self { first: 2, last: 0, step: 1 };
+
+    /// Whether there are none.
+    pub const fn is_none(self) -> bool {
+        self.first == 0
+    }
+
+    /// The indices of the keys among `args`; empty if a count among the arguments makes no sense.
+    pub fn indices(self, args: &Args<'_>) -> std::iter::StepBy<std::ops::Range<usize>> {
+        let len = args.len();
+        let end = if self == Self::COUNTED {
+            let count = args.get(1).and_then(resp::integer).unwrap_or(0);
+            usize::try_from(count).ok().and_then(|n| n.checked_add(2)).filter(|&n| n <= len)
+        } else if self.last < 0 {
+            len.checked_sub(self.last.unsigned_abs() as usize - 1)
+        } else {
+            Some(self.last as usize + 1)
+        };
+        let first = self.first as usize;
+        let end = end.unwrap_or(first).min(len);
+        (first..if self.is_none() { first } else { end.max(first) }).step_by(self.step.max(1) as usize)
+    }
+}
+
+/// Who runs a command.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// The I/O thread of its connection, in the order of the connection's commands.
+    Session(SessionHandler),
+    /// The worker of its slot, or one worker while those of all its slots wait.
+    Data(DataHandler),
+}
+
+/// One line of the table.
+pub struct Spec {
+    /// Its name, in lower case.
+    pub name: &'static str,
+    /// How many arguments with the name; negative: at least so many.
+    pub arity: i32,
+    /// Its properties.
+    pub flags: Flags,
+    /// Where its keys are.
+    pub keys: Keys,
+    /// The family that COMMAND DOCS names.
+    pub group: &'static str,
+    /// What runs it.
+    pub handler: Handler,
+}
+
+impl std::fmt::Debug for Spec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Spec {
+    /// A command that workers run.
+    pub const fn data(
+        group: &'static str,
+        name: &'static str,
+        arity: i32,
+        flags: Flags,
+        keys: Keys,
+        handler: DataHandler,
+    ) -> Self {
+        Self { name, arity, flags, keys, group, handler: Handler::Data(handler) }
+    }
+
+    /// A command that the connection's I/O thread runs.
+    pub const fn session(
+        group: &'static str,
+        name: &'static str,
+        arity: i32,
+        flags: Flags,
+        handler: SessionHandler,
+    ) -> Self {
+        Self { name, arity, flags, keys: Keys::NONE, group, handler: Handler::Session(handler) }
+    }
+
+    /// Whether so many arguments, the name among them, are right.
+    pub const fn accepts(&self, count: usize) -> bool {
+        let bound = self.arity.unsigned_abs() as usize;
+        if self.arity < 0 { count >= bound } else { count == bound }
+    }
+
+    /// The slots of its keys; `first` is that of the first one, so that one key is hashed once.
+    pub fn slots<'s>(&self, args: &'s Args<'s>, first: Option<Slot>) -> impl Iterator<Item = Slot> + 's {
+        let indices = self.keys.indices(args).skip(usize::from(first.is_some()));
+        first.into_iter().chain(indices.map(|index| Slot::of_key(args.at(index))))
+    }
+}

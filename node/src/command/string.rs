@@ -1,0 +1,308 @@
+//! Strings: whole values and parts of them.
+
+use resp::reply::Writer;
+
+use super::args::window;
+use super::expire::{Unit, deadline};
+use super::{Answer, Args, Fail, Flags, Keys, Spec};
+use crate::worker::{Key, View};
+
+/// The longest string, in bytes: `proto-max-bulk-len` of Redis.
+pub(super) const STRING_BYTES_MAX: u64 = 512 << 20;
+
+const G: &str = "string";
+const W: Flags = Flags::WRITE.and(Flags::DENYOOM);
+const R: Flags = Flags::READONLY;
+const F: Flags = Flags::FAST;
+
+pub(super) const SPECS: &[Spec] = &[
+    Spec::data(G, "get", 2, R.and(F), Keys::ONE, get),
+    Spec::data(G, "set", -3, W, Keys::ONE, set),
+    Spec::data(G, "setnx", 3, W.and(F), Keys::ONE, setnx),
+    Spec::data(G, "setex", 4, W, Keys::ONE, setex),
+    Spec::data(G, "psetex", 4, W, Keys::ONE, psetex),
+    Spec::data(G, "getset", 3, W.and(F), Keys::ONE, getset),
+    Spec::data(G, "getdel", 2, Flags::WRITE.and(F), Keys::ONE, getdel),
+    Spec::data(G, "getex", -2, Flags::WRITE.and(F), Keys::ONE, getex),
+    Spec::data(G, "mget", -2, R.and(F), Keys::ALL, mget),
+    Spec::data(G, "mset", -3, W, Keys::PAIRS, mset),
+    Spec::data(G, "msetnx", -3, W, Keys::PAIRS, msetnx),
+    Spec::data(G, "append", 3, W.and(F), Keys::ONE, append),
+    Spec::data(G, "strlen", 2, R.and(F), Keys::ONE, strlen),
+    Spec::data(G, "getrange", 4, R, Keys::ONE, getrange),
+    Spec::data(G, "substr", 4, R, Keys::ONE, getrange),
+    Spec::data(G, "setrange", 4, W, Keys::ONE, setrange),
+];
+
+fn reply_string(view: &mut View<'_>, key: Key<'_>, out: &mut Writer<'_>) -> Answer {
+    match view.string(key)? {
+        Some(text) => out.bulk(&text),
+        None => out.null(),
+    }
+    Ok(())
+}
+
+fn get(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    reply_string(view, args.key(1), out)
+}
+
+/// SET's options.
+#[derive(Default)]
+struct SetOptions {
+    if_missing: bool,
+    if_present: bool,
+    answer_old: bool,
+    keep_ttl: bool,
+    expire_ms: Option<u64>,
+}
+
+fn set_options(view: &View<'_>, args: &Args<'_>) -> Result<SetOptions, Fail> {
+    let mut options = SetOptions::default();
+    let mut at = 3;
+    while at < args.len() {
+        let unit = Unit::parse(args.at(at));
+        if args.is(at, "nx") && !options.if_present {
+            options.if_missing = true;
+        } else if args.is(at, "xx") && !options.if_missing {
+            options.if_present = true;
+        } else if args.is(at, "get") {
+            options.answer_old = true;
+        } else if args.is(at, "keepttl") && options.expire_ms.is_none() {
+            options.keep_ttl = true;
+        } else if let Some(unit) = unit
+            && at + 1 < args.len()
+            && !options.keep_ttl
+            && options.expire_ms.is_none()
+        {
+            at += 1;
+            options.expire_ms = Some(deadline(args.integer(at)?, unit, view.now_ms, "set")?);
+        } else {
+            return Err(Fail::Syntax);
+        }
+        at += 1;
+    }
+    Ok(options)
+}
+
+fn set(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let key = args.key(1);
+    if args.len() == 3 {
+        // Nothing to know of what was there: no read before the write.
+        view.put_string(key, args.at(2), 0);
+        out.simple("OK");
+        return Ok(());
+    }
+    let options = set_options(view, args)?;
+    let mut expire_ms = options.expire_ms.unwrap_or(0);
+    let mut found = false;
+    if options.answer_old {
+        match view.string(key)? {
+            Some(old) => {
+                found = true;
+                out.bulk(&old);
+            }
+            None => out.null(),
+        }
+    }
+    if options.if_missing || options.if_present || options.keep_ttl {
+        let entry = view.entry(key)?;
+        found = entry.is_some();
+        if options.keep_ttl {
+            expire_ms = entry.map_or(0, |e| e.expire_ms);
+        }
+    }
+    let refused = found && options.if_missing || !found && options.if_present;
+    if !refused {
+        view.put_string(key, args.at(2), expire_ms);
+    }
+    match (options.answer_old, refused) {
+        (true, _) => {}
+        (false, true) => out.null(),
+        (false, false) => out.simple("OK"),
+    }
+    Ok(())
+}
+
+fn setnx(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let key = args.key(1);
+    let missing = view.entry(key)?.is_none();
+    if missing {
+        view.put_string(key, args.at(2), 0);
+    }
+    out.integer(i64::from(missing));
+    Ok(())
+}
+
+fn setex(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    set_expiring(view, args, out, Unit::Seconds, "setex")
+}
+
+fn psetex(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    set_expiring(view, args, out, Unit::Milliseconds, "psetex")
+}
+
+fn set_expiring(
+    view: &mut View<'_>,
+    args: &Args<'_>,
+    out: &mut Writer<'_>,
+    unit: Unit,
+    name: &str,
+) -> Answer {
+    let expire_ms = deadline(args.integer(2)?, unit, view.now_ms, name)?;
+    view.put_string(args.key(1), args.at(3), expire_ms);
+    out.simple("OK");
+    Ok(())
+}
+
+fn getset(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    reply_string(view, args.key(1), out)?;
+    view.put_string(args.key(1), args.at(2), 0);
+    Ok(())
+}
+
+fn getdel(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let key = args.key(1);
+    let Some(text) = view.string(key)? else {
+        out.null();
+        return Ok(());
+    };
+    out.bulk(&text);
+    drop(text);
+    view.delete(key);
+    Ok(())
+}
+
+fn getex(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let key = args.key(1);
+    let expire_ms = match (args.len(), args.get(2).and_then(Unit::parse)) {
+        (2, _) => None,
+        (3, _) if args.is(2, "persist") => Some(0),
+        (4, Some(unit)) => Some(deadline(args.integer(3)?, unit, view.now_ms, "getex")?),
+        _ => return Err(Fail::Syntax),
+    };
+    let now_ms = view.now_ms;
+    let Some(text) = view.string(key)? else {
+        out.null();
+        return Ok(());
+    };
+    out.bulk(&text);
+    let Some(expire_ms) = expire_ms.filter(|&ms| ms != text.expire_ms) else { return Ok(()) };
+    let bytes = text.to_vec();
+    drop(text);
+    if expire_ms != 0 && expire_ms <= now_ms {
+        view.delete(key);
+    } else {
+        view.put_string(key, &bytes, expire_ms);
+    }
+    Ok(())
+}
+
+fn mget(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    out.array(args.len() - 1);
+    for name in args.from(1) {
+        match view.string(Key::new(name)) {
+            Ok(Some(text)) => out.bulk(&text),
+            Ok(None) | Err(Fail::WrongType) => out.null(),
+            Err(fail) => return Err(fail),
+        }
+    }
+    Ok(())
+}
+
+fn check_pairs(args: &Args<'_>, name: &str) -> Answer {
+    if args.len() % 2 == 1 {
+        return Ok(());
+    }
+    Err(Fail::text(format!("ERR wrong number of arguments for '{name}' command")))
+}
+
+fn mset(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    check_pairs(args, "mset")?;
+    for (name, value) in args.pairs(1) {
+        view.put_string(Key::new(name), value, 0);
+    }
+    out.simple("OK");
+    Ok(())
+}
+
+fn msetnx(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    check_pairs(args, "msetnx")?;
+    for (name, _) in args.pairs(1) {
+        if view.entry(Key::new(name))?.is_some() {
+            out.integer(0);
+            return Ok(());
+        }
+    }
+    for (name, value) in args.pairs(1) {
+        view.put_string(Key::new(name), value, 0);
+    }
+    out.integer(1);
+    Ok(())
+}
+
+fn check_length(length: u64) -> Answer {
+    if length <= STRING_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Fail::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)"))
+}
+
+fn append(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let key = args.key(1);
+    let (mut bytes, expire_ms) = match view.string(key)? {
+        Some(text) => (text.to_vec(), text.expire_ms),
+        None => (Vec::new(), 0),
+    };
+    check_length(bytes.len() as u64 + args.at(2).len() as u64)?;
+    bytes.extend_from_slice(args.at(2));
+    view.put_string(key, &bytes, expire_ms);
+    out.integer(bytes.len() as i64);
+    Ok(())
+}
+
+fn strlen(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let length = view.string(args.key(1))?.map_or(0, |text| text.len());
+    out.integer(length as i64);
+    Ok(())
+}
+
+fn getrange(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let (start, stop) = (args.integer(2)?, args.integer(3)?);
+    let Some(text) = view.string(args.key(1))? else {
+        out.bulk(b"");
+        return Ok(());
+    };
+    // As Redis: both before the start is nothing, in that order.
+    if start < 0 && stop < 0 && start > stop {
+        out.bulk(b"");
+        return Ok(());
+    }
+    // Redis clips a stop before the start to the first byte.
+    let stop = if stop < 0 { stop.saturating_add(text.len() as i64).max(0) } else { stop };
+    let (from, count) = window(start, stop, text.len() as u64);
+    out.bulk(&text[from as usize..(from + count) as usize]);
+    Ok(())
+}
+
+fn setrange(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let offset = args.integer(2)?;
+    let Ok(offset) = u64::try_from(offset) else {
+        return Err(Fail::text("ERR offset is out of range"));
+    };
+    let (key, patch) = (args.key(1), args.at(3));
+    let (mut bytes, expire_ms) = match view.string(key)? {
+        Some(text) => (text.to_vec(), text.expire_ms),
+        None => (Vec::new(), 0),
+    };
+    if !patch.is_empty() {
+        check_length(offset.saturating_add(patch.len() as u64))?;
+        let (from, to) = (offset as usize, offset as usize + patch.len());
+        if bytes.len() < to {
+            bytes.resize(to, 0);
+        }
+        bytes[from..to].copy_from_slice(patch);
+        view.put_string(key, &bytes, expire_ms);
+    }
+    out.integer(bytes.len() as i64);
+    Ok(())
+}

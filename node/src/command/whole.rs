@@ -1,0 +1,107 @@
+//! Commands that see the whole keyspace: all workers wait while one runs them.
+
+use std::time::Duration;
+
+use keyspace::meta::{self, Meta};
+use keyspace::{SLOTS, Slot};
+use resp::reply::Writer;
+
+use super::{Answer, Args, Fail, Flags, Keys, Spec, float, glob_matches};
+use crate::worker::View;
+
+const G: &str = "generic";
+const S: &str = "server";
+const R: Flags = Flags::READONLY;
+const W: Flags = Flags::WRITE;
+
+pub(super) const SPECS: &[Spec] = &[
+    Spec::data(G, "keys", 2, R, Keys::NONE, keys),
+    Spec::data(G, "randomkey", 1, R, Keys::NONE, randomkey),
+    Spec::data(S, "dbsize", 1, R, Keys::NONE, dbsize),
+    Spec::data(S, "flushall", -1, W, Keys::NONE, flushall),
+    Spec::data(S, "flushdb", -1, W, Keys::NONE, flushall),
+    Spec::data(S, "debug", -2, R.and(Flags::ADMIN), Keys::NONE, debug),
+];
+
+/// Looks at every live key.
+fn each(view: &mut View<'_>, from: Vec<u8>, mut look: impl FnMut(&[u8]) -> bool) -> Answer {
+    let now_ms = view.now_ms;
+    let mut keys = view.keys(from, SLOTS.to_be_bytes().to_vec())?;
+    while let Some((key, value)) = keys.next()? {
+        if Meta::decode(value)?.is_live(now_ms) && !look(meta::decode_key(key)?.1) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn keys(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let pattern = args.at(1);
+    let mut found = Vec::new();
+    each(view, vec![0, 0], |name| {
+        if pattern == b"*" || glob_matches(pattern, name) {
+            found.push(name.to_vec());
+        }
+        true
+    })?;
+    out.array(found.len());
+    found.iter().for_each(|name| out.bulk(name));
+    Ok(())
+}
+
+/// A key near a random slot, one of the first few there: not every key is as likely.
+fn randomkey(view: &mut View<'_>, _: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    const FEW: usize = 16;
+    let slot = rand::random_range(0..SLOTS);
+    let mut found: Vec<Vec<u8>> = Vec::new();
+    for from in [slot, 0] {
+        each(view, from.to_be_bytes().to_vec(), |name| {
+            found.push(name.to_vec());
+            found.len() < FEW
+        })?;
+        if !found.is_empty() {
+            break;
+        }
+    }
+    match found.is_empty() {
+        true => out.null(),
+        false => out.bulk(&found[rand::random_range(0..found.len())]),
+    }
+    Ok(())
+}
+
+/// Counts, so that it is exact: its time grows with the number of keys.
+fn dbsize(view: &mut View<'_>, _: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let mut count = 0;
+    each(view, vec![0, 0], |_| {
+        count += 1;
+        true
+    })?;
+    out.integer(count);
+    Ok(())
+}
+
+fn flushall(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    if args.len() > 2 || args.len() == 2 && !args.is(1, "async") && !args.is(1, "sync") {
+        return Err(Fail::Syntax);
+    }
+    let all = Slot::new(0).zip(Slot::new(SLOTS - 1));
+    let (first, last) = all.expect("both are slots");
+    view.sweep(first, last)?;
+    out.simple("OK");
+    Ok(())
+}
+
+fn debug(_: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    const SLEEP_S_MAX: f64 = 60.0;
+    if args.is(1, "sleep") && args.len() == 3 {
+        let seconds = float(args.at(2)).ok_or(Fail::NotFloat)?.clamp(0.0, SLEEP_S_MAX);
+        // What DEBUG SLEEP is for: the whole server stands still.
+        #[allow(clippy::disallowed_methods)]
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        out.simple("OK");
+        return Ok(());
+    }
+    let sub = String::from_utf8_lossy(args.at(1));
+    Err(Fail::text(format!("ERR unknown subcommand '{sub}'. Try DEBUG HELP.")))
+}

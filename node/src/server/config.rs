@@ -1,0 +1,102 @@
+//! CONFIG: the settings that exist here, under Redis's names.
+
+use std::sync::atomic::Ordering;
+
+use resp::reply::Writer;
+
+use super::hello::unknown_subcommand;
+use super::session::{Session, Shared};
+use crate::command::{Args, Fail, glob_matches};
+
+/// A setting: its name, its value, and how it is changed, if it can be.
+type Setting = (&'static str, fn(&Shared) -> String, Option<fn(&Shared, u64)>);
+
+const SETTINGS: &[Setting] = &[
+    // The log is always written; there are no dumps.
+    ("appendonly", |_| "yes".to_owned(), None),
+    ("save", |_| String::new(), None),
+    ("databases", |_| "1".to_owned(), None),
+    ("maxmemory", |_| "0".to_owned(), None),
+    ("maxmemory-policy", |_| "noeviction".to_owned(), None),
+    ("port", |s| s.address.port().to_string(), None),
+    ("bind", |s| s.address.ip().to_string(), None),
+    (
+        "maxclients",
+        |s| s.clients_max.load(Ordering::Relaxed).to_string(),
+        Some(|s, value| s.clients_max.store(value.max(1) as usize, Ordering::Relaxed)),
+    ),
+    (
+        "proto-max-bulk-len",
+        |s| s.bulk_bytes_max.load(Ordering::Relaxed).to_string(),
+        Some(|s, value| {
+            // Values are bounded whatever is allowed on the wire.
+            let bound = resp::command::Limits::default().bulk_bytes;
+            s.bulk_bytes_max.store((value as usize).clamp(1 << 20, bound), Ordering::Relaxed);
+        }),
+    ),
+];
+
+pub(super) fn config(
+    session: &mut Session,
+    args: &Args<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Fail> {
+    let shared = session.shared.clone();
+    let mut out = Writer::new(out, session.version);
+    match (&args.at(1).to_ascii_lowercase()[..], args.len()) {
+        (b"get", 3..) => {
+            let wanted = |name: &str| {
+                args.from(2).any(|p| glob_matches(&p.to_ascii_lowercase(), name.as_bytes()))
+            };
+            let found: Vec<_> = SETTINGS.iter().filter(|(name, ..)| wanted(name)).collect();
+            out.map(found.len());
+            for (name, value, _) in found {
+                out.bulk(name.as_bytes());
+                out.bulk(value(&shared).as_bytes());
+            }
+        }
+        (b"set", 4..) if args.len() % 2 == 0 => {
+            let changes = args.pairs(2).map(|(name, value)| change(name, value));
+            // All or none.
+            for (set, value) in changes.collect::<Result<Vec<_>, _>>()? {
+                set(&shared, value);
+            }
+            out.simple("OK");
+        }
+        (b"resetstat", 2) => {
+            for counter in [
+                &shared.stats.commands_processed,
+                &shared.stats.connections_received,
+                &shared.stats.connections_rejected,
+            ] {
+                counter.store(0, Ordering::Relaxed);
+            }
+            out.simple("OK");
+        }
+        (b"get" | b"set" | b"resetstat", _) => {
+            let sub = String::from_utf8_lossy(args.at(1)).to_lowercase();
+            return Err(Fail::text(format!(
+                "ERR wrong number of arguments for 'config|{sub}' command"
+            )));
+        }
+        _ => return Err(unknown_subcommand(args)),
+    }
+    Ok(())
+}
+
+fn change(name: &[u8], value: &[u8]) -> Result<(fn(&Shared, u64), u64), Fail> {
+    let failed = |why: &str| {
+        let name = String::from_utf8_lossy(name);
+        Fail::text(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
+    };
+    let setting = SETTINGS.iter().find(|(known, ..)| name.eq_ignore_ascii_case(known.as_bytes()));
+    let Some((_, _, set)) = setting else {
+        let name = String::from_utf8_lossy(name);
+        return Err(Fail::text(format!(
+            "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
+        )));
+    };
+    let set = set.ok_or_else(|| failed("can't set immutable config"))?;
+    let number = resp::integer(value).and_then(|n| u64::try_from(n).ok());
+    Ok((set, number.ok_or_else(|| failed("argument couldn't be parsed into an integer"))?))
+}

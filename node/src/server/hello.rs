@@ -1,0 +1,310 @@
+//! Commands about the connection itself.
+
+use resp::Version;
+use resp::reply::Writer;
+
+use super::session::{ReplyMode, Session};
+use crate::command::{Args, Fail};
+use crate::control::Mode;
+
+/// The version of Redis whose commands and replies these are.
+pub(super) const REDIS_VERSION: &str = "7.2.0";
+
+type Answer = Result<(), Fail>;
+
+fn ok(session: &Session, out: &mut Vec<u8>) -> Answer {
+    Writer::new(out, session.version).simple("OK");
+    Ok(())
+}
+
+pub(super) fn ping(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    let mut out = Writer::new(out, session.version);
+    match args.len() {
+        1 => out.simple("PONG"),
+        2 => out.bulk(args.at(1)),
+        _ => return Err(Fail::text("ERR wrong number of arguments for 'ping' command")),
+    }
+    Ok(())
+}
+
+pub(super) fn echo(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    Writer::new(out, session.version).bulk(args.at(1));
+    Ok(())
+}
+
+pub(super) fn quit(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    session.closing = true;
+    ok(session, out)
+}
+
+pub(super) fn reset(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    session.reset();
+    Writer::new(out, session.version).simple("RESET");
+    Ok(())
+}
+
+pub(super) fn select(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    match args.integer(1).map_err(|_| Fail::text("ERR value is not an integer or out of range"))? {
+        0 => ok(session, out),
+        _ => Err(Fail::text("ERR DB index is out of range")),
+    }
+}
+
+pub(super) fn readonly(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    session.readonly = true;
+    ok(session, out)
+}
+
+pub(super) fn readwrite(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    session.readonly = false;
+    ok(session, out)
+}
+
+pub(super) fn hold(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    session.begin_hold();
+    ok(session, out)
+}
+
+pub(super) fn resume(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    session.resume();
+    ok(session, out)
+}
+
+/// There are no users but `default`, who has no password.
+fn check_user(user: &[u8]) -> Answer {
+    if user == b"default" {
+        return Ok(());
+    }
+    Err(Fail::text("WRONGPASS invalid username-password pair or user is disabled."))
+}
+
+pub(super) fn auth(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    match args.len() {
+        2 => Err(Fail::text(
+            "ERR AUTH <password> called without any password configured for the default user. \
+             Are you sure your configuration is correct?",
+        )),
+        3 => check_user(args.at(1)).and_then(|()| ok(session, out)),
+        _ => Err(Fail::Syntax),
+    }
+}
+
+fn check_name(name: &[u8], what: &str) -> Answer {
+    if name.iter().all(|b| (b'!'..=b'~').contains(b)) {
+        return Ok(());
+    }
+    Err(Fail::text(format!("ERR {what} cannot contain spaces, newlines or special characters.")))
+}
+
+pub(super) fn hello(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    let mut version = session.version;
+    let mut name = None;
+    if args.len() > 1 {
+        let bad = |_| Fail::text("ERR Protocol version is not an integer or out of range");
+        version = match args.integer(1).map_err(bad)? {
+            2 => Version::V2,
+            3 => Version::V3,
+            _ => return Err(Fail::text("NOPROTO unsupported protocol version")),
+        };
+    }
+    let mut at = 2;
+    while at < args.len() {
+        if args.is(at, "auth") && at + 2 < args.len() {
+            check_user(args.at(at + 1))?;
+            at += 3;
+        } else if args.is(at, "setname") && at + 1 < args.len() {
+            check_name(args.at(at + 1), "Client names")?;
+            name = Some(args.at(at + 1));
+            at += 2;
+        } else {
+            let option = String::from_utf8_lossy(args.at(at));
+            return Err(Fail::text(format!("ERR Syntax error in HELLO option '{option}'")));
+        }
+    }
+    if let Some(name) = name {
+        session.client.rename(name);
+    }
+    session.version = version;
+    session.client.said().version = version.number() as u8;
+    let mode = session.shared.authority.mode();
+    let mut out = Writer::new(out, version);
+    out.map(7);
+    out.bulk(b"server");
+    out.bulk(b"redis");
+    out.bulk(b"version");
+    out.bulk(REDIS_VERSION.as_bytes());
+    out.bulk(b"proto");
+    out.integer(version.number());
+    out.bulk(b"id");
+    out.integer(session.client.id as i64);
+    out.bulk(b"mode");
+    out.bulk(if mode == Mode::Standalone { b"standalone" } else { b"cluster" });
+    out.bulk(b"role");
+    out.bulk(if is_replica(mode) { b"replica" } else { b"master" });
+    out.bulk(b"modules");
+    out.array(0);
+    Ok(())
+}
+
+/// Whether clients should take the node for a replica.
+pub(super) fn is_replica(mode: Mode) -> bool {
+    matches!(mode, Mode::Standby | Mode::Unknown | Mode::Loading | Mode::Fenced)
+}
+
+pub(super) fn client(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    let sub = args.at(1).to_ascii_lowercase();
+    let mut writer = Writer::new(out, session.version);
+    match (&sub[..], args.len()) {
+        (b"id", 2) => writer.integer(session.client.id as i64),
+        (b"getname", 2) => {
+            let name = session.client.said().name.clone();
+            if name.is_empty() { writer.null() } else { writer.bulk(name.as_bytes()) }
+        }
+        (b"setname", 3) => {
+            check_name(args.at(2), "Client names")?;
+            session.client.rename(args.at(2));
+            writer.simple("OK");
+        }
+        (b"setinfo", 4) => set_info(session, args, out)?,
+        (b"info", 2) => writer.verbatim(*b"txt", session.client.line().as_bytes()),
+        (b"list", _) => {
+            let lines: String = list(session, args)?.iter().map(|c| c.line()).collect();
+            writer.verbatim(*b"txt", lines.as_bytes());
+        }
+        // Neither eviction nor access times exist here, so both are true already.
+        (b"no-evict" | b"no-touch", 3) if args.is(2, "on") || args.is(2, "off") => {
+            writer.simple("OK");
+        }
+        (b"reply", 3) => {
+            session.reply = match () {
+                () if args.is(2, "on") => ReplyMode::On,
+                () if args.is(2, "off") => ReplyMode::Off,
+                () if args.is(2, "skip") && session.reply != ReplyMode::Off => ReplyMode::SkipNext,
+                () if args.is(2, "skip") => ReplyMode::Off,
+                () => return Err(Fail::Syntax),
+            };
+            writer.simple("OK");
+        }
+        (b"kill", 3..) => kill(session, args, out)?,
+        (b"no-evict" | b"no-touch", 3) => return Err(Fail::Syntax),
+        (
+            b"id" | b"getname" | b"setname" | b"setinfo" | b"info" | b"no-evict" | b"no-touch"
+            | b"reply" | b"kill",
+            _,
+        ) => {
+            let sub = String::from_utf8_lossy(&sub);
+            return Err(Fail::text(format!(
+                "ERR wrong number of arguments for 'client|{sub}' command"
+            )));
+        }
+        _ => return Err(unknown_subcommand(args)),
+    }
+    Ok(())
+}
+
+/// What Redis says to a subcommand that it does not know.
+pub(super) fn unknown_subcommand(args: &Args<'_>) -> Fail {
+    let name = String::from_utf8_lossy(args.at(0)).to_uppercase();
+    let sub = String::from_utf8_lossy(args.get(1).unwrap_or_default()).into_owned();
+    Fail::text(format!("ERR unknown subcommand '{sub}'. Try {name} HELP."))
+}
+
+fn set_info(session: &Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    let value = String::from_utf8_lossy(args.at(3)).into_owned();
+    let attribute = String::from_utf8_lossy(args.at(2)).into_owned();
+    let library = match &attribute.to_ascii_lowercase()[..] {
+        "lib-name" => true,
+        "lib-ver" => false,
+        _ => return Err(Fail::text(format!("ERR Unrecognized option '{attribute}'"))),
+    };
+    check_name(args.at(3), &attribute)?;
+    let mut said = session.client.said();
+    if library {
+        said.library = value;
+    } else {
+        said.library_version = value;
+    }
+    drop(said);
+    ok(session, out)
+}
+
+/// The clients that CLIENT LIST's options ask for.
+fn list(
+    session: &Session,
+    args: &Args<'_>,
+) -> Result<Vec<std::sync::Arc<super::client::Client>>, Fail> {
+    let all = session.shared.clients.all();
+    match args.len() {
+        2 => Ok(all),
+        4 if args.is(2, "type") => match args.is(3, "normal") {
+            true => Ok(all),
+            false if ["master", "replica", "slave", "pubsub"].iter().any(|t| args.is(3, t)) => {
+                Ok(Vec::new())
+            }
+            false => {
+                let kind = String::from_utf8_lossy(args.at(3));
+                Err(Fail::text(format!("ERR Unknown client type '{kind}'")))
+            }
+        },
+        4.. if args.is(2, "id") => {
+            let ids = args.from(3).map(resp::integer).collect::<Option<Vec<_>>>();
+            let ids = ids.ok_or(Fail::text("ERR Invalid client ID"))?;
+            Ok(all.into_iter().filter(|c| ids.contains(&(c.id as i64))).collect())
+        }
+        _ => Err(Fail::Syntax),
+    }
+}
+
+fn kill(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    let all = session.shared.clients.all();
+    if args.len() == 3 {
+        let address = String::from_utf8_lossy(args.at(2));
+        let Some(found) = all.iter().find(|c| c.peer.to_string() == address) else {
+            return Err(Fail::text("ERR No such client"));
+        };
+        end(session, found);
+        return ok(session, out);
+    }
+    if args.len() % 2 == 1 {
+        return Err(Fail::Syntax);
+    }
+    let mut skip_me = true;
+    let mut chosen = all;
+    for (option, value) in args.pairs(2) {
+        let text = String::from_utf8_lossy(value);
+        match &option.to_ascii_lowercase()[..] {
+            b"id" => {
+                let id = resp::integer(value).filter(|&id| id > 0);
+                let id = id.ok_or(Fail::text("ERR client-id should be greater than 0"))?;
+                chosen.retain(|c| c.id == id as u64);
+            }
+            b"addr" => chosen.retain(|c| c.peer.to_string() == text),
+            b"user" => check_kill_user(value)?,
+            b"type" if text.eq_ignore_ascii_case("normal") => {}
+            b"type" => chosen.clear(),
+            b"skipme" if text.eq_ignore_ascii_case("yes") => skip_me = true,
+            b"skipme" if text.eq_ignore_ascii_case("no") => skip_me = false,
+            _ => return Err(Fail::Syntax),
+        }
+    }
+    chosen.retain(|c| !(skip_me && c.id == session.client.id));
+    chosen.iter().for_each(|client| end(session, client));
+    Writer::new(out, session.version).integer(chosen.len() as i64);
+    Ok(())
+}
+
+fn check_kill_user(user: &[u8]) -> Answer {
+    if user == b"default" {
+        return Ok(());
+    }
+    Err(Fail::text(format!("ERR No such user '{}'", String::from_utf8_lossy(user))))
+}
+
+/// Ends a client at once, or this one after its answer.
+fn end(session: &mut Session, client: &super::client::Client) {
+    if client.id == session.client.id {
+        session.closing = true;
+    } else {
+        client.kill();
+    }
+}

@@ -1,0 +1,191 @@
+//! From bytes to requests: which command, whether it may be one, and who runs it.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use resp::command::{Limits, Parser};
+use resp::reply::Writer;
+
+use super::ring::OWN;
+use super::session::{ReplyMode, Session};
+use crate::command::{Args, Fail, Handler, Keys, Spec, table};
+use crate::control::Mode;
+use crate::worker::{Call, Key, Outbox, Part, Request, RunBy, WorkerSet};
+
+/// Room for one read, in bytes.
+const READ_BYTES: usize = 16 << 10;
+
+/// What a connection sent and is not a whole command yet.
+#[derive(Default)]
+pub(super) struct Input {
+    bytes: Vec<u8>,
+    parser: Parser,
+    found: Vec<Range<usize>>,
+    limits: Limits,
+}
+
+impl Input {
+    /// The buffer, with room for a read. It grows with what has arrived, never with what a client
+    /// announced, and the limits bound it.
+    pub(super) fn room(&mut self) -> &mut Vec<u8> {
+        if self.bytes.capacity() - self.bytes.len() < READ_BYTES / 4 {
+            self.bytes.reserve(READ_BYTES);
+        }
+        &mut self.bytes
+    }
+
+    /// The complete commands that have arrived, with the answers of those that the I/O thread runs.
+    pub(super) fn request(
+        &mut self,
+        session: &mut Session,
+        outbox: Arc<dyn Outbox>,
+        round: u64,
+    ) -> Option<(Request, Part)> {
+        let client = session.client.clone();
+        let mut request = Request::new(outbox, client.id, round, session.sticky.clone());
+        let (connection, worker) = (client.id, OWN);
+        let mut own =
+            Part { connection, round, worker, bytes: Vec::new(), ends: Vec::new(), lost: false };
+        let mut at = 0;
+        while !session.closing {
+            let rest = &mut self.bytes[at..];
+            match self.parser.next(rest, &session.shared.limits(&self.limits), &mut self.found) {
+                Ok(None) => break,
+                Ok(Some(taken)) => {
+                    let first = request.args.len();
+                    request.args.extend(self.found.iter().map(|r| r.start + at..r.end + at));
+                    at += taken;
+                    if !self.found.is_empty() {
+                        let args = first..request.args.len();
+                        place(&self.bytes, args, session, &mut request, &mut own);
+                    }
+                }
+                Err(error) => {
+                    session.farewell = Some(format!("-ERR {error}\r\n").into_bytes());
+                    session.closing = true;
+                }
+            }
+        }
+        if request.calls.is_empty() {
+            self.bytes.drain(..at);
+            return None;
+        }
+        let rest = self.bytes[at..].to_vec();
+        request.bytes = std::mem::replace(&mut self.bytes, rest);
+        let counted = request.calls.len() as u64;
+        session.shared.stats.commands_processed.fetch_add(counted, Ordering::Relaxed);
+        Some((request, own))
+    }
+}
+
+/// Adds one command to the request, or answers it.
+fn place(
+    bytes: &[u8],
+    range: Range<usize>,
+    session: &mut Session,
+    request: &mut Request,
+    own: &mut Part,
+) {
+    // Owned by nobody else yet: the ranges are taken out while the request changes.
+    let ranges = std::mem::take(&mut request.args);
+    let args = Args::new(bytes, &ranges[range.clone()]);
+    let placed = find(&args).and_then(|spec| {
+        session.client.note(spec.name);
+        let by = who(spec, &args, session, request)?;
+        Ok((spec, by))
+    });
+    let (spec, by) = match &placed {
+        Ok((spec, (by, _))) => (*spec, *by),
+        Err(_) => (&table::UNKNOWN, RunBy::Io),
+    };
+    let slot = placed.as_ref().ok().and_then(|(_, (_, key))| key.map(|key| key.slot));
+    let (version, readonly, hold) = (session.version, session.readonly, session.hold());
+    let mode = session.reply;
+    if by == RunBy::Io {
+        let start = own.bytes.len();
+        let answered = match placed {
+            Err(fail) => Err(fail),
+            Ok((Spec { handler: Handler::Session(handler), .. }, _)) => {
+                handler(session, &args, &mut own.bytes)
+            }
+            Ok(_) => Ok(()),
+        };
+        if let Err(fail) = answered {
+            own.bytes.truncate(start);
+            Writer::new(&mut own.bytes, session.version).error(&fail.line());
+        }
+        if session.reply != ReplyMode::On {
+            own.bytes.truncate(start);
+        }
+        own.ends.push(own.bytes.len());
+    }
+    let silent = mode != ReplyMode::On;
+    if mode == ReplyMode::SkipNext && session.reply == ReplyMode::SkipNext {
+        session.reply = ReplyMode::On;
+    }
+    request.args = ranges;
+    request.calls.push(Call { spec, args: range, slot, by, version, readonly, hold, silent });
+}
+
+fn find(args: &Args<'_>) -> Result<&'static Spec, Fail> {
+    let Some(spec) = table::find(args.at(0)) else { return Err(unknown(args)) };
+    if spec.accepts(args.len()) {
+        return Ok(spec);
+    }
+    Err(Fail::text(format!("ERR wrong number of arguments for '{}' command", spec.name)))
+}
+
+fn unknown(args: &Args<'_>) -> Fail {
+    const SHOWN_BYTES_MAX: usize = 128;
+    let cut = |text: &[u8], max: usize| {
+        String::from_utf8_lossy(&text[..text.len().min(max)]).into_owned()
+    };
+    let mut shown = String::new();
+    for arg in args.from(1) {
+        let Some(room) = SHOWN_BYTES_MAX.checked_sub(shown.len()).filter(|&n| n > 0) else { break };
+        shown += &format!("'{}' ", cut(arg, room));
+    }
+    let name = cut(args.at(0), SHOWN_BYTES_MAX);
+    Fail::text(format!("ERR unknown command '{name}', with args beginning with: {shown}"))
+}
+
+/// Who runs a command, and its first key.
+fn who<'a>(
+    spec: &Spec,
+    args: &Args<'a>,
+    session: &Session,
+    request: &mut Request,
+) -> Result<(RunBy, Option<Key<'a>>), Fail> {
+    let workers = &session.shared.workers;
+    if let Handler::Session(_) = spec.handler {
+        return Ok((RunBy::Io, None));
+    }
+    if spec.keys.is_none() {
+        return Ok((request.gate(workers.all()), None));
+    }
+    let mut indices = spec.keys.indices(args);
+    let Some(index) = indices.next() else {
+        // Counts that make no sense are for the handler to answer; any worker can.
+        return Ok((request.assign(0), None));
+    };
+    let key = args.key(index);
+    if spec.keys == Keys::ONE {
+        return Ok((request.assign(workers.of(key.slot)), Some(key)));
+    }
+    let mut involved = WorkerSet::default();
+    involved.insert(workers.of(key.slot));
+    let one_slot = session.shared.authority.mode() != Mode::Standalone;
+    for index in indices {
+        let other = args.key(index);
+        if one_slot && other.slot != key.slot {
+            return Err(Fail::text("CROSSSLOT Keys in request don't hash to the same slot"));
+        }
+        involved.insert(workers.of(other.slot));
+    }
+    let by = match involved.len() {
+        1 => request.assign(involved.lowest()),
+        _ => request.gate(involved),
+    };
+    Ok((by, Some(key)))
+}

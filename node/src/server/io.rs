@@ -1,0 +1,177 @@
+//! An I/O thread: a runtime of its own, its connections, and the parts that workers bring back.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::LocalSet;
+
+use super::connection::Connection;
+use super::ring::Ring;
+use super::session::Shared;
+use crate::worker::{Outbox, Part, Waiting};
+
+/// Sockets that wait to be taken up; each is bounded by `maxclients` as well.
+const SOCKETS_WAITING_MAX: usize = 1024;
+/// How long answers may take to leave once shutdown is requested.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How long to wait before handing over to a full queue again.
+const QUEUE_FULL_RETRY: Duration = Duration::from_millis(1);
+
+/// The handle on an I/O thread.
+pub(super) struct IoThread {
+    sockets: mpsc::Sender<(std::net::TcpStream, SocketAddr)>,
+    connections: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+/// What workers leave for an I/O thread. Bounded by what its connections may have in flight.
+pub(super) struct Inbox {
+    index: usize,
+    parts: Mutex<Vec<Part>>,
+    filled: Notify,
+}
+
+impl Outbox for Inbox {
+    fn index(&self) -> usize {
+        self.index
+    }
+
+    fn deliver(&self, parts: &mut Vec<Part>) {
+        let mut waiting = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = waiting.is_empty();
+        waiting.append(parts);
+        drop(waiting);
+        // Waking another thread costs a system call: once for all that it has not taken yet.
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+}
+
+/// What the tasks of one I/O thread share.
+pub(super) struct Io {
+    pub(super) shared: Arc<Shared>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) rings: RefCell<HashMap<u64, (Rc<RefCell<Ring>>, Rc<Notify>)>>,
+    waiting: RefCell<Waiting>,
+    handing_over: Notify,
+}
+
+impl Io {
+    /// Hands a request over at the end of this turn of the event loop, with those of the other
+    /// connections.
+    pub(super) fn submit(&self, request: &Arc<crate::worker::Request>) {
+        self.shared.workers.enqueue(request, &mut self.waiting.borrow_mut());
+        self.handing_over.notify_one();
+    }
+
+    async fn hand_over(&self) {
+        loop {
+            self.handing_over.notified().await;
+            while !self.shared.workers.hand_over(&mut self.waiting.borrow_mut()) {
+                tokio::time::sleep(QUEUE_FULL_RETRY).await;
+            }
+        }
+    }
+
+    async fn bring_back(&self) {
+        let mut parts = Vec::new();
+        loop {
+            self.inbox.filled.notified().await;
+            std::mem::swap(
+                &mut parts,
+                &mut *self.inbox.parts.lock().unwrap_or_else(PoisonError::into_inner),
+            );
+            let rings = self.rings.borrow();
+            for part in parts.drain(..) {
+                // A connection that has gone needs no answer.
+                if let Some((ring, wake)) = rings.get(&part.connection) {
+                    ring.borrow_mut().accept(part);
+                    wake.notify_one();
+                }
+            }
+        }
+    }
+}
+
+impl IoThread {
+    pub(super) fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<Self> {
+        let (sockets, arriving) = mpsc::channel(SOCKETS_WAITING_MAX);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let counted = connections.clone();
+        let thread = std::thread::Builder::new().name(format!("io-{index}")).spawn(move || {
+            let waiting = RefCell::new(shared.workers.nothing_waiting());
+            let inbox =
+                Arc::new(Inbox { index, parts: Mutex::default(), filled: Notify::new() });
+            let io = Rc::new(Io {
+                shared,
+                inbox,
+                rings: RefCell::default(),
+                waiting,
+                handing_over: Notify::new(),
+            });
+            LocalSet::new().block_on(&runtime, serve(io, arriving, counted));
+        })?;
+        Ok(Self { sockets, connections, thread })
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn take(&self, stream: std::net::TcpStream, peer: SocketAddr) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        if self.sockets.try_send((stream, peer)).is_err() {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            tracing::warn!("client {peer} was turned away: too many are waiting to be taken up");
+        }
+    }
+
+    pub(super) fn join(self) {
+        drop(self.sockets);
+        if self.thread.join().is_err() {
+            tracing::error!("an I/O thread panicked; its clients were disconnected");
+        }
+    }
+}
+
+async fn serve(
+    io: Rc<Io>,
+    mut arriving: mpsc::Receiver<(std::net::TcpStream, SocketAddr)>,
+    connections: Arc<AtomicUsize>,
+) {
+    let handing = io.clone();
+    tokio::task::spawn_local(async move { handing.hand_over().await });
+    let bringing = io.clone();
+    tokio::task::spawn_local(async move { bringing.bring_back().await });
+    let shutdown = io.shared.shutdown.clone();
+    loop {
+        let arrived = tokio::select! {
+            () = shutdown.cancelled() => break,
+            arrived = arriving.recv() => arrived,
+        };
+        let Some((stream, peer)) = arrived else { break };
+        let (io, connections) = (io.clone(), connections.clone());
+        tokio::task::spawn_local(async move {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => Connection::new(stream, peer, io).run().await,
+                Err(error) => tracing::warn!("cannot serve client {peer}: {error}"),
+            }
+            connections.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+    // Connections close by themselves once what they have in flight is answered.
+    let deadline = tokio::time::Instant::now() + DRAIN;
+    while connections.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(QUEUE_FULL_RETRY).await;
+    }
+}

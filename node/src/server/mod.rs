@@ -1,0 +1,93 @@
+//! The listener of clients: one acceptor, and I/O threads that read, parse, hand over and answer.
+//!
+//! Start with [`Server`]; `io` is an I/O thread, `connection` a connection's loop, `input` what
+//! turns bytes into requests, `ring` what puts answers back in order, `session` what a connection
+//! has said of itself. The other files hold the commands that I/O threads answer by themselves.
+
+mod client;
+mod cluster;
+mod commands;
+mod config;
+mod connection;
+mod hello;
+mod info;
+mod input;
+mod io;
+mod ring;
+mod session;
+mod specs;
+
+use std::io::Result;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::net::TcpListener;
+
+pub use session::{SessionHandler, Shared};
+pub(crate) use specs::{CONNECTION, SERVER};
+
+/// The most I/O threads that a node can have.
+pub const IO_THREADS_MAX: usize = 64;
+
+/// Accepts clients until shutdown, then lets their answers out.
+pub struct Server {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    threads: Vec<io::IoThread>,
+}
+
+impl Server {
+    /// Starts `io_threads` threads; nothing is accepted before [`Server::run`].
+    pub fn new(listener: TcpListener, io_threads: usize, shared: Arc<Shared>) -> Result<Self> {
+        assert!((1..=IO_THREADS_MAX).contains(&io_threads), "the configuration bounds the threads");
+        let start = |index| io::IoThread::start(index, shared.clone());
+        let threads = (0..io_threads).map(start).collect::<Result<_>>()?;
+        Ok(Self { listener, shared, threads })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Accepts until shutdown is requested; returns when the I/O threads have ended.
+    pub async fn run(self) -> Result<()> {
+        let shutdown = self.shared.shutdown.clone();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.place(stream, peer),
+                    Err(error) => {
+                        // Out of file descriptors, most likely: give clients time to leave.
+                        tracing::warn!("cannot accept a client: {error}; trying again");
+                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    }
+                },
+            }
+        }
+        let threads = self.threads;
+        let ended = tokio::task::spawn_blocking(move || {
+            threads.into_iter().for_each(io::IoThread::join);
+        });
+        ended.await.map_err(std::io::Error::other)
+    }
+
+    /// Hands a socket to the I/O thread with the fewest.
+    fn place(&self, stream: tokio::net::TcpStream, peer: SocketAddr) {
+        let shared = &self.shared;
+        shared.stats.connections_received.fetch_add(1, Ordering::Relaxed);
+        if shared.clients.len() >= shared.clients_max.load(Ordering::Relaxed) {
+            shared.stats.connections_rejected.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+            return;
+        }
+        let fewest = self.threads.iter().min_by_key(|thread| thread.connections());
+        let thread = fewest.expect("there is at least one I/O thread");
+        match stream.into_std() {
+            Ok(stream) => thread.take(stream, peer),
+            Err(error) => tracing::warn!("cannot hand over client {peer}: {error}"),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Puts the answers of several workers back into the order of the commands.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::worker::{Part, Request};
+
+/// What a connection has in flight: one round for each read, in order.
+#[derive(Default)]
+pub(super) struct Ring {
+    rounds: VecDeque<Round>,
+    /// The number of the first round.
+    first: u64,
+    lost: bool,
+}
+
+struct Round {
+    request: Arc<Request>,
+    /// What the I/O thread answered, then what workers bring.
+    parts: Vec<Part>,
+    missing: u32,
+}
+
+impl Ring {
+    /// Adds a request with what the I/O thread itself answered of it.
+    pub(super) fn push(&mut self, request: Arc<Request>, own: Part) {
+        let missing = request.workers.len();
+        self.rounds.push_back(Round { request, parts: vec![own], missing });
+    }
+
+    /// How many rounds are in flight.
+    pub(super) fn len(&self) -> usize {
+        self.rounds.len()
+    }
+
+    /// The number of the next round.
+    pub(super) fn next_round(&self) -> u64 {
+        self.first + self.rounds.len() as u64
+    }
+
+    /// Takes a worker's part.
+    pub(super) fn accept(&mut self, part: Part) {
+        let index = part.round.checked_sub(self.first).and_then(|i| usize::try_from(i).ok());
+        let Some(round) = index.and_then(|index| self.rounds.get_mut(index)) else { return };
+        self.lost |= part.lost;
+        round.missing = round.missing.saturating_sub(1);
+        round.parts.push(part);
+    }
+
+    /// Appends the answers that are complete up to here. False: an outcome is unknown, and nothing
+    /// more may be answered.
+    pub(super) fn drain(&mut self, out: &mut Vec<u8>) -> bool {
+        while !self.lost && self.rounds.front().is_some_and(|round| round.missing == 0) {
+            let Some(round) = self.rounds.pop_front() else { break };
+            self.first += 1;
+            round.write(out);
+        }
+        !self.lost
+    }
+}
+
+impl Round {
+    fn write(mut self, out: &mut Vec<u8>) {
+        self.parts.retain(|part| !part.ends.is_empty());
+        if let [part] = &mut self.parts[..] {
+            if out.is_empty() {
+                std::mem::swap(out, &mut part.bytes);
+            } else {
+                out.extend_from_slice(&part.bytes);
+            }
+            return;
+        }
+        let mut cursors: Vec<(usize, usize)> = vec![(0, 0); self.parts.len()];
+        for call in &self.request.calls {
+            let worker = self.request.answered_by(call).unwrap_or(OWN);
+            let Some(index) = self.parts.iter().position(|part| part.worker == worker) else {
+                continue;
+            };
+            let (part, (next, from)) = (&self.parts[index], &mut cursors[index]);
+            let Some(&end) = part.ends.get(*next) else { continue };
+            out.extend_from_slice(&part.bytes[*from..end]);
+            (*next, *from) = (*next + 1, end);
+        }
+    }
+}
+
+/// The number of the I/O thread's own part.
+pub(super) const OWN: u16 = u16::MAX;

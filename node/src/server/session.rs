@@ -1,0 +1,153 @@
+//! What a connection has said of itself, and what all connections share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::Instant;
+
+use ops::shutdown::Shutdown;
+use resp::Version;
+use resp::command::Limits;
+
+use super::client::{Client, Clients};
+use crate::command::{Args, Fail};
+use crate::control::Authority;
+use crate::store::Current;
+use crate::worker::{Sticky, Workers};
+
+/// What a handler on an I/O thread gets: the connection, the arguments, where its answer goes.
+pub type SessionHandler = fn(&mut Session, &Args<'_>, &mut Vec<u8>) -> Result<(), Fail>;
+
+/// Counters that INFO and the metrics show.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Sockets accepted.
+    pub connections_received: AtomicU64,
+    /// Sockets turned away for `maxclients`.
+    pub connections_rejected: AtomicU64,
+    /// Commands taken from sockets.
+    pub commands_processed: AtomicU64,
+}
+
+/// What all connections share.
+pub struct Shared {
+    /// Those who run commands.
+    pub workers: Workers,
+    /// What this node may do.
+    pub authority: Authority,
+    /// The database, for what INFO says of it.
+    pub store: Current,
+    /// Ends the node.
+    pub shutdown: Shutdown,
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// Counters.
+    pub stats: Stats,
+    /// The most clients at once.
+    pub clients_max: AtomicUsize,
+    /// The longest argument in bytes.
+    pub bulk_bytes_max: AtomicUsize,
+    pub(super) clients: Clients,
+    pub(super) started: Instant,
+    pub(super) run_id: String,
+}
+
+impl Shared {
+    /// With default limits, which CONFIG SET may change.
+    pub fn new(
+        workers: Workers,
+        authority: Authority,
+        store: Current,
+        shutdown: Shutdown,
+        address: SocketAddr,
+    ) -> Self {
+        const CLIENTS_MAX: usize = 10_000;
+        Self {
+            workers,
+            authority,
+            store,
+            shutdown,
+            address,
+            stats: Stats::default(),
+            clients_max: AtomicUsize::new(CLIENTS_MAX),
+            bulk_bytes_max: AtomicUsize::new(Limits::default().bulk_bytes),
+            clients: Clients::default(),
+            started: Instant::now(),
+            run_id: format!("{:032x}{:08x}", rand::random::<u128>(), rand::random::<u32>()),
+        }
+    }
+
+    /// How many clients are connected.
+    pub fn clients_connected(&self) -> usize {
+        self.clients.len()
+    }
+
+    pub(super) fn limits(&self, base: &Limits) -> Limits {
+        let bulk_bytes = self.bulk_bytes_max.load(std::sync::atomic::Ordering::Relaxed);
+        Limits { bulk_bytes, ..base.clone() }
+    }
+}
+
+/// Which answers a client wants (CLIENT REPLY).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReplyMode {
+    On,
+    Off,
+    SkipNext,
+}
+
+/// One connection's state.
+pub struct Session {
+    pub(super) shared: Arc<Shared>,
+    pub(super) client: Arc<Client>,
+    pub(super) version: Version,
+    pub(super) readonly: bool,
+    pub(super) reply: ReplyMode,
+    /// No more is read; the connection ends once everything is answered.
+    pub(super) closing: bool,
+    /// What is sent last, after all answers.
+    pub(super) farewell: Option<Vec<u8>>,
+    pub(super) sticky: Arc<Sticky>,
+    holding: bool,
+    holds: u32,
+}
+
+impl Session {
+    pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr, local: String) -> Self {
+        let client = shared.clients.add(peer, local);
+        Self {
+            shared,
+            client,
+            version: Version::V2,
+            readonly: false,
+            reply: ReplyMode::On,
+            closing: false,
+            farewell: None,
+            sticky: Arc::default(),
+            holding: false,
+            holds: 1,
+        }
+    }
+
+    /// The number that refusals of the next command stick to; 0: they do not stick.
+    pub(super) fn hold(&self) -> u32 {
+        if self.holding { self.holds } else { 0 }
+    }
+
+    /// GODWIT.HOLD: refusals stick from now on.
+    pub(super) fn begin_hold(&mut self) {
+        self.holding = true;
+    }
+
+    /// GODWIT.RESUME: earlier refusals stick no more; later ones do, if it holds.
+    pub(super) fn resume(&mut self) {
+        self.holds = self.holds.saturating_add(1);
+    }
+
+    /// RESET: as if it had just connected.
+    pub(super) fn reset(&mut self) {
+        (self.version, self.readonly, self.reply) = (Version::V2, false, ReplyMode::On);
+        (self.holding, self.holds) = (false, self.holds.saturating_add(1));
+        self.client.rename(b"");
+    }
+}

@@ -1,0 +1,25 @@
+//! The threads that run commands. A slot belongs to one worker, so no key needs a lock; a worker
+//! takes what is waiting, runs it against the database and its own pending writes, and commits it
+//! as one batch before any answer leaves.
+//!
+//! Start with [`Workers`], the handle; [`run`](self::run) is a worker's loop, [`View`] what a
+//! command sees, [`Request`] what a connection hands over.
+
+mod cursor;
+mod expiry;
+mod gate;
+mod overlay;
+mod pending;
+mod pool;
+mod positions;
+mod queue;
+mod request;
+mod run;
+mod view;
+
+pub use gate::WorkerSet;
+pub use cursor::{Cursor, Direction};
+pub use pool::{Paused, Waiting, Workers};
+pub use positions::Positions;
+pub use request::{Call, Outbox, Part, Request, RunBy, Sticky};
+pub use view::{Entries, Entry, Head, Key, Text, View};

@@ -1,0 +1,157 @@
+//! The workers together: who owns which slot, handing over, pausing, stopping.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use keyspace::Slot;
+
+use super::gate::{Pause, WorkerSet};
+use super::positions::Positions;
+use super::queue::{Queue, Task};
+use super::request::Request;
+use super::run::Worker;
+use crate::control::Authority;
+use crate::store::Current;
+
+/// A cheap handle on all workers.
+#[derive(Clone)]
+pub struct Workers(Arc<Pool>);
+
+struct Pool {
+    queues: Vec<Arc<Queue>>,
+    /// Held while something is put into several queues, so that all have it in one order.
+    order: Mutex<()>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Requests that wait to be handed over, by worker.
+pub struct Waiting(Vec<Vec<Task>>);
+
+/// All workers stand between two batches, holding no reference to the store, until this is dropped.
+#[must_use = "dropping it lets the workers go on"]
+pub struct Paused(Arc<Pause>);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.0.resume();
+    }
+}
+
+impl Workers {
+    /// The most workers that a node can have.
+    pub const MAX: usize = WorkerSet::MAX;
+
+    /// Starts `count` workers, 1 to [`Workers::MAX`].
+    pub fn start(
+        count: usize,
+        store: Current,
+        authority: Authority,
+    ) -> io::Result<Self> {
+        assert!((1..=Self::MAX).contains(&count), "the configuration bounds the workers");
+        let queues: Vec<_> = (0..count).map(|_| Arc::new(Queue::default())).collect();
+        let positions = Arc::new(Positions::default());
+        let mut threads = Vec::new();
+        for (index, queue) in queues.iter().enumerate() {
+            let worker = Worker::new(
+                index as u16,
+                count,
+                queue.clone(),
+                store.clone(),
+                authority.clone(),
+                positions.clone(),
+            );
+            let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+            threads.push(thread.spawn(move || run_or_abort(worker))?);
+        }
+        Ok(Self(Arc::new(Pool { queues, order: Mutex::new(()), threads: Mutex::new(threads) })))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.queues.len()
+    }
+
+    /// The worker that owns a slot.
+    pub fn of(&self, slot: Slot) -> u16 {
+        slot.number() % self.0.queues.len() as u16
+    }
+
+    /// All of them.
+    pub fn all(&self) -> WorkerSet {
+        WorkerSet::first(self.count())
+    }
+
+    /// How many requests wait in the longest queue.
+    pub fn longest_queue(&self) -> usize {
+        self.0.queues.iter().map(|queue| queue.len()).max().unwrap_or(0)
+    }
+
+    /// Nothing waiting.
+    pub fn nothing_waiting(&self) -> Waiting {
+        Waiting(self.0.queues.iter().map(|_| Vec::new()).collect())
+    }
+
+    /// Puts a request behind what waits for its workers; a gated one goes to them at once.
+    pub fn enqueue(&self, request: &Arc<Request>, waiting: &mut Waiting) {
+        if request.is_gated() {
+            let order = self.0.order.lock().unwrap_or_else(PoisonError::into_inner);
+            for (index, queue) in self.0.queues.iter().enumerate() {
+                if request.workers.contains(index as u16) {
+                    waiting.0[index].drain(..).for_each(|task| queue.push(task));
+                    queue.push(Task::Run(request.clone()));
+                }
+            }
+            drop(order);
+            return;
+        }
+        for (index, tasks) in waiting.0.iter_mut().enumerate() {
+            if request.workers.contains(index as u16) {
+                tasks.push(Task::Run(request.clone()));
+            }
+        }
+    }
+
+    /// Hands over what waits. False: a queue is full, and its tasks still wait.
+    pub fn hand_over(&self, waiting: &mut Waiting) -> bool {
+        let mut all = true;
+        for (tasks, queue) in waiting.0.iter_mut().zip(&self.0.queues) {
+            all &= tasks.is_empty() || queue.try_push(tasks);
+        }
+        all
+    }
+
+    /// Parks all workers behind what they have been given; blocks until they stand. Their batches
+    /// are committed and answered.
+    pub fn pause(&self) -> Paused {
+        let pause = Arc::new(Pause::new(self.count()));
+        {
+            let _order = self.0.order.lock().unwrap_or_else(PoisonError::into_inner);
+            for queue in &self.0.queues {
+                queue.push(Task::Pause(pause.clone()));
+            }
+        }
+        pause.wait_until_all_parked();
+        Paused(pause)
+    }
+
+    /// Lets the workers finish what they were given and end; blocks until they have.
+    pub fn stop(&self) {
+        self.0.queues.iter().for_each(|queue| queue.close());
+        let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            // A worker that panicked has ended the process.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Others wait for a worker at gates, and half a command may be in its batch: one that panicked
+/// ends the process. What was acknowledged is in the log.
+fn run_or_abort(worker: Worker) {
+    if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+        tracing::error!("a worker panicked: ending the process; acknowledged writes are in the log");
+        std::process::abort();
+    }
+}

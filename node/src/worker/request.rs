@@ -1,0 +1,163 @@
+//! What a connection hands to the workers, and what comes back.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use keyspace::Slot;
+use resp::Version;
+
+use super::gate::{Gate, WorkerSet};
+use crate::command::{Args, Spec};
+
+/// The complete commands of one read of one connection. Workers share it and run their own.
+pub struct Request {
+    /// The bytes that were read.
+    pub bytes: Vec<u8>,
+    /// Where the commands' arguments are in them.
+    pub args: Vec<Range<usize>>,
+    /// The commands, in order.
+    pub calls: Vec<Call>,
+    pub(super) gates: Vec<Gate>,
+    /// Workers that have something to do.
+    pub workers: WorkerSet,
+    /// What outlives the request of its connection.
+    pub sticky: Arc<Sticky>,
+    /// Where the answers go.
+    pub outbox: Arc<dyn Outbox>,
+    /// Which connection of the outbox.
+    pub connection: u64,
+    /// Which request of that connection.
+    pub round: u64,
+}
+
+/// Who runs a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunBy {
+    /// The I/O thread did, while it parsed.
+    Io,
+    /// The worker of its slot.
+    Worker(u16),
+    /// The lowest of several workers, while the others wait; which of the request's gates.
+    Gate(u32),
+}
+
+/// One command of a request.
+#[derive(Debug)]
+pub struct Call {
+    /// Which command it is.
+    pub spec: &'static Spec,
+    /// Its arguments, as a range of the request's.
+    pub args: Range<usize>,
+    /// The slot of its first key; none for commands of the whole keyspace.
+    pub slot: Option<Slot>,
+    /// Who runs it.
+    pub by: RunBy,
+    /// The protocol that its answer is in.
+    pub version: Version,
+    /// The connection had said READONLY.
+    pub readonly: bool,
+    /// 0: refusals pass; else they stick to this and lower numbers ([`Sticky`]).
+    pub hold: u32,
+    /// CLIENT REPLY: its answer is dropped.
+    pub silent: bool,
+}
+
+impl Request {
+    /// An empty request of a connection.
+    pub fn new(
+        outbox: Arc<dyn Outbox>,
+        connection: u64,
+        round: u64,
+        sticky: Arc<Sticky>,
+    ) -> Self {
+        Self {
+            bytes: Vec::new(),
+            args: Vec::new(),
+            calls: Vec::new(),
+            gates: Vec::new(),
+            workers: WorkerSet::default(),
+            sticky,
+            outbox,
+            connection,
+            round,
+        }
+    }
+
+    /// Adds a command for the worker of its slot.
+    pub fn assign(&mut self, worker: u16) -> RunBy {
+        self.workers.insert(worker);
+        RunBy::Worker(worker)
+    }
+
+    /// Adds a command that these workers wait for.
+    pub fn gate(&mut self, workers: WorkerSet) -> RunBy {
+        for worker in 0..WorkerSet::MAX as u16 {
+            if workers.contains(worker) {
+                self.workers.insert(worker);
+            }
+        }
+        self.gates.push(Gate::new(workers));
+        RunBy::Gate(self.gates.len() as u32 - 1)
+    }
+
+    /// Whether it must be in all its queues in one order.
+    pub fn is_gated(&self) -> bool {
+        !self.gates.is_empty()
+    }
+
+    /// The arguments of one of its commands.
+    pub fn args_of(&self, call: &Call) -> Args<'_> {
+        Args::new(&self.bytes, &self.args[call.args.clone()])
+    }
+
+    /// The worker whose part has the answer of this command; `None`: the I/O thread's.
+    pub fn answered_by(&self, call: &Call) -> Option<u16> {
+        match call.by {
+            RunBy::Io => None,
+            RunBy::Worker(worker) => Some(worker),
+            RunBy::Gate(gate) => Some(self.gates[gate as usize].workers.lowest()),
+        }
+    }
+}
+
+/// The answers of one worker to its commands of one request.
+pub struct Part {
+    /// Which connection.
+    pub connection: u64,
+    /// Which of its requests.
+    pub round: u64,
+    /// Which worker.
+    pub worker: u16,
+    /// The answers, one after the other.
+    pub bytes: Vec<u8>,
+    /// Where each ends in them.
+    pub ends: Vec<usize>,
+    /// The outcome is not known: close the connection without an answer.
+    pub lost: bool,
+}
+
+/// Where a worker leaves finished parts: one for each I/O thread.
+pub trait Outbox: Send + Sync {
+    /// Which it is, to group parts by.
+    fn index(&self) -> usize;
+    /// Takes parts, in order, leaving the vector empty.
+    fn deliver(&self, parts: &mut Vec<Part>);
+}
+
+/// Refusals that stick to a connection that said GODWIT.HOLD, until it says GODWIT.RESUME: so what
+/// it had pipelined behind a refused write is refused too and stays in order.
+#[derive(Debug, Default)]
+pub struct Sticky(AtomicU32);
+
+impl Sticky {
+    /// Whether an earlier write of this hold was refused.
+    pub fn is_refused(&self, hold: u32) -> bool {
+        hold > 0 && self.0.load(Ordering::Acquire) >= hold
+    }
+
+    /// Remembers that a write was refused.
+    pub fn refuse(&self, hold: u32) {
+        self.0.fetch_max(hold, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,260 @@
+//! A worker's loop: take what waits, run it, commit it as one batch, ask whether this node may
+//! still write, then answer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keyspace::{SLOTS, Slot};
+use resp::reply::Writer;
+use wal::Kind;
+
+use super::expiry::Sweeper;
+use super::pending::Pending;
+use super::positions::Positions;
+use super::queue::{Queue, Task};
+use super::request::{Call, Outbox, Part, Request, RunBy};
+use super::view::View;
+use crate::command::{Fail, Flags, Handler};
+use crate::control::Authority;
+use crate::store::{Current, Store};
+
+/// Answers are released once so many bytes of them wait for a commit.
+const HELD_BYTES_MAX: usize = 4 << 20;
+/// Answers are released once so many requests wait for a commit.
+const HELD_REQUESTS_MAX: usize = 512;
+/// The most that one connection's read may be answered with; beyond it the connection is closed.
+pub(super) const ANSWER_BYTES_MAX: usize = 1 << 30;
+/// How often expired keys are looked for.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+
+/// One worker's state; everything in it is its own.
+pub(super) struct Worker {
+    index: u16,
+    queue: Arc<Queue>,
+    store: Current,
+    authority: Authority,
+    pending: Pending,
+    held: Vec<(Arc<dyn Outbox>, Part)>,
+    held_bytes: usize,
+    scratch: (Vec<u8>, Vec<u8>),
+    sweeper: Sweeper,
+    positions: Arc<Positions>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        index: u16,
+        workers: usize,
+        queue: Arc<Queue>,
+        store: Current,
+        authority: Authority,
+        positions: Arc<Positions>,
+    ) -> Self {
+        Self {
+            index,
+            queue,
+            store,
+            authority,
+            pending: Pending::new(),
+            held: Vec::new(),
+            held_bytes: 0,
+            scratch: Default::default(),
+            sweeper: Sweeper::new(index, workers),
+            positions,
+        }
+    }
+
+    /// Runs until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        let mut tasks = VecDeque::new();
+        let mut swept = Instant::now();
+        while self.queue.take(&mut tasks, SWEEP_EVERY) {
+            // No reference to the store outlives a wake-up or a pause: so it can be swapped.
+            let mut store = self.store.load();
+            for task in tasks.drain(..) {
+                match task {
+                    Task::Run(request) => self.run_request(store.as_deref(), &request),
+                    Task::Pause(pause) => {
+                        self.finish(store.as_deref());
+                        drop(store.take());
+                        pause.park();
+                        store = self.store.load();
+                    }
+                }
+            }
+            if let Some(store) = store.as_deref()
+                && swept.elapsed() >= SWEEP_EVERY
+            {
+                swept = Instant::now();
+                self.sweeper.sweep(store, &self.authority, &mut self.pending);
+            }
+            self.finish(store.as_deref());
+        }
+    }
+
+    fn run_request(&mut self, store: Option<&Store>, request: &Request) {
+        let mut part = Part {
+            connection: request.connection,
+            round: request.round,
+            worker: self.index,
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            lost: false,
+        };
+        for call in &request.calls {
+            match call.by {
+                RunBy::Worker(worker) if worker == self.index => {
+                    self.run_call(store, request, call, &mut part);
+                }
+                RunBy::Gate(gate) if request.gates[gate as usize].workers.contains(self.index) => {
+                    let gate = &request.gates[gate as usize];
+                    part.lost |= !self.commit(store);
+                    if gate.workers.lowest() == self.index {
+                        gate.wait_for_others();
+                        self.run_call(store, request, call, &mut part);
+                        part.lost |= !self.commit(store);
+                        gate.open();
+                    } else {
+                        gate.arrive_and_wait();
+                    }
+                }
+                RunBy::Io | RunBy::Worker(_) | RunBy::Gate(_) => {}
+            }
+            if self.pending.is_full() {
+                part.lost |= !self.commit(store);
+            }
+        }
+        self.held_bytes += part.bytes.len();
+        self.held.push((request.outbox.clone(), part));
+        if self.held_bytes >= HELD_BYTES_MAX || self.held.len() >= HELD_REQUESTS_MAX {
+            self.finish(store);
+        }
+    }
+
+    fn run_call(&mut self, store: Option<&Store>, request: &Request, call: &Call, part: &mut Part) {
+        let start = part.bytes.len();
+        if part.lost || start > ANSWER_BYTES_MAX {
+            part.lost = true;
+            return;
+        }
+        if let Err(fail) = self.answer(store, request, call, part) {
+            part.bytes.truncate(start);
+            if let Fail::Lost = fail {
+                part.lost = true;
+                return;
+            }
+            if let Fail::Refused(_) = fail
+                && call.spec.flags.has(Flags::WRITE)
+            {
+                request.sticky.refuse(call.hold);
+            }
+            Writer::new(&mut part.bytes, call.version).error(&fail.line());
+        }
+        if call.silent {
+            part.bytes.truncate(start);
+        }
+        part.ends.push(part.bytes.len());
+    }
+
+    fn answer(
+        &mut self,
+        store: Option<&Store>,
+        request: &Request,
+        call: &Call,
+        part: &mut Part,
+    ) -> Result<(), Fail> {
+        let store = store.ok_or(Fail::Text(LOADING.into()))?;
+        let args = request.args_of(call);
+        if call.spec.flags.has(Flags::WRITE) && request.sticky.is_refused(call.hold) {
+            return Err(Fail::Text(STICKY.into()));
+        }
+        for slot in call.spec.slots(&args, call.slot) {
+            self.admit(slot, call)?;
+        }
+        if call.slot.is_none() && call.spec.keys.is_none() {
+            self.admit_whole(call)?;
+        }
+        let Handler::Data(handler) = call.spec.handler else { return Ok(()) };
+        let authority = &self.authority;
+        let held = &mut self.held;
+        let mut commit = |pending: &mut Pending| {
+            let done = commit(store, authority, pending);
+            if !done {
+                held.iter_mut().for_each(|(_, part)| part.lost = true);
+            }
+            if done { Ok(()) } else { Err(Fail::Lost) }
+        };
+        let scratch = std::mem::take(&mut self.scratch);
+        let now_ms = ops::clock::unix_ms();
+        let positions = &self.positions;
+        let mut view =
+            View::new(store, &mut self.pending, &mut commit, scratch, positions, now_ms);
+        let mut writer = Writer::new(&mut part.bytes, call.version);
+        let answered = handler(&mut view, &args, &mut writer);
+        self.scratch = view.into_scratch();
+        answered
+    }
+
+    fn admit(&mut self, slot: Slot, call: &Call) -> Result<(), Fail> {
+        if call.spec.flags.has(Flags::WRITE) {
+            self.pending.admit(self.authority.admit_write(slot)?);
+        } else {
+            self.authority.admit_read(slot, call.readonly)?;
+        }
+        Ok(())
+    }
+
+    /// Commands without keys see every slot of the node.
+    fn admit_whole(&mut self, call: &Call) -> Result<(), Fail> {
+        if !call.spec.flags.has(Flags::WRITE) {
+            return Ok(self.authority.admit_scan(call.readonly)?);
+        }
+        let owned = (0..SLOTS).filter_map(Slot::new).find(|&slot| self.authority.owns(slot));
+        self.admit(owned.unwrap_or(Slot::of_key(b"")), call)
+    }
+
+    /// Commits what is pending. False: the outcome is unknown, and so it is for all that waits.
+    fn commit(&mut self, store: Option<&Store>) -> bool {
+        let done = store.is_none_or(|store| commit(store, &self.authority, &mut self.pending));
+        if !done {
+            self.held.iter_mut().for_each(|(_, part)| part.lost = true);
+        }
+        done
+    }
+
+    /// Commits, then lets the answers go.
+    fn finish(&mut self, store: Option<&Store>) {
+        self.commit(store);
+        self.held_bytes = 0;
+        // One delivery for each I/O thread: its thread is woken once.
+        self.held.sort_by_key(|(outbox, _)| outbox.index());
+        let mut parts = Vec::new();
+        let mut held = self.held.drain(..).peekable();
+        while let Some((outbox, part)) = held.next() {
+            parts.push(part);
+            if held.peek().is_none_or(|(next, _)| next.index() != outbox.index()) {
+                outbox.deliver(&mut parts);
+            }
+        }
+    }
+}
+
+/// Commits a batch and asks again whether it may be answered. False: the outcome is unknown.
+fn commit(store: &Store, authority: &Authority, pending: &mut Pending) -> bool {
+    let (batch, permits) = pending.take();
+    if batch.is_empty() {
+        return true;
+    }
+    match store.commit(batch, Kind::Data) {
+        Ok(_) => permits.iter().all(|permit| authority.still_holds(permit)),
+        Err(error) => {
+            tracing::error!("a batch of writes has no known outcome: {error}");
+            false
+        }
+    }
+}
+
+const LOADING: &str = "LOADING this node is taking over another copy of the data; try again soon";
+const STICKY: &str =
+    "READONLY an earlier write of this connection was refused; this one did not run";

@@ -1,0 +1,356 @@
+//! What a command sees: the keys of the database with the batch's own writes over them.
+
+use std::ops::{Bound, Deref};
+
+use keyspace::data::{self, DataKey, DataValue};
+use keyspace::meta::{self, Body, Collection, Meta, Type};
+use keyspace::score::{Score, ScoreKey};
+use keyspace::{Cf, Hlc, Slot};
+use rocksdb::DBPinnableSlice;
+
+use super::cursor::{Cursor, Direction, after_prefix};
+use super::pending::Pending;
+use super::positions::Positions;
+use crate::command::Fail;
+use crate::store::Store;
+
+/// A user key and its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key<'k> {
+    /// Its slot.
+    pub slot: Slot,
+    /// The key as the client spells it.
+    pub name: &'k [u8],
+}
+
+impl<'k> Key<'k> {
+    /// The key of this name.
+    pub fn new(name: &'k [u8]) -> Self {
+        Self { slot: Slot::of_key(name), name }
+    }
+}
+
+/// A collection's head: what its meta record says.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// Where its entries are and how many.
+    pub at: Collection,
+    /// When it expires; 0 for never.
+    pub expire_ms: u64,
+}
+
+/// What a key is, without a string's bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Its type.
+    pub kind: Type,
+    /// When it expires; 0 for never.
+    pub expire_ms: u64,
+    /// A collection's head.
+    pub at: Option<Collection>,
+}
+
+/// Bytes of a record: in the batch, or pinned in the database.
+enum Raw<'v> {
+    Pending(&'v [u8]),
+    Stored(DBPinnableSlice<'v>),
+}
+
+/// A string or a data value in place.
+pub struct Text<'v> {
+    raw: Raw<'v>,
+    from: usize,
+    /// When it expires; 0 for never.
+    pub expire_ms: u64,
+}
+
+impl Deref for Raw<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Pending(bytes) => bytes,
+            Self::Stored(bytes) => bytes,
+        }
+    }
+}
+
+impl Deref for Text<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.raw[self.from..]
+    }
+}
+
+/// Reads and writes of one command. Writes go to the batch and are seen at once.
+pub struct View<'a> {
+    store: &'a Store,
+    pending: &'a mut Pending,
+    commit: &'a mut dyn FnMut(&mut Pending) -> Result<(), Fail>,
+    /// Unix milliseconds, one reading for the whole command.
+    pub now_ms: u64,
+    /// Where pages of SCAN ended.
+    pub positions: &'a Positions,
+    key_bytes: Vec<u8>,
+    value_bytes: Vec<u8>,
+    stamp: Option<Hlc>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(
+        store: &'a Store,
+        pending: &'a mut Pending,
+        commit: &'a mut dyn FnMut(&mut Pending) -> Result<(), Fail>,
+        scratch: (Vec<u8>, Vec<u8>),
+        positions: &'a Positions,
+        now_ms: u64,
+    ) -> Self {
+        let (key_bytes, value_bytes) = scratch;
+        Self { store, pending, commit, now_ms, positions, key_bytes, value_bytes, stamp: None }
+    }
+
+    pub(super) fn into_scratch(self) -> (Vec<u8>, Vec<u8>) {
+        (self.key_bytes, self.value_bytes)
+    }
+
+    /// The store, for what is read without keys.
+    pub fn store(&self) -> &'a Store {
+        self.store
+    }
+
+    /// The command's stamp: one for all its records.
+    fn stamp(&mut self) -> Hlc {
+        *self.stamp.get_or_insert_with(|| self.store.hlc().next(self.now_ms))
+    }
+
+    /// A new collection, under a version that no earlier one of the key had.
+    pub fn create(&mut self, kind: Type) -> Head {
+        let version = self.store.hlc().next(self.now_ms);
+        Head { at: Collection::new(kind, version), expire_ms: 0 }
+    }
+
+    fn read(&self, cf: Cf, key: &[u8]) -> Result<Option<Raw<'_>>, Fail> {
+        match self.pending.get(cf, key) {
+            Some(found) => Ok(found.map(Raw::Pending)),
+            None => {
+                let found = self.store.db().get_pinned_cf(self.store.cf(cf), key)?;
+                Ok(found.map(Raw::Stored))
+            }
+        }
+    }
+
+    fn meta(&mut self, key: Key<'_>) -> Result<Option<Raw<'_>>, Fail> {
+        self.key_bytes.clear();
+        meta::encode_key(key.slot, key.name, &mut self.key_bytes);
+        let now_ms = self.now_ms;
+        let Some(raw) = self.read(Cf::Meta, &self.key_bytes)? else { return Ok(None) };
+        let live = Meta::decode(&raw)?.is_live(now_ms);
+        Ok(live.then_some(raw))
+    }
+
+    /// What a key is; `None` if it is not there or has expired.
+    pub fn entry(&mut self, key: Key<'_>) -> Result<Option<Entry>, Fail> {
+        let Some(raw) = self.meta(key)? else { return Ok(None) };
+        let meta = Meta::decode(&raw)?;
+        let at = match meta.body {
+            Body::String(_) => None,
+            Body::Collection(at) => Some(at),
+        };
+        Ok(Some(Entry { kind: meta.kind(), expire_ms: meta.expire_ms, at }))
+    }
+
+    /// A string's bytes; an error if the key is of another type.
+    pub fn string(&mut self, key: Key<'_>) -> Result<Option<Text<'_>>, Fail> {
+        let Some(raw) = self.meta(key)? else { return Ok(None) };
+        let meta = Meta::decode(&raw)?;
+        if meta.kind() != Type::String {
+            return Err(Fail::WrongType);
+        }
+        let expire_ms = meta.expire_ms;
+        Ok(Some(Text { raw, from: Meta::HEAD_LEN, expire_ms }))
+    }
+
+    /// A collection's head; an error if the key is of another type.
+    pub fn head(&mut self, key: Key<'_>, kind: Type) -> Result<Option<Head>, Fail> {
+        match self.entry(key)? {
+            None => Ok(None),
+            Some(Entry { at: Some(at), expire_ms, .. }) if at.kind == kind => {
+                Ok(Some(Head { at, expire_ms }))
+            }
+            Some(_) => Err(Fail::WrongType),
+        }
+    }
+
+    /// The head of a collection, or of a new one.
+    pub fn head_or_create(&mut self, key: Key<'_>, kind: Type) -> Result<Head, Fail> {
+        match self.head(key, kind)? {
+            Some(head) => Ok(head),
+            None => Ok(self.create(kind)),
+        }
+    }
+
+    fn put_meta(&mut self, key: Key<'_>, expire_ms: u64, body: Body<'_>) {
+        let stamp = self.stamp();
+        self.key_bytes.clear();
+        meta::encode_key(key.slot, key.name, &mut self.key_bytes);
+        self.value_bytes.clear();
+        Meta { stamp, expire_ms, body }.encode(&mut self.value_bytes);
+        self.pending.put(self.store, Cf::Meta, &self.key_bytes, &self.value_bytes);
+    }
+
+    /// Makes a key this string, whatever it was.
+    pub fn put_string(&mut self, key: Key<'_>, bytes: &[u8], expire_ms: u64) {
+        self.put_meta(key, expire_ms, Body::String(bytes));
+    }
+
+    /// Stores a collection's head; an empty collection is no key.
+    pub fn put_head(&mut self, key: Key<'_>, head: &Head) {
+        if head.at.size == 0 {
+            self.delete(key);
+        } else {
+            self.put_meta(key, head.expire_ms, Body::Collection(head.at));
+        }
+    }
+
+    /// Deletes a key: one write, however large it is.
+    pub fn delete(&mut self, key: Key<'_>) {
+        self.key_bytes.clear();
+        meta::encode_key(key.slot, key.name, &mut self.key_bytes);
+        self.pending.delete(self.store, Cf::Meta, &self.key_bytes);
+    }
+
+    fn data_key(&mut self, key: Key<'_>, version: Hlc, subkey: &[u8]) {
+        self.key_bytes.clear();
+        DataKey { slot: key.slot, key: key.name, version, subkey }.encode(&mut self.key_bytes);
+    }
+
+    /// A field's value, an element, a member's score.
+    pub fn data(
+        &mut self,
+        key: Key<'_>,
+        version: Hlc,
+        subkey: &[u8],
+    ) -> Result<Option<Text<'_>>, Fail> {
+        self.data_key(key, version, subkey);
+        let Some(raw) = self.read(Cf::Data, &self.key_bytes)? else { return Ok(None) };
+        let value = DataValue::decode(&raw)?;
+        let (from, expire_ms) = (raw.len() - value.bytes.len(), value.expire_ms);
+        Ok(Some(Text { raw, from, expire_ms }))
+    }
+
+    /// Whether a field or member is there.
+    pub fn has(&mut self, key: Key<'_>, version: Hlc, subkey: &[u8]) -> Result<bool, Fail> {
+        Ok(self.data(key, version, subkey)?.is_some())
+    }
+
+    /// Writes a field's value, an element, a member's score.
+    pub fn put_data(&mut self, key: Key<'_>, version: Hlc, subkey: &[u8], bytes: &[u8]) {
+        let stamp = self.stamp();
+        self.data_key(key, version, subkey);
+        self.value_bytes.clear();
+        DataValue::new(stamp, bytes).encode(&mut self.value_bytes);
+        self.pending.put(self.store, Cf::Data, &self.key_bytes, &self.value_bytes);
+        self.pending.mark_dirty(version);
+    }
+
+    /// Deletes a field, an element, a member.
+    pub fn delete_data(&mut self, key: Key<'_>, version: Hlc, subkey: &[u8]) {
+        self.data_key(key, version, subkey);
+        self.pending.delete(self.store, Cf::Data, &self.key_bytes);
+        self.pending.mark_dirty(version);
+    }
+
+    /// Files a member under its score.
+    pub fn put_score(&mut self, key: Key<'_>, version: Hlc, score: Score, member: &[u8]) {
+        self.key_bytes.clear();
+        let record = ScoreKey { slot: key.slot, key: key.name, version, score, member };
+        record.encode(&mut self.key_bytes);
+        self.pending.put(self.store, Cf::Score, &self.key_bytes, b"");
+        self.pending.mark_dirty(version);
+    }
+
+    /// Takes a member from under its score.
+    pub fn delete_score(&mut self, key: Key<'_>, version: Hlc, score: Score, member: &[u8]) {
+        self.key_bytes.clear();
+        let record = ScoreKey { slot: key.slot, key: key.name, version, score, member };
+        record.encode(&mut self.key_bytes);
+        self.pending.delete(self.store, Cf::Score, &self.key_bytes);
+        self.pending.mark_dirty(version);
+    }
+
+    /// A collection's records in the data or score family, between two subkeys. Its uncommitted
+    /// writes are committed first, so call it before the command's first write.
+    pub fn iterate(
+        &mut self,
+        cf: Cf,
+        key: Key<'_>,
+        version: Hlc,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        direction: Direction,
+    ) -> Result<Entries<'a>, Fail> {
+        if self.pending.is_dirty(version) || self.pending.is_swept() {
+            self.commit()?;
+        }
+        let mut prefix = Vec::with_capacity(data::prefix_len(key.name.len()) + 16);
+        data::encode_prefix(key.slot, key.name, version, &mut prefix);
+        let prefix_len = prefix.len();
+        let with = |subkey: &[u8], after: &[u8]| [&prefix[..], subkey, after].concat();
+        let lower = match from {
+            Bound::Included(subkey) => with(subkey, b""),
+            // The least key above a key is that key and a zero byte.
+            Bound::Excluded(subkey) => with(subkey, b"\0"),
+            Bound::Unbounded => prefix.clone(),
+        };
+        let upper = match to {
+            Bound::Included(subkey) => with(subkey, b"\0"),
+            Bound::Excluded(subkey) => with(subkey, b""),
+            Bound::Unbounded => after_prefix(prefix),
+        };
+        let upper = upper.max(lower.clone());
+        Ok(Entries { cursor: Cursor::new(self.store, cf, lower, upper, direction), prefix_len })
+    }
+
+    /// All data records of a collection, in order.
+    pub fn entries(&mut self, key: Key<'_>, version: Hlc) -> Result<Entries<'a>, Fail> {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        self.iterate(Cf::Data, key, version, all.0, all.1, Direction::Up)
+    }
+
+    /// Meta records from a whole meta key on, to another: after a commit, so that they are all.
+    pub fn keys(&mut self, lower: Vec<u8>, upper: Vec<u8>) -> Result<Cursor<'a>, Fail> {
+        self.commit()?;
+        let upper = upper.max(lower.clone());
+        Ok(Cursor::new(self.store, Cf::Meta, lower, upper, Direction::Up))
+    }
+
+    /// Deletes all that these slots hold, in every family that is shipped.
+    pub fn sweep(&mut self, first: Slot, last: Slot) -> Result<(), Fail> {
+        self.commit()?;
+        let (from, to) = (first.prefix(), (last.number() + 1).to_be_bytes());
+        for cf in Cf::ALL.into_iter().filter(|cf| cf.is_shipped()) {
+            self.pending.delete_range(self.store, cf, &from, &to);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), Fail> {
+        if self.pending.is_empty() { Ok(()) } else { (self.commit)(self.pending) }
+    }
+}
+
+/// A collection's records, one after the other.
+pub struct Entries<'a> {
+    cursor: Cursor<'a>,
+    prefix_len: usize,
+}
+
+impl Entries<'_> {
+    /// The next subkey (for scores: score and member) and data value.
+    pub fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, Fail> {
+        let Some((key, value)) = self.cursor.next()? else { return Ok(None) };
+        let bytes = if value.is_empty() { value } else { DataValue::decode(value)?.bytes };
+        Ok(Some((&key[self.prefix_len..], bytes)))
+    }
+}
