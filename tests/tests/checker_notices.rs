@@ -1,6 +1,8 @@
 //! The checker is honest: over a store that behaves (Redis) it finds nothing, and it finds each
 //! thing that is then broken behind its back.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! One suite for both servers: ours, and the real Toxiproxy where the environment offers it
 //! (`TOXIPROXY_URL`, or `toxiproxy-server` on the PATH).
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;

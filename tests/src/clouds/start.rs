@@ -275,7 +275,12 @@ fn init(plan: &Plan, layout: &Layout) -> Result<()> {
     let mut command = Command::new(binaries::path("godwit-switchover")?);
     command.args(["init", "--registry", &layout.registry, "--service", &layout.service]);
     for (name, shards) in &plan.clouds {
-        command.args(["--cluster", &format!("{name}={}", shards.join(";"))]);
+        // Commas part shards; ranges of one shard are joined by `+`.
+        let shards: Vec<_> = shards.iter().map(|slots| slots.replace(',', "+")).collect();
+        command.args(["--cluster", &format!("{name}={}", shards.join(","))]);
+    }
+    if let Some((active, _)) = plan.clouds.first() {
+        command.args(["--active", active]);
     }
     command.args(["--lease", &format!("{}ms", plan.lease.as_millis())]);
     let out = command.output().context("cannot run godwit-switchover init")?;
