@@ -86,7 +86,7 @@ impl History {
         let own = self.0.iter().position(|start| start.timeline == at.timeline);
         if let Some(own) = own {
             let last = match self.0.get(own + 1) {
-                Some(next) => Sequence(next.first.0.saturating_sub(1)),
+                Some(next) => next.first.before(),
                 None => end,
             };
             // Before its first batch it had not started; that position has its parent's name.
@@ -101,23 +101,49 @@ impl History {
             };
         }
         // A source's timeline that one of ours forked from.
-        for start in self.0.iter().rev() {
-            let Some(fork) = start.parents.iter().find(|p| p.timeline == at.timeline) else {
-                continue;
-            };
-            let resume = Position {
-                timeline: start.timeline,
-                sequence: Sequence(start.first.0.saturating_sub(1)),
-            };
-            return if at.sequence > fork.sequence {
-                Continuation::Rewind { fork: *fork, resume }
-            } else if fork.sequence <= local_until.max(at.sequence) {
-                Continuation::From(resume)
-            } else {
-                Continuation::Seed
-            };
+        let Some((fork, resume)) = self.fork_of(at.timeline) else { return Continuation::Seed };
+        if at.sequence > fork.sequence {
+            Continuation::Rewind { fork, resume }
+        } else if fork.sequence <= local_until.max(at.sequence) {
+            Continuation::From(resume)
+        } else {
+            Continuation::Seed
+        }
+    }
+
+    /// How a log that was written by a primary joins this one, which took over from it: `own` are
+    /// that log's timelines, `data_until` is the end of its last batch that holds more than
+    /// node-local state, and `local_until` is its end.
+    ///
+    /// Unlike [`History::continue_from`] it finds a fork that lies on an earlier timeline of that
+    /// log: the old primary may have been opened again, once or often, since the batch that was
+    /// the last one to arrive here.
+    pub fn rejoin(&self, own: &Self, data_until: Sequence, local_until: Sequence) -> Continuation {
+        let mut last = local_until;
+        for start in own.0.iter().rev() {
+            if let Some((fork, resume)) = self.fork_of(start.timeline) {
+                return if fork.sequence > last {
+                    // A power cut took batches from it that had arrived here.
+                    Continuation::Seed
+                } else if fork.sequence < data_until {
+                    Continuation::Rewind { fork, resume }
+                } else {
+                    Continuation::From(resume)
+                };
+            }
+            last = start.first.before();
         }
         Continuation::Seed
+    }
+
+    /// Where the newest timeline of ours that continues this one of another log left it, and where
+    /// that is on our own log.
+    fn fork_of(&self, timeline: TimelineId) -> Option<(Position, Position)> {
+        self.0.iter().rev().find_map(|start| {
+            let fork = start.parents.iter().find(|parent| parent.timeline == timeline)?;
+            let resume = Position { timeline: start.timeline, sequence: start.first.before() };
+            Some((*fork, resume))
+        })
     }
 }
 
@@ -161,6 +187,33 @@ mod tests {
         check(at(B, 90), Continuation::From(at(B, 90)));
         check(at(B, 91), Continuation::Rewind { fork: at(B, 90), resume: at(B, 90) });
         check(at(TimelineId(0xc), 5), Continuation::Seed);
+    }
+
+    #[test]
+    fn an_old_primary_that_was_opened_again_still_finds_the_fork() {
+        let history = promoted();
+        let again = TimelineId(0xa2);
+        let mut own = History::default();
+        own.push(start(A, 1, &[]));
+        let check = |own: &History, data: u64, end: u64, expected| {
+            assert_eq!(history.rejoin(own, Sequence(data), Sequence(end)), expected, "{data}");
+        };
+        let rewind = Continuation::Rewind { fork: at(A, 500), resume: at(B2, 90) };
+        let from = Continuation::From(at(B2, 90));
+        check(&own, 500, 500, from);
+        check(&own, 497, 503, from);
+        check(&own, 501, 501, rewind);
+        check(&own, 499, 499, Continuation::Seed);
+        own.push(start(again, 505, &[at(A, 504)]));
+        check(&own, 480, 505, from);
+        check(&own, 502, 505, rewind);
+        check(&own, 900, 900, rewind);
+        // A power cut: what it had sent and lost was overwritten by its next timeline.
+        let mut cut = History::default();
+        cut.push(start(A, 1, &[]));
+        cut.push(start(again, 491, &[at(A, 490)]));
+        check(&cut, 700, 700, Continuation::Seed);
+        check(&History::default(), 1, 1, Continuation::Seed);
     }
 
     #[test]

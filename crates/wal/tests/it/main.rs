@@ -5,6 +5,7 @@ mod batch;
 mod follow;
 mod frame;
 mod golden;
+mod history;
 mod killed;
 mod log;
 mod make;
