@@ -4,13 +4,14 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use tests::clouds::control::switchover;
 use tests::clouds::start::{checkout, down};
 use tests::clouds::{Clouds, Layout, Plan};
-use tests::demo;
+use tests::{demo, soak};
 
 /// Two clouds on this machine.
 #[derive(Parser)]
@@ -52,6 +53,18 @@ enum Command {
         #[arg(long, default_value_t = 50)]
         megabytes: u64,
     },
+    /// Faults under load for a while, drawn from a seed.
+    Soak {
+        /// Where data and logs lie; emptied first [default: target/soak].
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// How long.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        /// What is drawn; a failed run prints its own.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -76,6 +89,10 @@ fn run(command: Command) -> Result<bool> {
         Command::Down { dir } => take_down(place(dir, "local")?),
         Command::Demo { dir, megabytes } => {
             demo::run(&place(dir, "demo")?, megabytes.saturating_mul(1_000_000))
+        }
+        Command::Soak { dir, minutes, seed } => {
+            let span = Duration::from_secs(minutes.saturating_mul(60));
+            soak::run(&place(dir, "soak")?, span, seed.unwrap_or_else(rand::random)).map(|()| true)
         }
     }
 }
