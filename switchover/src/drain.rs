@@ -1,0 +1,283 @@
+//! Between freeze and commit: every shard of the target has applied each log to its end.
+//!
+//! Planned, each source node says where its log ends (its end batch). Unplanned, a dead node's end
+//! comes from its sidecar, which fenced and read the log; where neither can speak, one full lease
+//! passes, and what is missing is bounded by the age of what was applied last.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ops::exit::{Exit, Stop};
+use topology::members::AppliedStatus;
+use topology::record::Fork;
+use topology::{ServiceView, ShardName};
+use wal::Position;
+
+use crate::operation::Operation;
+use crate::plan::pairs;
+use crate::report::{Lost, ms};
+use crate::wait::{Look, Waited, all, until};
+
+/// How long a commit waits for proxies that have not said that they hold; nodes refuse anyway.
+const HOLD_WAIT: Duration = Duration::from_millis(100);
+/// Added to a lease that is waited out here: the holder counts from before its request, and its
+/// clock may run a little slower.
+const LEASE_MARGIN: Duration = Duration::from_millis(100);
+
+/// Where a source's log ends; `None` if that cannot be known now.
+type Ends = BTreeMap<ShardName, Option<Position>>;
+
+fn over() -> Stop {
+    Stop::new(Exit::RolledBack, "the freeze was ended by someone else, or its deadline passed")
+}
+
+/// What a target has applied of a source.
+fn applied<'v>(
+    view: &'v ServiceView,
+    source: &ShardName,
+    target: &ShardName,
+) -> Option<&'v AppliedStatus> {
+    view.nodes.get(target)?.applied.get(&source.to_string())
+}
+
+impl Operation<'_> {
+    /// Whether `target` has all of `source`, whose log ends at `end`.
+    fn is_level(&self, at: &AppliedStatus, end: Position) -> bool {
+        let reached = at.position.timeline == end.timeline && at.position.sequence >= end.sequence;
+        at.ended == Some(self.freeze.id) || reached
+    }
+
+    fn pairs(&self) -> Vec<(ShardName, ShardName)> {
+        pairs(&self.record, &self.freeze.shards, &self.freeze.to)
+    }
+
+    /// Waits for every end batch, and until it is applied everywhere.
+    pub(crate) async fn drain_planned(&mut self) -> Result<Vec<Fork>, Stop> {
+        let mut view = self.view.clone();
+        let ended = until(&mut view, self.deadline, |view| {
+            if self.is_over(view) {
+                return Look::Over;
+            }
+            let end = |shard: &ShardName| Some((shard.clone(), Some(self.end_batch(view, shard)?)));
+            let ends: Ends = self.freeze.shards.iter().filter_map(end).collect();
+            let late = self.freeze.shards.iter().filter(|s| !ends.contains_key(*s));
+            all(ends.clone(), late.map(|s| format!("{s} has not ended its log")).collect())
+        });
+        let ends = self.settled(ended.await)?;
+        self.done("end", false).await;
+        let drained = until(&mut view, self.deadline, |view| {
+            if self.is_over(view) { Look::Over } else { self.look_level(view, &ends) }
+        });
+        let forks = self.settled(drained.await)?;
+        self.report.lost = Some(Lost::Known(0));
+        let hold = Instant::now().max(self.frozen + HOLD_WAIT).min(self.deadline);
+        self.wait_holding(hold).await;
+        self.done("drain", false).await;
+        Ok(forks)
+    }
+
+    fn settled<T>(&self, waited: Waited<T>) -> Result<T, Stop> {
+        match waited {
+            Waited::Done(found) => Ok(found),
+            Waited::Over => Err(over()),
+            Waited::TimedOut(missing) => {
+                Err(Stop::new(Exit::RolledBack, format!("the freeze's time is up: {missing}")))
+            }
+        }
+    }
+
+    fn end_batch(&self, view: &ServiceView, shard: &ShardName) -> Option<Position> {
+        let (freeze, end) = view.nodes.get(shard)?.ended?;
+        (freeze == self.freeze.id).then_some(end)
+    }
+
+    /// The forks, once every target has everything whose end is known.
+    fn look_level(&self, view: &ServiceView, ends: &Ends) -> Look<Vec<Fork>> {
+        let mut missing = Vec::new();
+        let mut forks = Vec::new();
+        for (source, target) in self.pairs() {
+            let end = ends.get(&source).copied().flatten();
+            match applied(view, &source, &target) {
+                None => missing.push(format!("{target} says nothing of {source}")),
+                Some(at) => {
+                    if end.is_some_and(|end| !self.is_level(at, end)) {
+                        missing.push(format!("{target} has not applied all of {source}"));
+                    }
+                    forks.push(self.fork(&source, &target, at.position, end));
+                }
+            }
+        }
+        all(forks, missing)
+    }
+
+    fn fork(
+        &self,
+        source: &ShardName,
+        target: &ShardName,
+        at: Position,
+        end: Option<Position>,
+    ) -> Fork {
+        Fork {
+            epoch: self.record.epoch.next(),
+            freeze: self.freeze.id,
+            source: source.clone(),
+            target: target.clone(),
+            at,
+            end,
+        }
+    }
+
+    /// Gives proxies a moment to say that they hold, and names those that have not.
+    async fn wait_holding(&mut self, deadline: Instant) {
+        let mut view = self.view.clone();
+        let id = self.freeze.id;
+        let not_holding = |view: &ServiceView| {
+            let late = view.proxies.values().filter(|p| p.holding != Some(id));
+            late.map(|p| p.id.clone()).collect::<Vec<_>>()
+        };
+        let _ = until(&mut view, deadline, |view| all((), not_holding(view))).await;
+        self.report.proxies_not_holding = not_holding(&view.borrow());
+    }
+
+    /// Finds the end of each log or gives it up, and waits until what there is is applied.
+    pub(crate) async fn drain_failover(&mut self) -> Result<Vec<Fork>, Stop> {
+        let mut view = self.view.clone();
+        let lease = Duration::from_millis(self.record.lease_ms) + LEASE_MARGIN;
+        let (lease_ends, drain_ends) = (self.frozen + lease, self.frozen + self.limits.drain_wait);
+        self.tool.progress(format!(
+            "waiting for the end of each log: from its node, from its sidecar, or one lease ({} ms) for what cannot be reached",
+            lease.as_millis()
+        ));
+        let ended = until(&mut view, self.deadline, |view| {
+            if self.is_over(view) {
+                return Look::Over;
+            }
+            let now = Instant::now();
+            let (mut ends, mut missing) = (Ends::new(), Vec::new());
+            for shard in &self.freeze.shards {
+                let silent = !view.nodes.contains_key(shard) && !view.sidecars.contains_key(shard);
+                let end = self.end_batch(view, shard).or_else(|| self.drained_end(view, shard));
+                let given_up = now >= lease_ends && (silent || now >= drain_ends);
+                if end.is_some() || given_up {
+                    ends.insert(shard.clone(), end);
+                } else {
+                    missing.push(format!("the end of {shard} is not known"));
+                }
+            }
+            all(ends, missing)
+        });
+        let ends = self.settled(ended.await)?;
+        if ends.values().any(Option::is_none) {
+            self.report.lease_wait_ms = Some(ms(self.frozen.elapsed()));
+        }
+        self.done("end", false).await;
+        let patience = self.deadline.min(Instant::now() + self.limits.drain_wait);
+        let drained = until(&mut view, patience, |view| {
+            if self.is_over(view) {
+                return Look::Over;
+            }
+            match (self.look_level(view, &ends), self.look_staged(view, &ends)) {
+                (Look::Done(_), Some(missing)) => Look::Missing(missing),
+                (level, _) => level,
+            }
+        });
+        let (waited, last) = (drained.await, view.borrow().clone());
+        let forks = match waited {
+            Waited::Done(forks) => forks,
+            Waited::Over => return Err(over()),
+            Waited::TimedOut(missing) => {
+                self.tool.progress(format!("not everything arrived: {missing}"));
+                self.forks_as_they_are(&last, &ends)?
+            }
+        };
+        self.weigh_loss(&last, &ends, &forks)?;
+        self.done("drain", false).await;
+        Ok(forks)
+    }
+
+    /// The end that a sidecar proved for this freeze. The proof serves only the commit that takes
+    /// the fence's epoch.
+    fn drained_end(&self, view: &ServiceView, shard: &ShardName) -> Option<Position> {
+        let drained = view.sidecars.get(shard)?.drained.as_ref()?;
+        let for_this =
+            drained.freeze == self.freeze.id && drained.fence <= self.record.epoch.next();
+        for_this.then_some(drained.end)
+    }
+
+    /// What is staged at a target and not applied, of the sources whose end is not known.
+    fn look_staged(&self, view: &ServiceView, ends: &Ends) -> Option<String> {
+        let waiting = |(source, target): &(ShardName, ShardName)| {
+            if ends.get(source).copied().flatten().is_some() {
+                return false;
+            }
+            let receiving =
+                view.sidecars.get(target).and_then(|s| s.receiving.get(&source.to_string()));
+            let staged = receiving.and_then(|r| r.staged);
+            let at = applied(view, source, target).map(|a| a.position);
+            staged.zip(at).is_some_and(|(staged, at)| {
+                staged.timeline == at.timeline && staged.sequence > at.sequence
+            })
+        };
+        let pairs = self.pairs();
+        let (source, target) = pairs.iter().find(|pair| waiting(pair))?;
+        Some(format!("{target} has not applied all that it has staged of {source}"))
+    }
+
+    fn forks_as_they_are(&self, view: &ServiceView, ends: &Ends) -> Result<Vec<Fork>, Stop> {
+        let fork = |(source, target): &(ShardName, ShardName)| {
+            let Some(at) = applied(view, source, target) else {
+                return Err(Stop::new(
+                    Exit::Refused,
+                    format!(
+                        "{target} is not there or has nothing of {source}, so `{}` cannot take over",
+                        self.freeze.to
+                    ),
+                ));
+            };
+            Ok(self.fork(source, target, at.position, ends.get(source).copied().flatten()))
+        };
+        self.pairs().iter().map(fork).collect()
+    }
+
+    /// Says what is missing before anything is decided, and stops if nobody accepted it.
+    fn weigh_loss(&mut self, view: &ServiceView, ends: &Ends, forks: &[Fork]) -> Result<(), Stop> {
+        let (mut known, mut bound_ms, mut bounded) = (0, 0, false);
+        for fork in forks {
+            let Some(at) = applied(view, &fork.source, &fork.target) else { continue };
+            match ends.get(&fork.source).copied().flatten() {
+                Some(end) if self.is_level(at, end) => {}
+                Some(end) if at.position.timeline == end.timeline => {
+                    known += end.sequence.0.saturating_sub(at.position.sequence.0);
+                }
+                _ => {
+                    bounded = true;
+                    bound_ms = bound_ms.max(self.freeze.since.0.saturating_sub(at.stamp_ms));
+                }
+            }
+        }
+        let lost = match bounded {
+            true => Lost::BoundSeconds(Duration::from_millis(bound_ms).as_secs_f64()),
+            false => Lost::Known(known),
+        };
+        let says = match &lost {
+            Lost::Known(0) => "nothing is lost: every log was applied to its end".to_owned(),
+            Lost::Known(count) => {
+                format!("{count} sequences that were acknowledged are not on `{}`", self.freeze.to)
+            }
+            Lost::BoundSeconds(seconds) => format!(
+                "the end of a log cannot be read: what was acknowledged in the last {seconds:.3} s before the freeze may not be on `{}` (a bound, not a count)",
+                self.freeze.to
+            ),
+        };
+        self.tool.progress(&says);
+        let refused = lost != Lost::Known(0) && !self.limits.accept_loss;
+        self.report.lost = Some(lost);
+        match refused {
+            true => Err(Stop::new(
+                Exit::Refused,
+                format!("{says}. Say --accept-loss to go on all the same"),
+            )),
+            false => Ok(()),
+        }
+    }
+}

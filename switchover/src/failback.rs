@@ -1,0 +1,126 @@
+//! `failback`: back to the cluster that was active before, once it follows and is level.
+
+use std::time::{Duration, Instant};
+
+use ops::exit::{Exit, Stop};
+use ops::units::Span;
+use topology::members::Role;
+use topology::{Record, ServiceView, ShardName};
+
+use crate::args::Switch;
+use crate::plan::{active, pairs};
+use crate::report::BytesMoved;
+use crate::switch::{finish, planned};
+use crate::tool::Tool;
+use crate::wait::{Look, Waited, all, until};
+
+/// How often the person hears how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// The cluster that was active before the present one.
+fn previous(record: &Record) -> Option<String> {
+    let active = record.active()?;
+    let left = record
+        .forks
+        .iter()
+        .rev()
+        .find(|f| f.target.cluster == active && f.source.cluster != active);
+    left.map(|fork| fork.source.cluster.clone())
+}
+
+fn moved(view: &ServiceView, pairs: &[(ShardName, ShardName)]) -> BytesMoved {
+    let streams = pairs
+        .iter()
+        .filter_map(|(source, target)| view.sidecars.get(source)?.streams.get(&target.to_string()));
+    streams.fold(BytesMoved::default(), |sum, s| BytesMoved {
+        sent: sum.sent + s.sent_bytes,
+        seed: sum.seed + s.seed_bytes,
+    })
+}
+
+/// What still keeps a shard of the old side from taking over.
+fn behind(
+    view: &ServiceView,
+    source: &ShardName,
+    target: &ShardName,
+    lag: Duration,
+) -> Option<String> {
+    let Some(node) = view.nodes.get(target) else { return Some(format!("{target} is not there")) };
+    let streams = view.sidecars.get(source).map(|s| &s.streams);
+    let Some(stream) = streams.and_then(|s| s.get(&target.to_string())) else {
+        return Some(format!("{source} has no stream to {target}"));
+    };
+    let far =
+        stream.lag_ms.is_none_or(|ms| u128::from(ms) > lag.as_millis()) && stream.behind_bytes > 0;
+    if stream.state != "streaming" {
+        let why = stream.reason.as_deref().map(|r| format!(", {r}")).unwrap_or_default();
+        return Some(format!(
+            "{target} is {} ({} bytes sent{why})",
+            stream.state, stream.sent_bytes
+        ));
+    }
+    if node.role != Role::Standby {
+        return Some(format!("{target} is {:?}", node.role));
+    }
+    far.then(|| format!("{target} is {} bytes behind", stream.behind_bytes))
+}
+
+/// `failback`.
+pub(crate) async fn failback(tool: &Tool, patience: Span, switch: &Switch) -> anyhow::Result<Exit> {
+    let (_, record, _) = tool.view()?;
+    if let Some(freeze) = record.freeze() {
+        let busy = format!(
+            "a freeze to `{}` is under way; nothing was changed: `resume` or `cancel` it",
+            freeze.to
+        );
+        return Err(Stop::new(Exit::Refused, busy).into());
+    }
+    let Some(to) = previous(&record) else {
+        let why = format!(
+            "the record knows no cluster that was active before {}; nothing was changed: name one with `run --to`",
+            active(&record)
+        );
+        return Err(Stop::new(Exit::Refused, why).into());
+    };
+    let pairs = pairs(&record, &record.primaries, &to);
+    let mut view = tool.service.watch();
+    if switch.yes {
+        let mut told = Instant::now();
+        let level = until(&mut view, Instant::now() + patience.duration(), |view| {
+            let changed =
+                view.record().is_none_or(|now| now.epoch != record.epoch || now.freeze().is_some());
+            if changed {
+                return Look::Over;
+            }
+            let late = pairs.iter().filter_map(|(source, target)| {
+                behind(view, source, target, switch.guards.max_lag.duration())
+            });
+            let missing: Vec<_> = late.collect();
+            if !missing.is_empty() && told.elapsed() >= PROGRESS_EVERY {
+                told = Instant::now();
+                tool.progress(format!("rejoining: {}", missing.join("; ")));
+            }
+            all((), missing)
+        });
+        match level.await {
+            Waited::Done(()) => {}
+            Waited::Over => {
+                return Err(Stop::new(
+                    Exit::Refused,
+                    "another operation began; nothing was changed by this one",
+                )
+                .into());
+            }
+            Waited::TimedOut(missing) => {
+                let why = format!(
+                    "after {patience} cluster `{to}` is not level; nothing was changed: {missing}"
+                );
+                return Err(Stop::new(Exit::Refused, why).into());
+            }
+        }
+    }
+    let moved = moved(&view.borrow().clone(), &pairs);
+    let report =
+        planned(tool, "failback", &to, switch, |report| report.bytes_moved = Some(moved)).await?;
+    finish(tool, &report)
+}

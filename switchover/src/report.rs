@@ -1,0 +1,176 @@
+//! What an operation reports, to people and to scripts.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use ops::exit::Exit;
+use serde::Serialize;
+
+/// The result of an operation. Its JSON names are stable: scripts read them.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// `switchover`, `failover`, `failback`, `resume`.
+    pub operation: String,
+    /// The clusters that were active before.
+    pub from: String,
+    /// The cluster that takes over.
+    pub to: String,
+    /// The epoch now.
+    pub epoch: Option<u64>,
+    /// The freeze, which names the operation.
+    pub freeze: Option<String>,
+    /// `done`, `refused`, `rolled-back`, `incomplete`, `failed`, `unknown`.
+    pub outcome: &'static str,
+    /// From the freeze to the last new primary that could write.
+    pub pause_ms: Option<f64>,
+    /// Of a failover: from the command to the last new primary that could write.
+    pub failover_ms: Option<f64>,
+    /// Of a failover: how long a lease was waited out.
+    pub lease_wait_ms: Option<f64>,
+    /// The steps that were done, in order.
+    pub steps: Vec<Step>,
+    /// What was acknowledged on the old side and is not on the new one.
+    pub lost: Option<Lost>,
+    /// Proxies that acknowledged the new epoch.
+    pub proxies: Vec<ProxyAck>,
+    /// Proxies that have not.
+    pub proxies_missing: Vec<String>,
+    /// Proxies that had not acknowledged the freeze at the commit; nodes refused their writes.
+    pub proxies_not_holding: Vec<String>,
+    /// Of a failback: bytes that the old side took to be level again.
+    pub bytes_moved: Option<BytesMoved>,
+    /// Why it did not end well, or what to do next.
+    pub message: Option<String>,
+    /// The exit code.
+    pub exit: u8,
+}
+
+/// A step and how long it took.
+#[derive(Clone, Debug, Serialize)]
+pub struct Step {
+    /// Its name.
+    pub name: &'static str,
+    /// Milliseconds.
+    pub ms: f64,
+}
+
+/// What is missing on the new side.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lost {
+    /// The end of each log is known: this many sequences (changed keys and fields) are missing.
+    Known(u64),
+    /// The end of a log is not known: what was acknowledged in this many seconds before the freeze
+    /// may be missing. A bound, not a count.
+    BoundSeconds(f64),
+}
+
+/// A proxy that routes by the new epoch.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProxyAck {
+    /// Its id.
+    pub id: String,
+    /// From the freeze to its acknowledgement.
+    pub pause_ms: f64,
+}
+
+/// Bytes on the wire from the active side to the old one, as compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BytesMoved {
+    /// All of them.
+    pub sent: u64,
+    /// Of those, bytes of checkpoints and fetched keys.
+    pub seed: u64,
+}
+
+/// Milliseconds with a tenth.
+pub(crate) fn ms(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+impl Report {
+    /// Ends the report.
+    pub(crate) fn close(&mut self, exit: Exit, message: Option<String>) {
+        self.outcome = match exit {
+            Exit::Done => "done",
+            Exit::Failed | Exit::Usage => "failed",
+            Exit::Refused => "refused",
+            Exit::RolledBack => "rolled-back",
+            Exit::Incomplete => "incomplete",
+            Exit::Unknown => "unknown",
+        };
+        self.exit = exit.code();
+        self.message = message.or(self.message.take());
+    }
+
+    /// For people.
+    pub(crate) fn text(&self) -> String {
+        let mut out = format!("{} {} -> {}: {}", self.operation, self.from, self.to, self.outcome);
+        let mut line = |name: &str, value: String| {
+            // Writing to a string does not fail.
+            let _ = write!(out, "\n  {name:<14} {value}");
+        };
+        if let Some(message) = &self.message {
+            line("", message.clone());
+        }
+        if let Some(epoch) = self.epoch {
+            line("epoch", epoch.to_string());
+        }
+        if let Some(pause) = self.pause_ms {
+            line(
+                "pause",
+                format!("{pause} ms from the freeze to the last new primary that could write"),
+            );
+        }
+        if let Some(took) = self.failover_ms {
+            line(
+                "failover",
+                format!("{took} ms from the command to the last new primary that could write"),
+            );
+        }
+        if let Some(wait) = self.lease_wait_ms {
+            line("lease wait", format!("{wait} ms"));
+        }
+        match &self.lost {
+            Some(Lost::Known(0)) => line("lost", "nothing".to_owned()),
+            Some(Lost::Known(count)) => line(
+                "lost",
+                format!(
+                    "{count} sequences; they are in the old side's log and are listed when it returns"
+                ),
+            ),
+            Some(Lost::BoundSeconds(s)) => line(
+                "lost",
+                format!(
+                    "at most what was acknowledged in the last {s:.3} s before the freeze (a bound, not a count)"
+                ),
+            ),
+            None => {}
+        }
+        if let Some(moved) = self.bytes_moved {
+            line(
+                "bytes moved",
+                format!("{} ({} of them checkpoints and fetched keys)", moved.sent, moved.seed),
+            );
+        }
+        for step in &self.steps {
+            line("step", format!("{:<10} {:>9} ms", step.name, step.ms));
+        }
+        for proxy in &self.proxies {
+            line("proxy", format!("{} after {} ms", proxy.id, proxy.pause_ms));
+        }
+        if !self.proxies_not_holding.is_empty() {
+            line("not holding", self.proxies_not_holding.join(", "));
+        }
+        if !self.proxies_missing.is_empty() {
+            line(
+                "no answer",
+                format!(
+                    "{} (proxies that have not acknowledged the new epoch)",
+                    self.proxies_missing.join(", ")
+                ),
+            );
+        }
+        out
+    }
+}

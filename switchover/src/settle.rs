@@ -1,0 +1,119 @@
+//! After COMMIT there is only forward: new primaries, proxies, the way back.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use topology::members::Role;
+use topology::{Record, ServiceView, ShardName};
+
+use crate::args::After;
+use crate::operation::Operation;
+use crate::report::{ProxyAck, ms};
+use crate::wait::{Waited, all, until};
+
+/// A dead proxy's key is gone after [`topology::service::MEMBER_TTL`]; one that lives and says
+/// nothing for longer is named.
+const PROXY_WAIT: Duration = Duration::from_secs(10);
+
+fn is_promoted(view: &ServiceView, record: &Record, shard: &ShardName) -> bool {
+    let role =
+        view.nodes.get(shard).is_some_and(|n| n.role == Role::Primary && n.epoch >= record.epoch);
+    role && view.leases.get(shard).is_some_and(|lease| lease.epoch >= record.epoch)
+}
+
+impl Operation<'_> {
+    /// Waits until it is complete; an error says what is not.
+    pub(crate) async fn settle(&mut self, after: &After) -> Result<(), String> {
+        let patience = after.settle_timeout.duration();
+        self.promoted(patience).await?;
+        self.registered(patience.min(PROXY_WAIT)).await?;
+        match after.no_wait_reverse {
+            true => Ok(()),
+            false => self.reversed(patience).await,
+        }
+    }
+
+    async fn promoted(&mut self, patience: Duration) -> Result<(), String> {
+        let mut view = self.view.clone();
+        let record = self.record.clone();
+        let promoted = until(&mut view, Instant::now() + patience, |view| {
+            let late = record.primaries.iter().filter(|s| !is_promoted(view, &record, s));
+            all((), late.map(|s| format!("{s} does not accept writes yet")).collect())
+        });
+        let waited = promoted.await;
+        if let Waited::TimedOut(missing) = waited {
+            return Err(missing);
+        }
+        self.report.pause_ms = Some(ms(self.frozen.elapsed()));
+        if self.report.operation == "failover" {
+            self.report.failover_ms = Some(ms(self.began.elapsed()));
+        }
+        self.done("promote", true).await;
+        Ok(())
+    }
+
+    async fn registered(&mut self, patience: Duration) -> Result<(), String> {
+        let mut view = self.view.clone();
+        let (epoch, frozen) = (self.record.epoch, self.frozen);
+        let mut acknowledged = BTreeMap::new();
+        let registered = until(&mut view, Instant::now() + patience, |view| {
+            let (has, has_not): (Vec<_>, Vec<_>) =
+                view.proxies.values().partition(|proxy| proxy.epoch >= epoch);
+            for proxy in has {
+                acknowledged.entry(proxy.id.clone()).or_insert_with(|| ms(frozen.elapsed()));
+            }
+            all((), has_not.into_iter().map(|proxy| proxy.id.clone()).collect())
+        });
+        let waited = registered.await;
+        let ack = |(id, pause_ms)| ProxyAck { id, pause_ms };
+        self.report.proxies = acknowledged.into_iter().map(ack).collect();
+        if let Waited::TimedOut(_) = waited {
+            let view = view.borrow();
+            let late = view.proxies.values().filter(|proxy| proxy.epoch < epoch);
+            self.report.proxies_missing = late.map(|proxy| proxy.id.clone()).collect();
+            return Err(format!(
+                "these proxies do not route by it yet: {}",
+                self.report.proxies_missing.join(", ")
+            ));
+        }
+        self.done("register", true).await;
+        Ok(())
+    }
+
+    /// Waits until the old side follows. Of a failover the old side may be gone for good, so what
+    /// is not there is not waited for: it follows when it returns.
+    async fn reversed(&mut self, patience: Duration) -> Result<(), String> {
+        let mut view = self.view.clone();
+        let (record, freeze) = (self.record.clone(), self.freeze.clone());
+        let unplanned = freeze.cause == topology::record::Cause::Failover;
+        let reversed = until(&mut view, Instant::now() + patience, |view| {
+            let mut missing = Vec::new();
+            for source in &record.primaries {
+                for target in record.followers_of(source) {
+                    let is_there =
+                        view.sidecars.contains_key(&target) && view.nodes.contains_key(&target);
+                    if unplanned && !is_there {
+                        continue;
+                    }
+                    let streams = view.sidecars.get(source).map(|s| &s.streams);
+                    let stream = streams.and_then(|s| s.get(&target.to_string()));
+                    if stream.is_none_or(|s| s.state != "streaming") {
+                        let state = stream.map_or("not begun", |s| &s.state);
+                        let reason =
+                            stream.and_then(|s| s.reason.as_deref()).unwrap_or("no reason given");
+                        missing.push(format!(
+                            "{target} does not follow {source} yet ({state}: {reason})"
+                        ));
+                    }
+                }
+            }
+            all((), missing)
+        });
+        let waited: Waited<()> = reversed.await;
+        if let Waited::TimedOut(missing) = waited {
+            return Err(missing);
+        }
+        self.done("reverse", true).await;
+        Ok(())
+    }
+}
