@@ -1,2 +1,79 @@
-//! godwit-node
-fn main() {}
+//! godwit-node: see the library's front page.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use godwit_node::config::Settings;
+use ops::exit::Exit;
+use ops::shutdown::Shutdown;
+
+/// A storage node: the Redis protocol over RocksDB
+#[derive(Parser)]
+#[command(name = "godwit-node", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+struct Args {
+    #[command(flatten)]
+    common: ops::cli::Common,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Compact everything that a running node holds, and return when done
+    Compact {
+        /// Its admin listener: `unix:/path` or a loopback HOST:PORT
+        #[arg(long, env = "GODWIT_ADMIN", value_name = "ADDRESS")]
+        admin: String,
+    },
+    /// Print a completion script
+    Completions {
+        /// For this shell
+        shell: clap_complete::Shell,
+    },
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Stand alone: no registry, no config file
+    godwit-node --dir /var/lib/godwit/node --listen 127.0.0.1:6400
+
+  Shard 0 of cluster a of service demo
+    godwit-node --dir /data/a0 --listen 10.0.0.1:6400 --metrics 10.0.0.1:9400 \\
+      --registry file:/var/lib/godwit/registry --service demo --cluster a --shard 0
+
+  From a config file, with one setting changed
+    godwit-node --config /etc/godwit/node.toml --durability always
+
+  Compact a running node
+    godwit-node compact --admin unix:/var/lib/godwit/node/admin.sock";
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    ops::cli::run("godwit-node", start(args))
+}
+
+async fn start(args: Args) -> anyhow::Result<Exit> {
+    let Args { mut common, settings, verb } = args;
+    match verb {
+        Some(Verb::Compact { admin }) => {
+            admin::Client::connect(&admin).await?.compact().await?;
+            return Ok(Exit::Done);
+        }
+        Some(Verb::Completions { shell }) => {
+            ops::cli::completions::<Args>(shell);
+            return Ok(Exit::Done);
+        }
+        None => {}
+    }
+    if let Some(exit) = common.completions::<Args>() {
+        return Ok(exit);
+    }
+    let config = common.load(settings)?.validate()?;
+    if let Some(exit) = common.checked() {
+        return Ok(exit);
+    }
+    common.start_logging()?;
+    godwit_node::run(config, common.metrics.clone(), Shutdown::on_signals()?).await
+}

@@ -1,10 +1,204 @@
 //! Who may write, what comes from elsewhere, and the admin listener.
 //!
-//! [`Authority`] is what workers ask for each command: atomics only. Everything else here changes
-//! it.
+//! [`Authority`] is what workers ask for each command: atomics only. [`Control`] changes it, one
+//! change at a time: it makes the node what the record says ([`roles`](self)), applies frames,
+//! swaps directories, rewinds, digests. [`Steward`] watches the registry, renews the lease and
+//! publishes the node's key; [`listener`] answers control commands.
 
+mod apply;
 mod authority;
+mod checkpoint;
+mod digest;
+mod dispatch;
+mod export;
+mod fault;
+mod lease;
+pub mod listener;
+mod publish;
 mod refusal;
+mod rewind;
+mod roles;
+mod seed;
+mod status;
+mod steward;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use topology::record::UnixMs;
+use topology::{Epoch, FreezeId, Record, Revision, ShardName};
+
+use crate::store::{Current, NodeDir, OpenError, Store, StoreOptions};
 
 pub use authority::{Authority, Mode, Permit};
+pub use fault::Fault;
 pub use refusal::Refusal;
+pub use steward::{Announce, Steward};
+
+/// How long a swap of the database waits for whoever still reads it.
+const SWAP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Parks whoever writes, between two batches, until what it gives is dropped.
+pub trait Quiesce: Send + Sync + 'static {
+    /// Blocks until all stand.
+    fn pause(&self) -> Box<dyn Parked>;
+}
+
+/// Holding it keeps writers parked.
+pub trait Parked {}
+impl<T> Parked for T {}
+
+/// For a store that nobody writes to but control.
+#[derive(Clone, Copy, Debug)]
+pub struct NoWorkers;
+
+impl Quiesce for NoWorkers {
+    fn pause(&self) -> Box<dyn Parked> {
+        Box::new(())
+    }
+}
+
+impl Quiesce for crate::worker::Workers {
+    fn pause(&self) -> Box<dyn Parked> {
+        Box::new(crate::worker::Workers::pause(self))
+    }
+}
+
+/// What control shares. Cheap to clone.
+#[derive(Clone)]
+pub struct Control(Arc<Shared>);
+
+struct Shared {
+    dir: NodeDir,
+    /// The service and the shard, for a node that has one.
+    owner: Option<(String, ShardName)>,
+    options: StoreOptions,
+    current: Current,
+    authority: Authority,
+    workers: Box<dyn Quiesce>,
+    /// Held for each change, so that there is one at a time.
+    turn: Mutex<Turn>,
+    digests: digest::Digests,
+    /// Something changed that the node's key should say.
+    changed: Notify,
+    /// No change begins any more.
+    closing: AtomicBool,
+}
+
+/// What changes are decided by.
+#[derive(Debug)]
+struct Turn {
+    fence: Epoch,
+    /// The record that was last acted upon.
+    record: Option<(Record, Revision)>,
+    /// A freeze by hand, on a node without a service.
+    manual: Option<(FreezeId, UnixMs)>,
+    /// What was last said about the role, so that it is said once.
+    said: String,
+}
+
+impl Control {
+    /// Opens the database of a locked directory; the fence is read first.
+    ///
+    /// Nobody writes until [`Control::obey`] or, without a service, at once.
+    pub fn open(
+        dir: NodeDir,
+        owner: Option<(String, ShardName)>,
+        options: StoreOptions,
+    ) -> Result<Opened, OpenError> {
+        let fence = dir.fence()?;
+        let store = Store::open(&dir, owner.as_ref(), options)?;
+        let authority = match owner {
+            Some(_) => Authority::unknown(),
+            None => Authority::standalone(),
+        };
+        Ok(Opened { dir, owner, options, fence, current: Current::new(Arc::new(store)), authority })
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        // Each change ends in a synced batch or not at all, so a panic leaves nothing half done.
+        self.0.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store, or the fault to answer with while there is none.
+    fn store(&self) -> Result<Arc<Store>, Fault> {
+        self.0.current.load().ok_or_else(Fault::swapping)
+    }
+
+    /// What workers ask.
+    pub fn authority(&self) -> &Authority {
+        &self.0.authority
+    }
+
+    /// Where the store is.
+    pub fn current(&self) -> &Current {
+        &self.0.current
+    }
+
+    /// Whether the node belongs to a service.
+    fn has_service(&self) -> bool {
+        self.0.owner.is_some()
+    }
+
+    fn shard(&self) -> Option<&ShardName> {
+        self.0.owner.as_ref().map(|(_, shard)| shard)
+    }
+
+    /// Ends digests, syncs the log and closes the database, once nobody uses it. The directory
+    /// stays locked until the last clone is gone.
+    pub fn close(&self) -> Result<(), Fault> {
+        self.0.closing.store(true, Ordering::Release);
+        let _turn = self.turn();
+        self.0.digests.clear();
+        if let Some(store) = self.0.current.load() {
+            store.sync()?;
+        }
+        match self.0.current.take(SWAP_PATIENCE) {
+            Some(store) => drop(store),
+            None => tracing::warn!("the database is in use at shutdown; its log is synced"),
+        }
+        Ok(())
+    }
+}
+
+/// A directory opened, before its workers have been started.
+#[derive(Debug)]
+pub struct Opened {
+    dir: NodeDir,
+    owner: Option<(String, ShardName)>,
+    options: StoreOptions,
+    fence: Epoch,
+    current: Current,
+    authority: Authority,
+}
+
+impl Opened {
+    /// Where the store is, for workers.
+    pub fn current(&self) -> &Current {
+        &self.current
+    }
+
+    /// What workers ask.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Control over it, with these workers.
+    pub fn control(self, workers: impl Quiesce) -> Control {
+        let turn = Turn { fence: self.fence, record: None, manual: None, said: String::new() };
+        Control(Arc::new(Shared {
+            dir: self.dir,
+            owner: self.owner,
+            options: self.options,
+            current: self.current,
+            authority: self.authority,
+            workers: Box::new(workers),
+            turn: Mutex::new(turn),
+            digests: digest::Digests::default(),
+            changed: Notify::new(),
+            closing: AtomicBool::new(false),
+        }))
+    }
+}

@@ -77,6 +77,7 @@ impl Store {
         }
         batch.put_log_data(tag.encode());
         self.db.write(batch).map_err(|why| self.latch(why))?;
+        self.commits.fetch_add(1, Ordering::Relaxed);
         Ok(Sequence(self.db.latest_sequence_number()))
     }
 

@@ -19,6 +19,11 @@ impl Current {
         Self(Arc::new(ArcSwapOption::new(Some(store))))
     }
 
+    /// The shared cell itself, as workers hold it.
+    pub fn handle(&self) -> Arc<ArcSwapOption<Store>> {
+        self.0.clone()
+    }
+
     /// The store; `None` while the database is being swapped or opened again.
     pub fn load(&self) -> Option<Arc<Store>> {
         self.0.load_full()

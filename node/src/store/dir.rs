@@ -156,7 +156,10 @@ impl NodeDir {
             sync_dir(&self.path)?;
         }
         fail_here("seed-between-renames");
-        std::fs::rename(seed, &db).map_err(|why| io("renaming", seed, why))?;
+        if let Err(why) = std::fs::rename(seed, &db) {
+            self.finish_swap()?;
+            return Err(io("renaming", seed, why));
+        }
         sync_dir(&self.path)?;
         fail_here("seed-after-renames");
         Ok(())
@@ -173,7 +176,7 @@ impl NodeDir {
     }
 
     /// A crash between the two renames of a swap: the old database is still the node's.
-    fn finish_swap(&self) -> Result<(), DirError> {
+    pub(super) fn finish_swap(&self) -> Result<(), DirError> {
         if self.old().exists() && !self.db().exists() {
             tracing::warn!("a swap of the database was cut short before its end: undone");
             std::fs::rename(self.old(), self.db()).map_err(|why| io("renaming", &self.old(), why))?;

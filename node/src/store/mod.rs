@@ -29,10 +29,11 @@ use wal::{History, Position, Sequence};
 
 pub use commit::CommitError;
 pub use current::Current;
+pub(crate) use dir::fail_here;
 pub use dir::{DirError, NodeDir};
 pub use exclusive::Exclusive;
-pub use identity::Identity;
-pub use open::OpenError;
+pub use identity::{Identity, prepare_seed};
+pub use open::{OpenError, read_copy};
 pub use options::{Durability, StoreOptions};
 pub use state::{NodeState, Standing, Until};
 
@@ -57,6 +58,8 @@ pub struct Store {
     synced: AtomicU64,
     /// One sync at a time; those who wait for it share it.
     syncing: Mutex<()>,
+    /// Batches written, for the metrics.
+    commits: AtomicU64,
     /// The log failed: nothing is written until the database has been opened again.
     latched: AtomicBool,
 }
@@ -129,6 +132,11 @@ impl Store {
     /// Whether the log failed and the database must be opened again before anything is written.
     pub fn is_latched(&self) -> bool {
         self.latched.load(Ordering::Acquire)
+    }
+
+    /// How many batches were written since it was opened.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     /// How it was opened.

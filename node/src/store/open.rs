@@ -1,5 +1,6 @@
 //! Opening the database.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -60,6 +61,8 @@ impl Store {
         owner: Option<&(String, ShardName)>,
         options: StoreOptions,
     ) -> Result<Self, OpenError> {
+        // Without this a database that a failed swap moved aside would be taken for none.
+        dir.finish_swap()?;
         let path = dir.db();
         let name = || path.display().to_string();
         let refused = |why: String| OpenError::Refused { db: name(), why };
@@ -152,6 +155,7 @@ impl Store {
                 applied: Default::default(),
             }),
             synced: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
             syncing: Mutex::default(),
             latched: AtomicBool::new(false),
         };
@@ -232,4 +236,17 @@ fn check_families(db: &DB) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Reads where a copy of a node's database stands, without changing it.
+pub fn read_copy(
+    path: &Path,
+    options: &StoreOptions,
+) -> Result<(Sequence, History, BTreeMap<ShardName, Applied>), String> {
+    let mut opts = options.database();
+    opts.create_if_missing(false);
+    let names = Cf::ALL.map(Cf::name);
+    let db = DB::open_cf_for_read_only(&opts, path, names, false).map_err(|why| why.to_string())?;
+    let found = Found::read(&db)?;
+    Ok((Sequence(db.latest_sequence_number()), found.history, found.applied))
 }

@@ -1,0 +1,262 @@
+//! Digests: what is live at one position, slot by slot, computed from a snapshot in a thread of its
+//! own.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+
+use admin::{Barrier, Code, Digest, SlotDigest};
+use keyspace::meta::{self, Body, Collection, Meta, Type};
+use keyspace::{Cf, Hlc, Slot, SlotSet, data};
+use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode};
+use wal::Position;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Control, Fault, Mode};
+use crate::store::Store;
+
+/// Digests that are kept or run; the oldest go first.
+const DIGESTS_MAX: usize = 16;
+
+/// The digests of this node, by barrier.
+#[derive(Debug, Default)]
+pub(super) struct Digests(Mutex<Vec<(u128, Entry)>>);
+
+#[derive(Debug)]
+struct Entry {
+    stop: Arc<AtomicBool>,
+    result: Arc<Mutex<Option<Result<Digest, String>>>>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+impl Digests {
+    fn lock(&self) -> MutexGuard<'_, Vec<(u128, Entry)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a snapshot now and digests it. The caller keeps others from writing meanwhile.
+    pub(super) fn begin(
+        &self,
+        store: &Arc<Store>,
+        id: u128,
+        position: Position,
+        stamp: Hlc,
+        slots: SlotSet,
+    ) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let result = Arc::new(Mutex::new(None));
+        let entry = Entry { stop: stop.clone(), result: result.clone() };
+        let (taken, wait) = mpsc::channel();
+        let store = store.clone();
+        let thread = std::thread::Builder::new().name("digest".to_owned()).spawn(move || {
+            let snapshot = store.db().snapshot();
+            // Whoever waits has given up only if the process ends.
+            let _ = taken.send(());
+            let job = Job { store: &store, snapshot: &snapshot, stamp, stop: &stop };
+            let digest = job.run(&slots).map(|slots| {
+                let mut total = SlotDigest::default();
+                slots.values().for_each(|slot| total.add(slot));
+                Digest { position, stamp, slots, total }
+            });
+            if let Err(why) = &digest {
+                tracing::warn!(barrier = %format_args!("{id:032x}"), "digest: {why}");
+            }
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
+        });
+        if let Err(why) = thread {
+            tracing::warn!("no thread for a digest: {why}");
+            let failed = Err(format!("no thread for it: {why}"));
+            *entry.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
+        } else {
+            // An error: the thread ended before the snapshot, and says why in its result.
+            let _ = wait.recv();
+        }
+        let mut all = self.lock();
+        all.retain(|(known, _)| *known != id);
+        all.push((id, entry));
+        let excess = all.len().saturating_sub(DIGESTS_MAX);
+        all.drain(..excess);
+    }
+
+    pub(super) fn get(&self, id: u128) -> Result<Digest, Fault> {
+        let all = self.lock();
+        let Some((_, entry)) = all.iter().find(|(known, _)| *known == id) else {
+            return Err(Fault::new(Code::Unknown, format!("no digest {id:032x} here")));
+        };
+        let result = entry.result.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*result {
+            None => Err(Fault::new(Code::Pending, "the digest is being computed")),
+            Some(Ok(digest)) => Ok(digest.clone()),
+            Some(Err(why)) => Err(Fault::new(Code::Err, why.clone())),
+        }
+    }
+
+    pub(super) fn remove(&self, id: u128) {
+        self.lock().retain(|(known, _)| *known != id);
+    }
+
+    /// Stops and forgets all.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
+    }
+}
+
+impl Control {
+    /// Writes a barrier batch and begins a digest exactly there.
+    pub(super) fn barrier(&self) -> Result<Barrier, Fault> {
+        let turn = self.turn();
+        let store = self.store()?;
+        if !matches!(self.0.authority.mode(), Mode::Standalone | Mode::Primary)
+            || !self.0.authority.is_writable()
+        {
+            return Err(Fault::role("a barrier is made by a primary that may write"));
+        }
+        let record = turn.record.as_ref().map(|(record, _)| record);
+        let slots = record.zip(self.shard()).and_then(|(record, shard)| record.slots_of(shard));
+        let slots = slots.cloned().unwrap_or_else(SlotSet::all);
+        let id = rand::random();
+        let mut exclusive = store.exclusive();
+        let (position, stamp) = exclusive.barrier(id)?;
+        self.0.digests.begin(&store, id, position, stamp, slots);
+        drop(exclusive);
+        Ok(Barrier { id, position })
+    }
+}
+
+struct Job<'a> {
+    store: &'a Store,
+    snapshot: &'a SnapshotWithThreadMode<'a, DB>,
+    stamp: Hlc,
+    stop: &'a AtomicBool,
+}
+
+impl Job<'_> {
+    fn run(&self, slots: &SlotSet) -> Result<BTreeMap<u16, SlotDigest>, String> {
+        let mut digests = BTreeMap::new();
+        for range in slots.ranges() {
+            let mut options = ReadOptions::default();
+            options.set_iterate_upper_bound((range.last.number() + 1).to_be_bytes().to_vec());
+            options.fill_cache(false);
+            let meta = self.store.cf(Cf::Meta);
+            let mut keys = self.snapshot.raw_iterator_cf_opt(meta, options);
+            keys.seek(range.first.prefix());
+            while let Some((key, value)) = keys.item() {
+                if self.stop.load(Ordering::Acquire) {
+                    return Err("it was dropped before its end".to_owned());
+                }
+                let (slot, name) = meta::decode_key(key).map_err(|why| why.to_string())?;
+                let record = Meta::decode(value).map_err(|why| why.to_string())?;
+                if record.is_live(self.stamp.ms()) {
+                    self.key(digests.entry(slot.number()).or_default(), slot, name, &record)?;
+                }
+                keys.next();
+            }
+            keys.status().map_err(|why| why.to_string())?;
+        }
+        Ok(digests)
+    }
+
+    fn key(
+        &self,
+        digest: &mut SlotDigest,
+        slot: Slot,
+        name: &[u8],
+        record: &Meta<'_>,
+    ) -> Result<(), String> {
+        digest.keys += 1;
+        digest.bytes += name.len() as u64;
+        let mut entry = Sum { digest, name, kind: record.kind(), expire_ms: record.expire_ms };
+        match record.body {
+            Body::String(bytes) => {
+                entry.add(&[], 0, bytes);
+                Ok(())
+            }
+            Body::Collection(collection) => self.collection(&mut entry, slot, name, &collection),
+        }
+    }
+
+    fn collection(
+        &self,
+        entry: &mut Sum<'_>,
+        slot: Slot,
+        name: &[u8],
+        collection: &Collection,
+    ) -> Result<(), String> {
+        // A list's elements count by their place, not by the index that pushes and pops left them.
+        let first = collection.head;
+        self.each(Cf::Data, slot, name, collection.version, |subkey, value| {
+            let value = data::DataValue::decode(value).map_err(|why| why.to_string())?;
+            if value.expire_ms != 0 && value.expire_ms <= self.stamp.ms() {
+                return Ok(());
+            }
+            match <[u8; 8]>::try_from(subkey) {
+                Ok(index) if collection.kind == Type::List => {
+                    let place = u64::from_be_bytes(index).wrapping_sub(first);
+                    entry.add(&place.to_be_bytes(), value.expire_ms, value.bytes);
+                }
+                _ => entry.add(subkey, value.expire_ms, value.bytes),
+            }
+            Ok(())
+        })?;
+        if collection.kind == Type::Zset {
+            // The order that ranges are read from must agree with the members.
+            self.each(Cf::Score, slot, name, collection.version, |subkey, _| {
+                entry.add(subkey, u64::MAX, &[]);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn each(
+        &self,
+        cf: Cf,
+        slot: Slot,
+        name: &[u8],
+        version: Hlc,
+        mut entry: impl FnMut(&[u8], &[u8]) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut prefix = Vec::with_capacity(data::prefix_len(name.len()));
+        data::encode_prefix(slot, name, version, &mut prefix);
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_iterate_range(rocksdb::PrefixRange(prefix.clone()));
+        let mut entries = self.snapshot.raw_iterator_cf_opt(self.store.cf(cf), options);
+        entries.seek(&prefix);
+        while let Some((key, value)) = entries.item() {
+            entry(&key[prefix.len()..], value)?;
+            entries.next();
+        }
+        entries.status().map_err(|why| why.to_string())
+    }
+}
+
+/// Adds the entries of one key.
+struct Sum<'a> {
+    digest: &'a mut SlotDigest,
+    name: &'a [u8],
+    kind: Type,
+    expire_ms: u64,
+}
+
+impl Sum<'_> {
+    /// The hash of one entry: lengths first, so that no two entries look alike.
+    fn add(&mut self, field: &[u8], field_expire_ms: u64, value: &[u8]) {
+        let mut hash = Xxh3::new();
+        hash.update(&[self.kind as u8]);
+        hash.update(&self.expire_ms.to_le_bytes());
+        hash.update(&(self.name.len() as u64).to_le_bytes());
+        hash.update(self.name);
+        hash.update(&(field.len() as u64).to_le_bytes());
+        hash.update(field);
+        hash.update(&field_expire_ms.to_le_bytes());
+        hash.update(value);
+        self.digest.digest = self.digest.digest.wrapping_add(hash.digest128());
+        self.digest.bytes += (field.len() + value.len()) as u64;
+    }
+}

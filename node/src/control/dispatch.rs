@@ -1,0 +1,76 @@
+//! One control command: from its arguments to its answer.
+
+use admin::{Code, Request};
+use resp::Version;
+use resp::reply::Writer;
+use serde::Serialize;
+
+use super::{Control, Fault};
+
+impl Control {
+    /// Carries out one command and appends its answer. Blocks.
+    pub fn answer(&self, args: &[&[u8]], out: &mut Vec<u8>) {
+        let before = out.len();
+        let mut writer = Writer::new(out, Version::V2);
+        let outcome = Request::parse(args)
+            .map_err(|why| Fault::new(Code::Err, why.to_string()))
+            .and_then(|request| self.carry_out(&request, &mut writer));
+        if let Err(fault) = outcome {
+            out.truncate(before);
+            Writer::new(out, Version::V2).error(&fault.to_string().replace(['\r', '\n'], " "));
+        }
+    }
+
+    fn carry_out(&self, request: &Request<'_>, out: &mut Writer<'_>) -> Result<(), Fault> {
+        match request {
+            Request::Ping => out.simple("PONG"),
+            Request::Status => json(out, &self.status()?),
+            Request::Position => out.bulk(self.store()?.position().to_string().as_bytes()),
+            Request::Role => {
+                let role = self.role(&*self.store()?);
+                let text = serde_json::to_string(&role).expect("a role has a name");
+                out.bulk(text.trim_matches('"').as_bytes());
+            }
+            Request::Sync => json(out, &self.sync()?),
+            Request::Compact => ok(out, self.compact()?),
+            Request::Checkpoint(name) => json(out, &self.checkpoint(name)?),
+            Request::DropCheckpoint(name) => ok(out, self.drop_checkpoint(name)?),
+            Request::Apply { source, frame } => {
+                let applied = self.apply(source, frame)?;
+                out.integer(i64::try_from(applied.0).unwrap_or(i64::MAX));
+            }
+            Request::Follow(follow) => ok(out, self.follow(follow)?),
+            Request::Seed { path, adopt } => ok(out, self.seed(path, adopt)?),
+            Request::Export(keys) => {
+                let exported = self.export(keys)?;
+                out.array(2);
+                out.bulk(exported.position.to_string().as_bytes());
+                out.bulk(&exported.batch);
+            }
+            Request::RewindBegin { source, fork } => ok(out, self.rewind_begin(source, *fork)?),
+            Request::RewindKeys { keys, batch } => ok(out, self.rewind_keys(keys, batch)?),
+            Request::RewindEnd(follow) => ok(out, self.rewind_end(follow)?),
+            Request::Barrier => {
+                let barrier = self.barrier()?;
+                out.array(2);
+                out.bulk(format!("{:032x}", barrier.id).as_bytes());
+                out.bulk(barrier.position.to_string().as_bytes());
+            }
+            Request::Digest(id) => json(out, &self.0.digests.get(*id)?),
+            Request::DropDigest(id) => ok(out, self.0.digests.remove(*id)),
+            Request::Freeze { id, deadline } => ok(out, self.freeze(*id, *deadline)?),
+            Request::Fence(epoch) => ok(out, self.fence(*epoch)?),
+            Request::Promote(epoch) => ok(out, self.promote(*epoch)?),
+        }
+        Ok(())
+    }
+}
+
+fn ok(out: &mut Writer<'_>, (): ()) {
+    out.simple("OK");
+}
+
+fn json(out: &mut Writer<'_>, value: &impl Serialize) {
+    let text = serde_json::to_vec(value).expect("statuses and digests have a JSON form");
+    out.bulk(&text);
+}

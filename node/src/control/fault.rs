@@ -1,0 +1,53 @@
+//! Why a control command was not carried out.
+
+use admin::Code;
+
+use crate::store::{CommitError, DirError, OpenError};
+
+/// An error's answer: a code to branch on and a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} {message}", code.word())]
+pub struct Fault {
+    /// What to branch on.
+    pub code: Code,
+    /// The sentence.
+    pub message: String,
+}
+
+impl Fault {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    pub(super) fn role(message: impl Into<String>) -> Self {
+        Self::new(Code::Role, message)
+    }
+
+    pub(super) fn swapping() -> Self {
+        Self::new(Code::Busy, "the database is being swapped or closed: ask again")
+    }
+}
+
+impl From<CommitError> for Fault {
+    fn from(why: CommitError) -> Self {
+        Self::new(Code::Io, why.to_string())
+    }
+}
+
+impl From<DirError> for Fault {
+    fn from(why: DirError) -> Self {
+        Self::new(Code::Err, why.to_string())
+    }
+}
+
+impl From<OpenError> for Fault {
+    fn from(why: OpenError) -> Self {
+        Self::new(Code::Err, why.to_string())
+    }
+}
+
+impl From<rocksdb::Error> for Fault {
+    fn from(why: rocksdb::Error) -> Self {
+        Self::new(Code::Err, format!("RocksDB: {why}; nothing was changed"))
+    }
+}

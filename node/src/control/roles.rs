@@ -1,0 +1,393 @@
+//! Making the node what the record says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use keyspace::SlotSet;
+use topology::members::Role;
+use topology::record::{Freeze, UnixMs};
+use topology::{Epoch, FreezeId, Record, Revision, ServiceView, ShardName};
+use wal::history::TimelineStart;
+use wal::{Kind, TimelineId};
+
+use super::authority::Routes;
+use super::{Control, Fault, Mode, Turn};
+use crate::store::{NodeState, Standing, Store};
+
+/// A new service begins at this epoch: only then may a node that holds nothing be a primary.
+const FIRST_EPOCH: Epoch = Epoch(1);
+
+/// The node cannot be what the record says, for this reason. It stays without writes.
+struct Unfit(String);
+
+impl Control {
+    /// Makes the node what this record says, as far as it can be. Blocks; safe to call again.
+    pub fn obey(&self, view: &ServiceView) -> Result<(), Fault> {
+        let Some((record, revision)) = &view.record else { return Ok(()) };
+        let Some(shard) = self.shard() else { return Ok(()) };
+        let mut turn = self.turn();
+        let store = self.store()?;
+        let slots = record.slots_of(shard).cloned().unwrap_or_default();
+        self.0.authority.set_slots(&slots);
+        self.0.authority.set_routes(routes(view, record, shard));
+        if store.is_latched() {
+            return Ok(());
+        }
+        let outcome = self.become_told(&mut turn, &store, record, shard, &slots)?;
+        turn.record = Some((record.clone(), *revision));
+        let (mode, said) = match outcome {
+            Ok(mode) => (mode, String::new()),
+            Err(Unfit(why)) => {
+                let role = store.state().standing.role;
+                (readable_mode(role, &store), why)
+            }
+        };
+        if turn.said != said {
+            if !said.is_empty() {
+                tracing::error!(epoch = %record.epoch, "{said}; it accepts no writes");
+            }
+            turn.said = said;
+        }
+        self.enter(&store, mode);
+        drop(turn);
+        self.0.changed.notify_one();
+        Ok(())
+    }
+
+    fn become_told(
+        &self,
+        turn: &mut Turn,
+        store: &Arc<Store>,
+        record: &Record,
+        shard: &ShardName,
+        slots: &SlotSet,
+    ) -> Result<Result<Mode, Unfit>, Fault> {
+        let standing = store.state().standing.clone();
+        if slots.is_empty() {
+            let unfit = format!("the record of service `{}` has no shard {shard}", record.service);
+            return Ok(Err(Unfit(unfit)));
+        }
+        if record.epoch < standing.epoch {
+            return Ok(Err(Unfit(format!(
+                "the record is at epoch {}, and this node acted under epoch {}: the registry was \
+                 set back, or is another one",
+                record.epoch, standing.epoch
+            ))));
+        }
+        if !record.is_primary(shard) {
+            self.stand_by(store, record.epoch)?;
+            return Ok(Ok(readable_mode(store.state().standing.role, store)));
+        }
+        if let Err(unfit) = self.lead(store, record, shard)? {
+            return Ok(Err(unfit));
+        }
+        if let Some(freeze) = record.freeze_of(shard) {
+            self.end_log(store, freeze.id)?;
+            return Ok(Ok(Mode::Frozen));
+        }
+        if turn.fence > record.epoch {
+            return Ok(Ok(Mode::Fenced));
+        }
+        Ok(Ok(Mode::Primary))
+    }
+
+    /// The node's part at an epoch where another shard is primary of its slots.
+    fn stand_by(&self, store: &Arc<Store>, epoch: Epoch) -> Result<(), Fault> {
+        let state = store.state();
+        match state.standing.role {
+            Role::Primary => {
+                self.0.authority.set_mode(Mode::Standby);
+                let _parked = self.0.workers.pause();
+                let mut exclusive = store.exclusive();
+                exclusive.set_open(false);
+                let end = exclusive.position();
+                exclusive.set_epoch(epoch);
+                exclusive.stand(Kind::Data, 0, |own| demoted(&state.standing, epoch, end, own))?;
+                let own_end = store.state().standing.own_end;
+                tracing::info!(%epoch, ?own_end, "this node is a primary no more");
+            }
+            role if state.standing.epoch != epoch || role == Role::Unknown => {
+                let role = if role == Role::Unknown { Role::Standby } else { role };
+                let mut exclusive = store.exclusive();
+                exclusive.set_epoch(epoch);
+                let standing = Standing { role, epoch, ..state.standing.clone() };
+                exclusive.stand(Kind::Data, 0, |_| standing)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The node's part at an epoch where it is primary: go on, or be promoted.
+    fn lead(
+        &self,
+        store: &Arc<Store>,
+        record: &Record,
+        shard: &ShardName,
+    ) -> Result<Result<(), Unfit>, Fault> {
+        let state = store.state();
+        let standing = &state.standing;
+        match standing.role {
+            Role::Primary => {
+                let left = record.forks.iter().find(|fork| {
+                    fork.source == *shard && fork.epoch > standing.epoch
+                });
+                if let Some(fork) = left {
+                    let why = format!(
+                        "others took over from this node at {} (epoch {}) and it has not followed \
+                         them since",
+                        fork.at, fork.epoch
+                    );
+                    self.stand_by(store, record.epoch)?;
+                    return Ok(Err(Unfit(why)));
+                }
+                if standing.epoch != record.epoch || standing.own_end.is_some() {
+                    self.go_on(store, record.epoch, record.freeze_of(shard))?;
+                }
+                Ok(Ok(()))
+            }
+            Role::Standby => {
+                if let Err(unfit) = promotable(&state, record, shard) {
+                    return Ok(Err(unfit));
+                }
+                self.promote_at(store, record.epoch)?;
+                Ok(Ok(()))
+            }
+            Role::Unknown if record.epoch <= FIRST_EPOCH => {
+                self.promote_at(store, record.epoch)?;
+                Ok(Ok(()))
+            }
+            Role::Unknown => Ok(Err(Unfit(format!(
+                "this node holds nothing, and the service is at epoch {}: it must be seeded before \
+                 it can be a primary",
+                record.epoch
+            )))),
+            role => Ok(Err(Unfit(format!("this node is {role:?} and cannot be a primary")))),
+        }
+    }
+
+    /// A primary stays one, under a later epoch or after it was opened again.
+    fn go_on(
+        &self,
+        store: &Arc<Store>,
+        epoch: Epoch,
+        freeze: Option<&Freeze>,
+    ) -> Result<(), Fault> {
+        let standing = store.state().standing.clone();
+        // The end batch of the freeze that still lasts is still the end.
+        let ended = standing.ended.filter(|(id, _)| freeze.is_some_and(|f| f.id == *id));
+        let mut exclusive = store.exclusive();
+        exclusive.set_epoch(epoch);
+        let standing =
+            Standing { epoch, own_end: None, local_until: None, ended, ..standing };
+        exclusive.stand(Kind::Data, 0, |_| standing)?;
+        Ok(())
+    }
+
+    /// Starts a timeline as primary: it continues the node's own log and all that was applied.
+    fn promote_at(&self, store: &Arc<Store>, epoch: Epoch) -> Result<(), Fault> {
+        let state = store.state();
+        let mut exclusive = store.exclusive();
+        let at = exclusive.position();
+        let mut parents = vec![at];
+        parents.extend(state.applied.values().map(|applied| applied.position));
+        for applied in state.applied.values() {
+            store.hlc().observe(applied.stamp);
+        }
+        exclusive.set_epoch(epoch);
+        let start = TimelineStart {
+            timeline: TimelineId(rand::random()),
+            first: at.sequence.next(),
+            parents,
+            epoch: epoch.0,
+        };
+        tracing::info!(%epoch, timeline = %start.timeline, parents = ?start.parents, "promoted");
+        let mut history = (*store.history()).clone();
+        history.push(start);
+        let standing = Standing { role: Role::Primary, epoch, ..Standing::new(Role::Primary) };
+        exclusive.start_timeline(history, NodeState { standing, applied: BTreeMap::new() })?;
+        Ok(())
+    }
+
+    /// Refuses writes, waits for those in flight, and ends the log for this freeze.
+    pub(super) fn end_log(&self, store: &Arc<Store>, freeze: FreezeId) -> Result<(), Fault> {
+        self.0.authority.set_mode(Mode::Frozen);
+        let standing = store.state().standing.clone();
+        if standing.ended.is_some_and(|(id, _)| id == freeze) {
+            store.exclusive().set_open(false);
+            return Ok(());
+        }
+        let _parked = self.0.workers.pause();
+        let mut exclusive = store.exclusive();
+        exclusive.set_open(false);
+        let end = exclusive.stand(Kind::End, freeze.0, |end| {
+            Standing { ended: Some((freeze, end)), ..standing }
+        })?;
+        tracing::info!(%freeze, %end, "frozen; the log is ended");
+        Ok(())
+    }
+
+    /// Opens or closes the log for commands and tells workers.
+    pub(super) fn enter(&self, store: &Arc<Store>, mode: Mode) {
+        let writes = matches!(mode, Mode::Primary | Mode::Standalone);
+        if writes {
+            let standing = store.state().standing.clone();
+            if standing.ended.is_some() {
+                // Data comes after that end: it is none any more.
+                let open = Standing { ended: None, ..standing };
+                if let Err(why) = store.exclusive().stand(Kind::Data, 0, |_| open) {
+                    tracing::error!("{why}");
+                    return self.0.authority.set_mode(Mode::Latched);
+                }
+            }
+            store.exclusive().set_open(true);
+            self.0.authority.set_mode(mode);
+        } else {
+            self.0.authority.set_mode(mode);
+            store.exclusive().set_open(false);
+        }
+    }
+
+    /// Raises the fence; a primary below it stops writing at once.
+    pub(super) fn fence(&self, epoch: Epoch) -> Result<(), Fault> {
+        let mut turn = self.turn();
+        turn.fence = self.0.dir.raise_fence(epoch)?;
+        if let Some((record, _)) = &turn.record {
+            if turn.fence > record.epoch && self.0.authority.mode() == Mode::Primary {
+                self.enter(&self.store()?, Mode::Fenced);
+            }
+        }
+        self.0.changed.notify_one();
+        Ok(())
+    }
+
+    /// A freeze by hand, on a node without a service.
+    pub(super) fn freeze(&self, id: FreezeId, deadline: UnixMs) -> Result<(), Fault> {
+        self.refuse_with_service("GODWIT.FREEZE")?;
+        let mut turn = self.turn();
+        self.end_log(&self.store()?, id)?;
+        turn.manual = Some((id, deadline));
+        Ok(())
+    }
+
+    /// Ends a freeze by hand whose deadline has passed.
+    pub(super) fn thaw_if_due(&self) -> Result<(), Fault> {
+        let mut turn = self.turn();
+        if turn.manual.is_some_and(|(_, deadline)| UnixMs::now() >= deadline) {
+            let store = self.store()?;
+            turn.manual = None;
+            tracing::info!("the freeze by hand has ended by its deadline");
+            self.enter(&store, Mode::Standalone);
+        }
+        Ok(())
+    }
+
+    /// By hand, on a node without a service: ends a freeze and starts a timeline at this epoch.
+    pub(super) fn promote(&self, epoch: Epoch) -> Result<(), Fault> {
+        self.refuse_with_service("GODWIT.PROMOTE")?;
+        let mut turn = self.turn();
+        let store = self.store()?;
+        let standing = store.state().standing.clone();
+        if epoch < standing.epoch || epoch < turn.fence {
+            return Err(Fault::role(format!(
+                "epoch {epoch} is below what this node acted under or is fenced at; take a later one"
+            )));
+        }
+        self.promote_at(&store, epoch)?;
+        let alone = Standing { role: Role::Standalone, epoch, ..Standing::new(Role::Standalone) };
+        store.exclusive().stand(Kind::Data, 0, |_| alone)?;
+        turn.manual = None;
+        self.enter(&store, Mode::Standalone);
+        Ok(())
+    }
+
+    fn refuse_with_service(&self, command: &str) -> Result<(), Fault> {
+        if !self.has_service() {
+            return Ok(());
+        }
+        Err(Fault::role(format!(
+            "{command} is for a node without a service; this one does what its service's record \
+             says: use godwit-switchover"
+        )))
+    }
+
+    /// The record that was last acted upon.
+    pub(super) fn record(&self) -> Option<(Record, Revision)> {
+        self.turn().record.clone()
+    }
+}
+
+/// What a former primary becomes; `own` is the end of the batch that says so.
+fn demoted(
+    before: &Standing,
+    epoch: Epoch,
+    end: wal::Position,
+    own: wal::Position,
+) -> Standing {
+    // What it found at its open is the end, if it has written nothing since.
+    let (own_end, local_until) = match (before.own_end, before.ended) {
+        (Some(found), _) => (found, before.local_until.unwrap_or(found.sequence)),
+        (None, Some((_, ended))) if ended.timeline == own.timeline => (ended, own.sequence),
+        (None, Some((_, ended))) => (ended, ended.sequence),
+        (None, None) => (end, own.sequence),
+    };
+    Standing {
+        role: Role::Standby,
+        epoch,
+        own_end: Some(own_end),
+        local_until: Some(local_until),
+        ended: None,
+        until: None,
+    }
+}
+
+/// Whether a standby has what the switch says it has.
+fn promotable(state: &NodeState, record: &Record, shard: &ShardName) -> Result<(), Unfit> {
+    if state.applied.is_empty() {
+        return Err(Unfit(
+            "this node follows nobody, so it may lack what the last primary wrote: it cannot be a \
+             primary"
+                .to_owned(),
+        ));
+    }
+    let latest = |fork: &&topology::record::Fork| fork.target == *shard && fork.epoch == record.epoch;
+    for fork in record.forks.iter().filter(latest) {
+        let has = state.applied.get(&fork.source).map(|applied| applied.position);
+        if has.is_none_or(|has| has.sequence < fork.at.sequence) {
+            return Err(Unfit(format!(
+                "the switch says that this node has applied {} of {}, and it has {}: it lost what it \
+                 had, and cannot be a primary",
+                fork.at,
+                fork.source,
+                has.map_or("nothing".to_owned(), |has| has.to_string()),
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What a node that may not write does with reads.
+pub(super) fn readable_mode(role: Role, store: &Store) -> Mode {
+    let state = store.state();
+    match role {
+        Role::Seeding | Role::Rewinding => Mode::Loading,
+        // Nothing has come yet: an empty answer would be a wrong one.
+        Role::Standby if state.applied.is_empty() && state.standing.own_end.is_none() => {
+            Mode::Loading
+        }
+        Role::Standby => Mode::Standby,
+        Role::Standalone => Mode::Standalone,
+        Role::Primary | Role::Unknown => Mode::Unknown,
+    }
+}
+
+fn routes(view: &ServiceView, record: &Record, own: &ShardName) -> Routes {
+    let route = |name: &ShardName| {
+        let address = view.nodes.get(name).map(|node| node.client.clone());
+        Some((name.clone(), (record.slots_of(name)?.clone(), address)))
+    };
+    Routes {
+        primaries: record.primaries.iter().filter_map(route).collect(),
+        own: Some(own.clone()),
+    }
+}

@@ -1,0 +1,90 @@
+//! Swapping the database for a directory that came from elsewhere, and opening it again.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use admin::{Adopt, Code};
+use topology::members::Role;
+
+use super::{Control, Fault, Mode, SWAP_PATIENCE};
+use crate::store::{Identity, Store, fail_here, prepare_seed};
+
+impl Control {
+    /// Puts the directory at `path` in the place of the database and adopts `adopt` in it.
+    ///
+    /// A crash at any step leaves the old database or the new one, never neither.
+    pub(super) fn seed(&self, path: &Path, adopt: &Adopt) -> Result<(), Fault> {
+        let _turn = self.turn();
+        let role = self.store()?.state().standing.role;
+        if matches!(role, Role::Primary | Role::Standalone) {
+            return Err(Fault::role(format!(
+                "this node is {role:?}: its data would be thrown away; only a standby is seeded"
+            )));
+        }
+        let refused = |why: String| Fault::new(Code::Err, format!("{why}; nothing was changed"));
+        let seed = std::path::absolute(path).map_err(|why| refused(why.to_string()))?;
+        let parent = seed.parent().and_then(|parent| parent.canonicalize().ok());
+        let home = self.0.dir.path().canonicalize().ok();
+        if parent.is_none() || parent != home || seed == self.0.dir.db() {
+            return Err(refused(format!(
+                "a seed must stand in the node's directory {}, and {} does not",
+                self.0.dir.path().display(),
+                seed.display()
+            )));
+        }
+        if !seed.join("CURRENT").is_file() {
+            return Err(refused(format!("{} is no RocksDB database", seed.display())));
+        }
+        prepare_seed(&seed, &Identity::new(self.0.owner.as_ref()), adopt)?;
+        fail_here("seed-before-renames");
+        self.reopen(|| self.0.dir.swap(&seed).map_err(Fault::from))?;
+        let state = self.store()?.state();
+        tracing::info!(role = ?state.standing.role, "the database was swapped for a seed");
+        Ok(())
+    }
+
+    /// Opens the database again after its log failed, if it did.
+    pub(super) fn reopen_if_latched(&self) -> Result<(), Fault> {
+        let mut turn = self.turn();
+        let store = match self.0.current.load() {
+            Some(store) if !store.is_latched() => return Ok(()),
+            store => store,
+        };
+        self.0.authority.set_mode(Mode::Latched);
+        drop(store);
+        self.reopen(|| Ok(()))?;
+        // The record decides afresh what the node is now.
+        turn.record = None;
+        if !self.has_service() {
+            self.enter(&self.store()?, Mode::Standalone);
+        }
+        Ok(())
+    }
+
+    /// Closes the database, does `between`, and opens it. The caller has the turn.
+    fn reopen(&self, between: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
+        let before = self.0.authority.mode();
+        self.0.authority.set_mode(Mode::Loading);
+        self.0.digests.clear();
+        if self.0.current.load().is_some() {
+            let parked = self.0.workers.pause();
+            let Some(store) = self.0.current.take(SWAP_PATIENCE) else {
+                drop(parked);
+                self.0.authority.set_mode(before);
+                return Err(Fault::new(
+                    Code::Busy,
+                    "the database is being read and cannot be closed now; nothing was changed",
+                ));
+            };
+            // The log may have failed: what is in it is found when it is opened.
+            drop(store);
+        }
+        let done = between();
+        let store = Store::open(&self.0.dir, self.0.owner.as_ref(), self.0.options)?;
+        let store = Arc::new(store);
+        self.0.current.set(store.clone());
+        self.settle(&store);
+        self.0.changed.notify_one();
+        done
+    }
+}

@@ -1,0 +1,94 @@
+//! What the node says of itself: to the admin listener and in the registry.
+
+use admin::{FreezeStatus, Status, Synced};
+use keyspace::SlotSet;
+use topology::members::Role;
+use topology::record::UnixMs;
+use wal::Sequence;
+
+use super::{Control, Fault, Mode, Turn};
+use crate::store::{NodeState, Store};
+
+impl Control {
+    /// Answer of `GODWIT.STATUS`.
+    pub(super) fn status(&self) -> Result<Status, Fault> {
+        let turn = self.turn();
+        let store = self.store()?;
+        let state = store.state();
+        let identity = store.identity();
+        Ok(Status {
+            database: identity.database.clone(),
+            format: identity.format,
+            service: identity.service.clone(),
+            shard: identity.shard.clone(),
+            slots: self.slots(&turn),
+            role: self.role(&store),
+            epoch: store.epoch(),
+            fence: turn.fence,
+            writable: self.0.authority.is_writable(),
+            lease_left_ms: self.0.authority.lease_left().map(|left| {
+                u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+            }),
+            position: store.position(),
+            own_end: state.standing.own_end,
+            local_until: state.standing.local_until,
+            history: (*store.history()).clone(),
+            synced: self.synced_applied(&store, &state),
+            applied: state.applied.clone(),
+            freeze: self.freeze_status(&turn),
+            ended: state.standing.ended,
+            until: state.standing.until.as_ref().and_then(|until| until.sequence),
+        })
+    }
+
+    /// Syncs the log; what is applied and on disk then.
+    pub(super) fn sync(&self) -> Result<Synced, Fault> {
+        let store = self.store()?;
+        let state = store.state();
+        store.sync()?;
+        Ok(state.applied.iter().map(|(s, a)| (s.clone(), a.position.sequence)).collect())
+    }
+
+    fn synced_applied(&self, store: &Store, state: &NodeState) -> Synced {
+        // Nothing is known to be on disk but what a sync of everything covered.
+        if store.synced() < Sequence(store.db().latest_sequence_number()) {
+            return Synced::new();
+        }
+        state.applied.iter().map(|(s, a)| (s.clone(), a.position.sequence)).collect()
+    }
+
+    fn slots(&self, turn: &Turn) -> SlotSet {
+        match (self.shard(), &turn.record) {
+            (None, _) => SlotSet::all(),
+            (Some(shard), Some((record, _))) => record.slots_of(shard).cloned().unwrap_or_default(),
+            (Some(_), None) => SlotSet::default(),
+        }
+    }
+
+    fn freeze_status(&self, turn: &Turn) -> Option<FreezeStatus> {
+        if let Some((id, deadline)) = turn.manual {
+            return Some(FreezeStatus { id, deadline });
+        }
+        let (record, _) = turn.record.as_ref()?;
+        let freeze = record.freeze_of(self.shard()?)?;
+        Some(FreezeStatus { id: freeze.id, deadline: freeze.deadline })
+    }
+
+    /// What it does now: what it is on disk, but `Unknown` until the record has confirmed it.
+    pub fn role(&self, store: &Store) -> Role {
+        match self.0.authority.mode() {
+            Mode::Standalone => Role::Standalone,
+            Mode::Primary | Mode::Frozen | Mode::Fenced if self.has_service() => Role::Primary,
+            Mode::Unknown => Role::Unknown,
+            _ => store.state().standing.role,
+        }
+    }
+
+    /// The freeze of the record that this node stands in, if its deadline has passed.
+    pub(super) fn overdue_freeze(&self) -> Option<topology::FreezeId> {
+        let turn = self.turn();
+        let (record, _) = turn.record.as_ref()?;
+        let freeze = record.freeze_of(self.shard()?)?;
+        (UnixMs::now() >= freeze.deadline).then_some(freeze.id)
+    }
+}

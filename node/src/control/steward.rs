@@ -1,0 +1,229 @@
+//! The tasks that keep a node in step with its service.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ops::health::Check;
+use ops::shutdown::Shutdown;
+use rocksdb::WriteBatch;
+use topology::service::MEMBER_TTL;
+use topology::{FreezeId, Service};
+use wal::{Kind, Sequence};
+
+use super::lease::Next;
+use super::{Control, Mode};
+use crate::store::Durability;
+
+/// How often the log, freezes and heartbeats are looked after.
+const TICK: Duration = Duration::from_millis(100);
+/// An idle primary writes a heartbeat so often.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+/// The log of `everysec` is synced so often.
+const SYNC: Duration = Duration::from_secs(1);
+/// The node's key is written at least so often, and at most each [`PUBLISH_GAP`].
+const PUBLISH: Duration = Duration::from_secs(1);
+/// Changes come in bursts: a frame applied, and the next.
+const PUBLISH_GAP: Duration = Duration::from_millis(10);
+/// A freeze is cancelled again after this if the registry was silent.
+const CANCEL_AGAIN: Duration = Duration::from_millis(500);
+
+/// What the node tells others of itself.
+#[derive(Clone, Debug)]
+pub struct Announce {
+    /// Where clients connect.
+    pub client: String,
+    /// Where control commands go.
+    pub admin: String,
+    /// Where metrics are served.
+    pub metrics: Option<String>,
+}
+
+/// The tasks, until shutdown.
+#[derive(Debug)]
+pub struct Steward;
+
+impl Steward {
+    /// Looks after the log and, with a service, the role, the lease and the node's key. `progress`
+    /// is told that the log moves or can.
+    pub async fn run(
+        control: Control,
+        service: Option<(Service, Announce)>,
+        progress: Check,
+        ready: Check,
+        shutdown: Shutdown,
+    ) {
+        let upkeep = upkeep(control.clone(), progress, ready, shutdown.clone());
+        match service {
+            None => upkeep.await,
+            Some((service, announce)) => {
+                tokio::join!(
+                    upkeep,
+                    obey(control.clone(), service.clone(), shutdown.clone()),
+                    thaw(control.clone(), service.clone(), shutdown.clone()),
+                    publish(control, service, announce, shutdown),
+                );
+            }
+        }
+    }
+}
+
+/// Runs blocking work of control where it may block.
+async fn blocking<T: Send + 'static>(
+    control: &Control,
+    work: impl FnOnce(&Control) -> T + Send + 'static,
+) -> Option<T> {
+    let control = control.clone();
+    tokio::task::spawn_blocking(move || work(&control)).await.ok()
+}
+
+/// Does what the record says, and renews the lease under it.
+async fn obey(control: Control, service: Service, shutdown: Shutdown) {
+    let mut view = service.watch();
+    let mut next = Duration::ZERO;
+    loop {
+        let latest = view.borrow_and_update().clone();
+        let known = control.record().map(|(_, revision)| revision);
+        let found = latest.record.as_ref().map(|(_, revision)| *revision);
+        // Members come and go without a change of the record; their addresses are still news.
+        let news = known != found || known.is_none();
+        let obeyed = blocking(&control, move |control| control.obey(&latest)).await;
+        if let Some(Err(why)) = obeyed {
+            tracing::error!("the record cannot be followed: {why}");
+            tokio::time::sleep(TICK).await;
+        }
+        if news {
+            next = Duration::ZERO;
+        }
+        let deadline = tokio::time::Instant::now() + next;
+        let renewal = async {
+            tokio::time::sleep_until(deadline).await;
+            loop {
+                match control.renew(&service).await {
+                    Next::After(pause) => tokio::time::sleep(pause).await,
+                    Next::WhenChanged => std::future::pending::<()>().await,
+                }
+            }
+        };
+        tokio::select! {
+            changed = view.changed() => if changed.is_err() { return },
+            () = renewal => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Cancels a freeze whose deadline has passed. A node that cannot reach the registry stays frozen.
+async fn thaw(control: Control, service: Service, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            () = shutdown.cancelled() => return,
+        }
+        let overdue = blocking(&control, |control| control.overdue_freeze()).await.flatten();
+        let Some(freeze) = overdue else { continue };
+        cancel(&service, freeze).await;
+        tokio::time::sleep(CANCEL_AGAIN).await;
+    }
+}
+
+async fn cancel(service: &Service, freeze: FreezeId) {
+    match tokio::time::timeout(Duration::from_secs(2), service.cancel(freeze)).await {
+        Ok(Ok(outcome)) => tracing::info!(%freeze, ?outcome, "the freeze's deadline has passed"),
+        Ok(Err(why)) => tracing::warn!(%freeze, "the freeze cannot be cancelled yet: {why}"),
+        Err(_) => tracing::warn!(%freeze, "the freeze cannot be cancelled yet: the registry is silent"),
+    }
+}
+
+/// Writes the node's key at each change and at least every second.
+async fn publish(control: Control, service: Service, announce: Announce, shutdown: Shutdown) {
+    loop {
+        let says = announce.clone();
+        let member = blocking(&control, move |control| control.member(&says)).await;
+        if let Some(Ok(Some(member))) = member {
+            let put = service.put_node(&member, MEMBER_TTL);
+            match tokio::time::timeout(PUBLISH, put).await {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => tracing::warn!("this node's key was not written: {why}"),
+                Err(_) => tracing::warn!("this node's key was not written: the registry is silent"),
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PUBLISH) => {}
+            () = async {
+                control.0.changed.notified().await;
+                tokio::time::sleep(PUBLISH_GAP).await;
+            } => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Heartbeats, syncs, freezes by hand, and a log that failed.
+async fn upkeep(control: Control, progress: Check, ready: Check, shutdown: Shutdown) {
+    let mut last = Sequence(0);
+    let mut idle = Duration::ZERO;
+    let mut unsynced = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            () = shutdown.cancelled() => return,
+        }
+        unsynced += TICK;
+        idle += TICK;
+        let sync = unsynced >= SYNC;
+        if sync {
+            unsynced = Duration::ZERO;
+        }
+        let beat = idle >= HEARTBEAT;
+        let done = blocking(&control, move |control| control.look_after(last, beat, sync)).await;
+        let Some(now) = done.flatten() else {
+            progress.failing("the database is not open");
+            ready.failing("the database is not open");
+            continue;
+        };
+        if now != last || beat {
+            idle = Duration::ZERO;
+        }
+        last = now;
+        progress.ok();
+        match control.authority().mode() {
+            Mode::Primary if !control.authority().is_writable() => ready.failing("no lease"),
+            Mode::Primary | Mode::Standalone | Mode::Standby => ready.ok(),
+            mode => ready.failing(format!("{mode:?}")),
+        }
+    }
+}
+
+impl Control {
+    /// One look; the end of the log then, or `None` while there is no usable database.
+    fn look_after(&self, last: Sequence, beat: bool, sync: bool) -> Option<Sequence> {
+        if self.0.closing.load(Ordering::Acquire) {
+            return Some(last);
+        }
+        if let Err(why) = self.reopen_if_latched() {
+            tracing::error!("the database cannot be opened again: {why}");
+            return None;
+        }
+        if let Err(why) = self.thaw_if_due() {
+            tracing::error!("the freeze by hand cannot be ended: {why}");
+        }
+        let store = self.0.current.load()?;
+        let now = Sequence(store.db().latest_sequence_number());
+        let beats = self.0.authority.mode() == Mode::Primary && self.0.authority.is_writable();
+        if beat && beats && now == last {
+            let mut batch = WriteBatch::default();
+            let stamp = keyspace::system::encode_stamp(store.hlc().last());
+            batch.put_cf(store.cf(keyspace::Cf::System), keyspace::system::HEARTBEAT, stamp);
+            // A freeze may have closed the log since; then there is nothing to tell.
+            if let Err(why) = store.commit(batch, Kind::Heartbeat) {
+                tracing::debug!("no heartbeat: {why}");
+            }
+        }
+        if sync && store.options().durability == Durability::Everysec {
+            if let Err(why) = store.sync() {
+                tracing::error!("syncing the log failed: {why}");
+            }
+        }
+        Some(Sequence(store.db().latest_sequence_number()))
+    }
+}

@@ -1,0 +1,114 @@
+//! The node's metrics: read off it once a second.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ops::metrics::{Counter, Gauge, Metrics};
+use ops::shutdown::Shutdown;
+use topology::members::Role;
+
+use crate::control::Control;
+use crate::server::Shared;
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The roles, as `godwit_node_role{role="..."}` names them.
+const ROLES: [(Role, &str); 6] = [
+    (Role::Unknown, "unknown"),
+    (Role::Primary, "primary"),
+    (Role::Standby, "standby"),
+    (Role::Seeding, "seeding"),
+    (Role::Rewinding, "rewinding"),
+    (Role::Standalone, "standalone"),
+];
+
+struct Meter {
+    control: Control,
+    shared: Arc<Shared>,
+    commands: Counter,
+    commits: Counter,
+    clients: Gauge,
+    queue: Gauge,
+    sequence: Gauge,
+    synced: Gauge,
+    epoch: Gauge,
+    writable: Gauge,
+    lease: Gauge,
+    memtables: Gauge,
+    cache: Gauge,
+    metrics: Families,
+}
+
+struct Families {
+    role: prometheus_client::metrics::family::Family<ops::metrics::Labels, Gauge>,
+    applied: prometheus_client::metrics::family::Family<ops::metrics::Labels, Gauge>,
+}
+
+/// Keeps the metrics until shutdown.
+pub(crate) async fn run(
+    control: Control,
+    shared: Arc<Shared>,
+    metrics: Metrics,
+    shutdown: Shutdown,
+) {
+    let meter = Meter {
+        control,
+        shared,
+        commands: metrics.counter("commands", "commands taken from clients"),
+        commits: metrics.counter("commits", "batches written to the log"),
+        clients: metrics.gauge("clients", "clients connected"),
+        queue: metrics.gauge("queue_requests", "requests in the longest queue of a worker"),
+        sequence: metrics.gauge("log_sequence", "the end of the log"),
+        synced: metrics.gauge("log_synced_sequence", "the last sequence known to be on disk"),
+        epoch: metrics.gauge("epoch", "the epoch that the node acts under"),
+        writable: metrics.gauge("writable", "1 while the node accepts writes"),
+        lease: metrics.gauge("lease_left_ms", "how long the node may still write; 0 without a lease"),
+        memtables: metrics.gauge("memtables_bytes", "memory of unflushed writes"),
+        cache: metrics.gauge("block_cache_bytes", "memory of cached blocks"),
+        metrics: Families {
+            role: metrics.gauges("role", "1 for the role that the node has"),
+            applied: metrics.gauges("applied_sequence", "the last sequence applied of a source"),
+        },
+    };
+    loop {
+        meter.read();
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+impl Meter {
+    fn read(&self) {
+        let authority = self.control.authority();
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let commands = self.shared.stats.commands_processed.load(Ordering::Relaxed);
+        self.commands.inc_by(commands.saturating_sub(self.commands.get()));
+        self.clients.set(self.shared.clients_connected() as i64);
+        self.queue.set(self.shared.workers.longest_queue() as i64);
+        self.writable.set(i64::from(authority.is_writable()));
+        let left = authority.lease_left().unwrap_or_default();
+        self.lease.set(i64::try_from(left.as_millis()).unwrap_or(i64::MAX));
+        let Some(store) = self.control.current().load() else { return };
+        self.commits.inc_by(store.commits().saturating_sub(self.commits.get()));
+        self.sequence.set(number(store.db().latest_sequence_number()));
+        self.synced.set(number(store.synced().0));
+        self.epoch.set(number(store.epoch().0));
+        let role = self.control.role(&store);
+        for (each, name) in ROLES {
+            let labels = vec![("role".to_owned(), name.to_owned())];
+            self.metrics.role.get_or_create(&labels).set(i64::from(each == role));
+        }
+        for (source, applied) in &store.state().applied {
+            let labels = vec![("source".to_owned(), source.to_string())];
+            self.metrics.applied.get_or_create(&labels).set(number(applied.position.sequence.0));
+        }
+        let property = |name: &str| store.db().property_int_value(name).ok().flatten();
+        let memtables = property("rocksdb.cur-size-all-mem-tables").unwrap_or(0);
+        self.memtables.set(number(memtables));
+        let cache = property("rocksdb.block-cache-usage").unwrap_or(0);
+        self.cache.set(number(cache));
+    }
+}

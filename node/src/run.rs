@@ -1,0 +1,118 @@
+//! Putting a node together, and taking it apart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use ops::exit::Exit;
+use ops::health::Health;
+use ops::metrics::Identity;
+use ops::shutdown::Shutdown;
+use topology::Service;
+
+use crate::config::Config;
+use crate::control::{Announce, Control, Steward, listener};
+use crate::meter;
+use crate::server::{Server, Shared};
+use crate::store::NodeDir;
+use crate::worker::Workers;
+
+/// Healthy means that the log was looked after within this age.
+const PROGRESS_AGE: Duration = Duration::from_secs(15);
+
+/// Runs a node until shutdown. `metrics` is where they are served, if they are.
+pub async fn run(
+    config: Config,
+    metrics: Option<String>,
+    shutdown: Shutdown,
+) -> anyhow::Result<Exit> {
+    let dir = config.dir.clone();
+    let dir = tokio::task::spawn_blocking(move || NodeDir::lock(&dir)).await??;
+    let listener = ops::http::bind("clients", &config.listen).await?;
+    let admin = listener::Listener::bind(&config.admin).await?;
+    let metrics = match &metrics {
+        Some(address) => Some(ops::http::bind("metrics", address).await?),
+        None => None,
+    };
+    let service = match &config.member {
+        Some(member) => {
+            let registry = topology::open(&member.registry)?;
+            Some(Service::open(registry, &member.service).await?)
+        }
+        None => None,
+    };
+
+    let owner = config.member.as_ref().map(|m| (m.service.clone(), m.shard.clone()));
+    let options = config.store;
+    let opening = move || Control::open(dir, owner, options);
+    let opened = tokio::task::spawn_blocking(opening).await??;
+    let client = listener.local_addr()?;
+    let workers = Workers::start(
+        config.workers,
+        opened.current().clone(),
+        opened.authority().clone(),
+    )
+    .context("cannot start the worker threads")?;
+    let shared = Arc::new(Shared::new(
+        workers.clone(),
+        opened.authority().clone(),
+        opened.current().clone(),
+        shutdown.clone(),
+        client,
+    ));
+    let control = opened.control(workers.clone());
+    let server = Server::new(listener, config.io_threads, shared.clone())
+        .context("cannot start the I/O threads")?;
+
+    let announce = Announce {
+        client: config.announce.clone().unwrap_or_else(|| client.to_string()),
+        admin: admin.address().to_string(),
+        metrics: metrics.as_ref().map(|m| m.local_addr()).transpose()?.map(|a| a.to_string()),
+    };
+    tracing::info!(%client, admin = %announce.admin, metrics = ?announce.metrics, dir = %config.dir.display(), "serving");
+
+    let health = Health::new();
+    let progress = health.progress("log", PROGRESS_AGE);
+    let ready = health.check("role");
+    let gauges = ops::metrics::Metrics::new(
+        "node",
+        env!("CARGO_PKG_VERSION"),
+        &Identity {
+            service: config.member.as_ref().map(|m| m.service.clone()),
+            cluster: config.member.as_ref().map(|m| m.shard.cluster.clone()),
+            shard: config.member.as_ref().map(|m| m.shard.shard),
+        },
+    );
+    let member = service.clone().map(|service| (service, announce));
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(Steward::run(control.clone(), member, progress, ready, shutdown.clone()));
+    tasks.spawn(admin.serve(control.clone(), shutdown.clone()));
+    tasks.spawn(meter::run(control.clone(), shared, gauges.clone(), shutdown.clone()));
+    if let Some(listener) = metrics {
+        let serving = ops::http::serve(listener, gauges, health, shutdown.clone());
+        tasks.spawn(async move {
+            if let Err(why) = serving.await {
+                tracing::error!("serving metrics ended: {why}");
+            }
+        });
+    }
+
+    let served = server.run().await.context("accepting clients ended");
+    shutdown.request();
+    while tasks.join_next().await.is_some() {}
+    let ended = tokio::task::spawn_blocking(move || {
+        workers.stop();
+        control.close()
+    });
+    ended.await??;
+    if let (Some(service), Some(member)) = (&service, &config.member) {
+        // It ends by itself within seconds; this is only politeness.
+        let removed = service.remove_node(&member.shard);
+        if !matches!(tokio::time::timeout(Duration::from_secs(1), removed).await, Ok(Ok(()))) {
+            tracing::info!("the registry was not told; the node's key there ends by itself");
+        }
+    }
+    served?;
+    tracing::info!("the log is synced and the database closed");
+    Ok(Exit::Done)
+}
