@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_sample_is_what_it_says() {
-        let sample: Settings = toml_of(include_str!("../snapshotter.sample.toml"));
+        let sample: Settings = toml_of(include_str!("../godwit-snapshotter.toml"));
         sample.validate().unwrap();
     }
 

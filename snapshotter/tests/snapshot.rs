@@ -1,5 +1,7 @@
 //! The snapshotter as its users run it, against sidecars that follow a script.
 
+#![allow(clippy::unwrap_used)] // a helper of a test may stop at the first surprise
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! A store from outside: what was pushed comes back, and damage is named.
 
+#![allow(clippy::unwrap_used)] // a helper of a test may stop at the first surprise
+
 use std::fs;
 use std::path::Path;
 

@@ -1,0 +1,22 @@
+# godwit-switchover. Build it from the root of the checkout:
+#   docker build -f deploy/docker/switchover.Dockerfile -t godwit-switchover .
+ARG RUST_VERSION=1.95
+ARG DEBIAN=bookworm
+
+# The same in every Dockerfile here, so that one build serves all images.
+FROM rust:${RUST_VERSION}-slim-${DEBIAN} AS build
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends g++ libclang-14-dev make \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+RUN scripts/rocksdb.sh && cargo build --release --locked --workspace --bins
+
+FROM debian:${DEBIAN}-slim
+RUN useradd --system --uid 6400 --home-dir /var/lib/godwit --create-home godwit
+COPY --from=build /src/target/release/godwit-switchover /usr/bin/godwit-switchover
+USER 6400:6400
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/bin/godwit-switchover"]
+# The operator's tool: `docker run ... status --registry R --service S`.
+CMD ["--help"]
