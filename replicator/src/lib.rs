@@ -1,1 +1,28 @@
-//! godwit-replicator
+//! The sidecar of a node: it ships the node's log to other clusters, and applies theirs to it.
+//!
+//! It stands beside one node, on the same machine and mount, and never opens the node's database: it
+//! reads the log's files. Its death, a hung peer or a full disk of its own never holds up a write.
+//!
+//! ```text
+//! node's log files -> spool (hard links) -> cursor -> source: frames ==> target: stage -> applier -> node
+//! ```
+//!
+//! Start with [`sidecar`] for what runs; then [`spool`], [`cursor`] and [`source`] on the way out,
+//! [`target`] on the way in. [`drain`] is for a node that died, [`export`] for snapshots. [`board`]
+//! is what the tasks say of themselves, [`member`] tells the registry.
+
+pub mod board;
+pub mod cursor;
+pub mod drain;
+pub mod export;
+pub mod identity;
+pub mod member;
+pub mod metrics;
+pub mod node;
+pub mod settings;
+pub mod sidecar;
+pub mod source;
+pub mod spool;
+pub mod target;
+
+pub use sidecar::run;

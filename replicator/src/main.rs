@@ -1,2 +1,40 @@
-//! godwit-replicator
-fn main() {}
+//! `godwit-replicator`: parses the command line and calls in.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use godwit_replicator::settings::{Config, Settings};
+
+const EXAMPLES: &str = "\
+Examples:
+  godwit-replicator --node-dir /var/lib/godwit --listen 0.0.0.0:6500 --announce 10.0.0.5:6500 \\
+      --registry file:/var/lib/godwit-registry --service shop --cluster a --shard 0
+  godwit-replicator --config replicator.toml --check-config
+
+Run it beside the node: same machine, same mount, same user.";
+
+#[derive(Parser)]
+#[command(name = "godwit-replicator", version, about = "The sidecar of a Godwit node: ships its log to other clusters, and applies theirs", after_help = EXAMPLES)]
+struct Args {
+    #[command(flatten)]
+    common: ops::cli::Common,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+fn main() -> ExitCode {
+    ops::cli::run("godwit-replicator", async {
+        let Args { mut common, settings } = Args::parse();
+        if let Some(exit) = common.completions::<Args>() {
+            return Ok(exit);
+        }
+        let config = Config::of(common.load(settings)?)?;
+        if let Some(exit) = common.checked() {
+            return Ok(exit);
+        }
+        common.start_logging()?;
+        let shutdown = ops::shutdown::Shutdown::on_signals()?;
+        godwit_replicator::run(config, common.metrics, shutdown).await?;
+        Ok(ops::exit::Exit::Done)
+    })
+}

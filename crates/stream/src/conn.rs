@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
+use wal::Position;
+
 use crate::codec;
 use crate::message::{Incoming, Message};
 use crate::wire::{self, HEADER, Packet, WireError};
@@ -148,6 +150,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Sends a piece of a file.
     pub async fn chunk(&mut self, file: u32, offset: u64, bytes: &[u8]) -> Result<(), WireError> {
         self.packet(wire::CHUNK, &[&file.to_le_bytes(), &offset.to_le_bytes(), bytes]).await
+    }
+
+    /// Sends exported records.
+    pub async fn exported(&mut self, position: Position, batch: &[u8]) -> Result<(), WireError> {
+        let (timeline, sequence) = (position.timeline.0.to_le_bytes(), position.sequence.0.to_le_bytes());
+        self.packet(wire::EXPORTED, &[&timeline, &sequence, batch]).await
     }
 
     /// Sends a packet whose body is these parts, one after the other.

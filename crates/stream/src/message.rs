@@ -12,7 +12,7 @@
 use bytes::{Buf, Bytes};
 use keyspace::SlotSet;
 use serde::{Deserialize, Serialize};
-use wal::{Chain, History, Position, Sequence};
+use wal::{Chain, History, Position, Sequence, TimelineId};
 
 use crate::codec;
 use crate::wire::{self, Packet, WireError};
@@ -134,8 +134,6 @@ pub struct SeedBegin {
 /// How far a target is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
-    /// Bytes of frames of this connection that are on disk, synced.
-    pub staged_bytes: u64,
     /// The last position on disk, synced.
     pub staged: Option<Position>,
     /// The last position that the node has applied.
@@ -189,13 +187,6 @@ pub enum Message {
     },
     /// Asks for the present records of these keys.
     Keys(Vec<Vec<u8>>),
-    /// All records of the keys asked for, as a batch, at this position.
-    Exported {
-        /// When they were read.
-        position: Position,
-        /// A RocksDB write batch of puts.
-        batch: Vec<u8>,
-    },
     /// Every stranded key has been replaced.
     RewindDone,
     /// Alive.
@@ -218,6 +209,13 @@ pub enum Incoming {
         /// The bytes.
         bytes: Bytes,
     },
+    /// All records of the keys that were asked for.
+    Exported {
+        /// When they were read.
+        position: Position,
+        /// A RocksDB write batch of puts.
+        batch: Bytes,
+    },
 }
 
 impl Incoming {
@@ -230,6 +228,12 @@ impl Incoming {
                 let file = packet.body.get_u32_le();
                 let offset = packet.body.get_u64_le();
                 Ok(Self::Chunk { file, offset, bytes: packet.body })
+            }
+            wire::EXPORTED if packet.body.len() >= 24 => {
+                let timeline = TimelineId(packet.body.get_u128_le());
+                let sequence = Sequence(packet.body.get_u64_le());
+                let position = Position { timeline, sequence };
+                Ok(Self::Exported { position, batch: packet.body })
             }
             kind => Err(WireError::Unexpected {
                 got: format!("a packet of kind {kind}"),
@@ -248,6 +252,7 @@ impl Incoming {
             }
             Self::Frame(_) => "a frame".to_owned(),
             Self::Chunk { .. } => "a piece of a file".to_owned(),
+            Self::Exported { .. } => "exported records".to_owned(),
         }
     }
 }

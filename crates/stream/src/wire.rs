@@ -22,6 +22,8 @@ pub const MESSAGE: u8 = 1;
 pub const FRAME: u8 = 2;
 /// Kind of a packet whose body is a piece of a file: index u32 LE, offset u64 LE, bytes.
 pub const CHUNK: u8 = 3;
+/// Kind of a packet with exported records: timeline u128 LE, sequence u64 LE, a write batch.
+pub const EXPORTED: u8 = 4;
 /// Kinds from here on belong to [exports](crate::export).
 pub const EXPORT: u8 = 64;
 

@@ -1,0 +1,156 @@
+//! What may be set, and what is made of it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ops::config::ConfigError;
+use ops::units::{Size, Span};
+use serde::{Deserialize, Serialize};
+use topology::record::is_name;
+use topology::ShardName;
+
+use crate::spool::Budget;
+
+/// Flags, GODWIT_* and the keys of the config file.
+#[derive(clap::Args, Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// The node's directory, on the same mount as the node sees it
+    #[arg(long, env = "GODWIT_NODE_DIR", value_name = "DIR")]
+    pub node_dir: Option<PathBuf>,
+    /// The node's admin listener [default: unix:DIR/admin.sock]
+    #[arg(long, env = "GODWIT_NODE_ADMIN", value_name = "ADDRESS")]
+    pub node_admin: Option<String>,
+    /// Where other sidecars and snapshotters connect
+    #[arg(long, env = "GODWIT_LISTEN", value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// What others dial, if it is not what --listen says
+    #[arg(long, env = "GODWIT_ANNOUNCE", value_name = "HOST:PORT")]
+    pub announce: Option<String>,
+    /// The registry, such as file:/var/lib/godwit-registry
+    #[arg(long, env = "GODWIT_REGISTRY", value_name = "ADDRESS")]
+    pub registry: Option<String>,
+    /// The service
+    #[arg(long, env = "GODWIT_SERVICE", value_name = "NAME")]
+    pub service: Option<String>,
+    /// The cluster that the node is of
+    #[arg(long, env = "GODWIT_CLUSTER", value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// The node's shard
+    #[arg(long, env = "GODWIT_SHARD", value_name = "NUMBER")]
+    pub shard: Option<u32>,
+    /// The most that the spool may take; past it a follower is marked lost [default: 16GiB]
+    #[arg(long, env = "GODWIT_SPOOL_BUDGET", value_name = "SIZE")]
+    pub spool_budget: Option<Size>,
+    /// How old a log file may become in the spool [default: 24h]
+    #[arg(long, env = "GODWIT_SPOOL_AGE", value_name = "SPAN")]
+    pub spool_age: Option<Span>,
+    /// What must stay free on the volume [default: 512MiB]
+    #[arg(long, env = "GODWIT_SPOOL_FREE", value_name = "SIZE")]
+    pub spool_free: Option<Size>,
+    /// The most that is staged of one source before it has to wait [default: 4GiB]
+    #[arg(long, env = "GODWIT_STAGE_BUDGET", value_name = "SIZE")]
+    pub stage_budget: Option<Size>,
+    /// Bytes on their way to one follower, not acknowledged [default: 16MiB]
+    #[arg(long, env = "GODWIT_WINDOW", value_name = "SIZE")]
+    pub window: Option<Size>,
+    /// How many bytes a second a snapshot reads of the node's disk [default: 256MiB]
+    #[arg(long, env = "GODWIT_EXPORT_RATE", value_name = "SIZE")]
+    pub export_rate: Option<Size>,
+}
+
+/// What a sidecar runs with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's directory.
+    pub node_dir: PathBuf,
+    /// The node's admin listener.
+    pub node_admin: String,
+    /// Where to listen.
+    pub listen: String,
+    /// What others dial; `None`: the listener's own address.
+    pub announce: Option<String>,
+    /// The registry's address.
+    pub registry: String,
+    /// The service.
+    pub service: String,
+    /// The shard that the node is.
+    pub shard: ShardName,
+    /// The limits of the spool.
+    pub budget: Budget,
+    /// The most bytes staged of one source.
+    pub stage_bytes: u64,
+    /// The most bytes unacknowledged by one follower.
+    pub window: u64,
+    /// Bytes a second that an export reads.
+    pub export_rate: u64,
+}
+
+impl Config {
+    /// Checks the whole of it, in sentences.
+    pub fn of(settings: Settings) -> Result<Self, ConfigError> {
+        fn need<T>(value: Option<T>, name: &str) -> Result<T, ConfigError> {
+            value.ok_or_else(|| ConfigError::invalid(format!("--{name} is missing")))
+        }
+        let bytes = |size: Option<Size>, default: u64| size.map_or(default, |size| size.0);
+        let node_dir = need(settings.node_dir, "node-dir")?;
+        let node_admin = settings
+            .node_admin
+            .unwrap_or_else(|| format!("unix:{}", node_dir.join("admin.sock").display()));
+        node_admin.parse::<admin::Address>().map_err(|e| ConfigError::invalid(e.to_string()))?;
+        let (service, cluster) = (need(settings.service, "service")?, need(settings.cluster, "cluster")?);
+        for (what, name) in [("service", &service), ("cluster", &cluster)] {
+            if !is_name(name) {
+                return Err(ConfigError::invalid(format!(
+                    "`{name}` is no name for a {what}: up to 63 letters, digits, `-` and `_`"
+                )));
+            }
+        }
+        let listen = need(settings.listen, "listen")?;
+        for (flag, address) in [("listen", Some(&listen)), ("announce", settings.announce.as_ref())] {
+            let port = address.map(|a| a.rsplit_once(':').and_then(|(_, p)| p.parse::<u16>().ok()));
+            if port == Some(None) {
+                return Err(ConfigError::invalid(format!("--{flag} must be HOST:PORT")));
+            }
+        }
+        let age = settings.spool_age.map_or(Duration::from_secs(24 * 3600), |span| span.0);
+        let config = Self {
+            node_dir,
+            node_admin,
+            listen,
+            announce: settings.announce,
+            registry: need(settings.registry, "registry")?,
+            service,
+            shard: ShardName { cluster, shard: need(settings.shard, "shard")? },
+            budget: Budget {
+                bytes: bytes(settings.spool_budget, 16 << 30),
+                age,
+                free: bytes(settings.spool_free, 512 << 20),
+            },
+            stage_bytes: bytes(settings.stage_budget, 4 << 30),
+            window: bytes(settings.window, 16 << 20),
+            export_rate: bytes(settings.export_rate, crate::export::RATE_DEFAULT),
+        };
+        config.validate().map(|()| config)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let least = |value: u64, least: u64, flag: &str| {
+            (value >= least).then_some(()).ok_or_else(|| {
+                ConfigError::invalid(format!("--{flag} of {value} bytes is too small: at least {least}"))
+            })
+        };
+        least(self.budget.bytes, 1 << 20, "spool-budget")?;
+        least(self.stage_bytes, 1 << 20, "stage-budget")?;
+        least(self.window, 64 << 10, "window")?;
+        least(self.export_rate, 64 << 10, "export-rate")?;
+        let schemes = ["file:", "etcd:"];
+        if !schemes.iter().any(|scheme| self.registry.starts_with(scheme)) {
+            return Err(ConfigError::invalid(format!(
+                "`{}` is no registry: write `file:/directory`",
+                self.registry
+            )));
+        }
+        Ok(())
+    }
+}

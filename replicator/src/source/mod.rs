@@ -1,0 +1,113 @@
+//! The sending side: while this shard is a primary, one stream to each of its followers.
+
+mod codec;
+mod decide;
+mod feed;
+mod rewind;
+mod seed;
+mod session;
+mod window;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use tokio_util::sync::CancellationToken;
+use topology::members::Role;
+use topology::service::ServiceView;
+use topology::{Epoch, Record, ShardName};
+
+use crate::node::Known;
+use crate::sidecar::Sidecar;
+use session::{Session, Stop};
+
+/// The first pause before a stream is made again; each failure in a row doubles it.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+/// The longest pause.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// Keeps a stream to each follower while this shard is a primary, until shutdown.
+pub async fn supervise(sidecar: Arc<Sidecar>) {
+    let mut view = sidecar.service.watch();
+    let mut known = sidecar.node.known();
+    let mut running: BTreeMap<ShardName, CancellationToken> = BTreeMap::new();
+    loop {
+        let now = view.borrow_and_update().clone();
+        let node = known.borrow_and_update().clone();
+        let wanted = wanted(&sidecar.shard, &now, node.as_ref(), !running.is_empty());
+        running.retain(|follower, token| {
+            let keep = wanted.contains(follower);
+            if !keep {
+                token.cancel();
+                sidecar.board.note(|notes| notes.streams.remove(&follower.to_string()));
+            }
+            keep
+        });
+        // Until it is known who follows, every file is kept.
+        if node.is_some() && now.record.is_some() {
+            let names: Vec<_> = wanted.iter().map(ToString::to_string).collect();
+            sidecar.spool.retain_pins(|follower| names.iter().any(|name| name == follower));
+        }
+        for follower in wanted {
+            if running.contains_key(&follower) {
+                continue;
+            }
+            tracing::info!(%follower, "a follower");
+            let token = sidecar.shutdown.token().child_token();
+            tokio::spawn(keep_streaming(sidecar.clone(), follower.clone(), token.clone()));
+            running.insert(follower, token);
+        }
+        tokio::select! {
+            changed = view.changed() => if changed.is_err() { return },
+            changed = known.changed() => if changed.is_err() { return },
+            () = sidecar.shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Who must be streamed to. The record makes a primary; its node must have become one under that
+/// epoch before anyone is told where its log goes on. A stream that runs is not ended by a node that
+/// restarts or dies.
+fn wanted(us: &ShardName, view: &ServiceView, node: Option<&Known>, running: bool) -> Vec<ShardName> {
+    let Some(record) = view.record() else { return Vec::new() };
+    let ready = node.is_some_and(|node| node.role == Role::Primary && node.epoch >= became(record, us));
+    if record.is_primary(us) && (ready || running) { record.followers_of(us) } else { Vec::new() }
+}
+
+/// The epoch at which a shard became primary, by the last switch that made it one.
+fn became(record: &Record, us: &ShardName) -> Epoch {
+    let to_us = record.forks.iter().filter(|fork| fork.target == *us);
+    to_us.map(|fork| fork.epoch).max().unwrap_or_default()
+}
+
+/// Makes the stream again and again, until it is not wanted any more.
+async fn keep_streaming(sidecar: Arc<Sidecar>, follower: ShardName, token: CancellationToken) {
+    let mut session = Session::new(sidecar.clone(), follower.clone());
+    let mut pause = RETRY_MIN;
+    while !token.is_cancelled() {
+        let ended = tokio::select! {
+            ended = session.run() => ended,
+            () = token.cancelled() => break,
+        };
+        let Stop { reason, state, streamed } = ended;
+        pause = if streamed { RETRY_MIN } else { (pause * 2).min(RETRY_MAX) };
+        sidecar.metrics.resets.inc();
+        let news = sidecar.board.note(|notes| {
+            notes.streams.get(&follower.to_string()).is_none_or(|s| s.reason.as_ref() != Some(&reason))
+        });
+        if news {
+            tracing::warn!(%follower, state, "no stream: {reason}");
+        }
+        sidecar.board.stream(&follower, |status| {
+            status.state = state.to_owned();
+            status.reason = Some(reason);
+            status.lag_ms = None;
+        });
+        let jitter = rand::rng().random_range(0.5..1.0);
+        tokio::select! {
+            () = tokio::time::sleep(pause.mul_f64(jitter)) => {}
+            () = token.cancelled() => break,
+        }
+    }
+}

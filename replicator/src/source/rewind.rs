@@ -1,0 +1,50 @@
+//! The source's part of a rewind: it hands out the present records of the keys that are asked for.
+
+use stream::message::Point;
+use stream::{Connection, Message};
+use tokio::net::TcpStream;
+use wal::Position;
+
+use super::session::{unexpected, Session, SessionError};
+
+/// How long the target may take between two requests: it reads its own log first.
+const ASK_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
+impl Session {
+    /// `false`: the target cannot rewind and must be seeded.
+    pub(super) async fn rewind(
+        &mut self,
+        conn: &mut Connection<TcpStream>,
+        fork: Position,
+        resume: Point,
+    ) -> Result<bool, SessionError> {
+        let node = self.sidecar.node.own_client().await?;
+        conn.writer.message(&Message::RewindBegin { fork, resume }).await?;
+        conn.reader.set_deadline(ASK_WITHIN);
+        loop {
+            match conn.reader.message().await? {
+                Message::Keys(keys) => {
+                    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+                    let got = node.export(&keys).await?;
+                    let bytes = got.batch.len() as u64;
+                    conn.writer.exported(got.position, &got.batch).await?;
+                    self.sidecar.metrics.seed_bytes.inc_by(bytes);
+                    self.sidecar.board.stream(&self.follower, |status| {
+                        status.sent_bytes += bytes;
+                        status.seed_bytes += bytes;
+                    });
+                }
+                Message::RewindDone => {
+                    conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+                    return Ok(true);
+                }
+                Message::CannotRewind { reason } => {
+                    tracing::warn!(follower = %self.follower, "it cannot rewind: {reason}");
+                    conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+                    return Ok(false);
+                }
+                got => return Err(unexpected(got, "Keys, RewindDone or CannotRewind").into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Seeding: the node's checkpoint is sent, file after file, and the log from there.
+
+use std::path::{Path, PathBuf};
+
+use keyspace::{Hlc, SlotSet};
+use stream::message::{Point, SeedBegin, SeedFile};
+use stream::{Connection, Message};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::net::TcpStream;
+use wal::Chain;
+
+use super::session::{other, unexpected, Onward, Session, SessionError};
+use crate::cursor::{read_facts, Cursor};
+use crate::node::Known;
+
+/// Bytes of a file in one packet.
+const CHUNK: usize = 256 << 10;
+/// How long the target's node may take to swap its directory.
+const ADOPT_WITHIN: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// A checkpoint of our node, kept until its follower streams.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    name: String,
+    path: PathBuf,
+    begin: SeedBegin,
+    history: wal::History,
+}
+
+impl Session {
+    /// Sends a checkpoint; the stream goes on from its position.
+    pub(super) async fn seed(
+        &mut self,
+        conn: &mut Connection<TcpStream>,
+        known: &Known,
+        slots: &SlotSet,
+    ) -> Result<Onward, SessionError> {
+        if *slots != known.slots {
+            return Err(other(&format!(
+                "it must be seeded and has slots {slots} where this shard has {}: seeds of another shape are not in this version; give both clusters the same shards",
+                known.slots
+            )));
+        }
+        self.say("seeding");
+        let (cursor, dir, begin) = self.checkpoint(known).await?;
+        let point = begin.point;
+        conn.writer.message(&Message::SeedBegin(begin.clone())).await?;
+        let have = match conn.reader.message().await? {
+            Message::SeedHave(have) if have.len() == begin.files.len() => have,
+            got => return Err(unexpected(got, "SeedHave, a number for each file").into()),
+        };
+        for (index, (file, have)) in (0u32..).zip(begin.files.iter().zip(have)) {
+            let path = dir.join(&file.name);
+            let sent = send_file(conn, index, &path, have.min(file.size), file.size).await?;
+            self.sidecar.metrics.seed_bytes.inc_by(sent);
+            self.sidecar.board.stream(&self.follower, |status| {
+                status.sent_bytes += sent;
+                status.seed_bytes += sent;
+            });
+        }
+        conn.writer.message(&Message::SeedEnd).await?;
+        conn.reader.set_deadline(ADOPT_WITHIN);
+        match conn.reader.message().await? {
+            Message::SeedDone => {}
+            got => return Err(unexpected(got, "SeedDone").into()),
+        }
+        conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+        Ok((cursor, point))
+    }
+
+    /// The checkpoint of a former connection, if the log still goes on from there, or a new one.
+    async fn checkpoint(&mut self, known: &Known) -> Result<(Box<Cursor>, PathBuf, SeedBegin), SessionError> {
+        if let Some(held) = &self.checkpoint {
+            let at = held.begin.point.position;
+            match Cursor::open(&self.sidecar.spool, &known.database, &held.history, at) {
+                Ok(cursor) if held.path.exists() => {
+                    return Ok((Box::new(cursor), held.path.clone(), held.begin.clone()));
+                }
+                _ => self.drop_checkpoint().await,
+            }
+        }
+        let name = format!("seed-{}-{}", self.follower.cluster, self.follower.shard);
+        let node = self.sidecar.node.own_client().await?;
+        // From here on the log must stay: the pin holds everything until the stream starts.
+        node.drop_checkpoint(&name).await?;
+        let made = node.checkpoint(&name).await?;
+        let database = crate::identity::DatabaseId::parse(&made.database)
+            .ok_or_else(|| other("the node's checkpoint names no database"))?;
+        self.sidecar.spool.scan().map_err(crate::cursor::CursorError::from)?;
+        let cursor = Cursor::open(&self.sidecar.spool, &database, &made.history, made.position)?;
+        let facts = read_facts(&self.sidecar.spool, &database)?;
+        let stamp = facts.stamp.max(Hlc::new(ops::clock::unix_ms(), 0));
+        let point = Point {
+            position: made.position,
+            log_chain: cursor.chain(),
+            stream_chain: Chain::START,
+        };
+        let files = list(&made.path)
+            .map_err(|error| other(&format!("cannot list the checkpoint {}: {error}", made.path.display())))?;
+        let begin = SeedBegin { id: rand::random(), point, stamp: stamp.0, files };
+        let (path, history) = (made.path, made.history);
+        self.checkpoint = Some(Checkpoint { name, path: path.clone(), begin: begin.clone(), history });
+        Ok((Box::new(cursor), path, begin))
+    }
+
+    /// Removes the checkpoint; a node that does not answer keeps it until the next seed.
+    pub(super) async fn drop_checkpoint(&mut self) {
+        let Some(held) = self.checkpoint.take() else { return };
+        if let Ok(node) = self.sidecar.node.client().await
+            && let Err(error) = node.drop_checkpoint(&held.name).await
+        {
+            tracing::warn!("checkpoint {} stays: {error}", held.name);
+        }
+    }
+}
+
+fn list(dir: &Path) -> std::io::Result<Vec<SeedFile>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string();
+        let (Ok(name), true) = (name, entry.file_type()?.is_file()) else { continue };
+        // The node's own words about its directory: the target writes its own.
+        if name == crate::identity::FILE || name == admin::Adopt::FILE || name == "LOCK" {
+            continue;
+        }
+        files.push(SeedFile { name, size: entry.metadata()?.len() });
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}
+
+/// Sends a file from `from` on; the hash is of all of it.
+async fn send_file(
+    conn: &mut Connection<TcpStream>,
+    index: u32,
+    path: &Path,
+    from: u64,
+    size: u64,
+) -> Result<u64, SessionError> {
+    let failed = |error: std::io::Error| other(&format!("cannot read {}: {error}", path.display()));
+    let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buf = vec![0; CHUNK];
+    let (mut at, mut sent) = (0, 0);
+    file.rewind().await.map_err(failed)?;
+    while at < size {
+        let want = CHUNK.min(usize::try_from(size - at).unwrap_or(CHUNK));
+        let got = file.read(&mut buf[..want]).await.map_err(failed)?;
+        if got == 0 {
+            return Err(other(&format!("{} is shorter than it was", path.display())));
+        }
+        hasher.update(&buf[..got]);
+        let end = at + got as u64;
+        if end > from {
+            let skip = usize::try_from(from.saturating_sub(at)).unwrap_or(0);
+            conn.writer.chunk(index, at + skip as u64, &buf[skip..got]).await?;
+            sent += (got - skip) as u64;
+        }
+        at = end;
+    }
+    let hash = *hasher.finalize().as_bytes();
+    conn.writer.message(&Message::FileDone { file: index, hash }).await?;
+    Ok(sent)
+}

@@ -1,0 +1,232 @@
+//! One connection to a follower: dial, handshake, bring it level, stream.
+
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stream::conn::PING_EVERY;
+use stream::message::{self, Ack, Incoming, Point};
+use stream::{wire, Connection, Hello, Message, Purpose, WireError};
+use tokio::net::TcpStream;
+use topology::ShardName;
+
+use super::decide::{decide, Plan};
+use super::feed::Feed;
+use super::seed::Checkpoint;
+use super::window::Window;
+use crate::cursor::CursorError;
+use crate::sidecar::Sidecar;
+use crate::spool::Pin;
+
+/// How long to wait for a connection.
+const DIAL_WITHIN: Duration = Duration::from_secs(3);
+/// How long a target may take to say where it stands: it may have to apply what it has first.
+const WELCOME_WITHIN: Duration = Duration::from_secs(20);
+
+/// Why a stream ended.
+#[derive(Debug)]
+pub(super) struct Stop {
+    pub(super) reason: String,
+    pub(super) state: &'static str,
+    /// It had streamed: the next try may come at once.
+    pub(super) streamed: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
+    #[error("its node: {0}")]
+    Node(#[from] admin::Error),
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Streams to one follower, one connection after the other.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) sidecar: Arc<Sidecar>,
+    pub(super) follower: ShardName,
+    pub(super) pin: Pin,
+    /// A checkpoint that a former connection began to send.
+    pub(super) checkpoint: Option<Checkpoint>,
+    streamed: bool,
+}
+
+impl Session {
+    pub(super) fn new(sidecar: Arc<Sidecar>, follower: ShardName) -> Self {
+        let pin = sidecar.spool.pin(&follower.to_string());
+        Self { sidecar, follower, pin, checkpoint: None, streamed: false }
+    }
+
+    /// Runs until the connection ends, and says why.
+    pub(super) async fn run(&mut self) -> Stop {
+        self.streamed = false;
+        self.say("connecting");
+        // Boxed: the whole conversation is one large future.
+        let error = match Box::pin(self.converse()).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        let state = match (&error, self.pin.lost()) {
+            (_, Some(_)) => "lost",
+            (SessionError::Wire(WireError::Refused(_)), _) => "refused",
+            _ => "connecting",
+        };
+        let reason = match self.pin.lost() {
+            Some(lost) => format!("{lost}; now: {error}"),
+            None => error.to_string(),
+        };
+        Stop { reason, state, streamed: self.streamed }
+    }
+
+    pub(super) fn say(&self, state: &str) {
+        self.sidecar.board.stream(&self.follower, |status| state.clone_into(&mut status.state));
+    }
+
+    async fn converse(&mut self) -> Result<std::convert::Infallible, SessionError> {
+        let view = self.sidecar.service.view();
+        let record = view.record().ok_or_else(|| other("the service has no record"))?;
+        let peer = view.sidecars.get(&self.follower).ok_or_else(|| {
+            other("its sidecar is not in the registry: is it running, and does it reach the registry?")
+        })?;
+        let known = self.sidecar.node.known().borrow().clone();
+        let known = known.ok_or_else(|| other("our own node has not answered yet"))?;
+        let dial = tokio::time::timeout(DIAL_WITHIN, TcpStream::connect(&peer.stream));
+        let socket = dial
+            .await
+            .map_err(|_| other(&format!("no connection to {} within {DIAL_WITHIN:?}", peer.stream)))?
+            .map_err(|error| other(&format!("cannot connect to {}: {error}", peer.stream)))?;
+        socket.set_nodelay(true).map_err(WireError::Io)?;
+        let mut conn = stream::split(socket);
+        let hello = Hello {
+            purpose: Purpose::Stream,
+            version: wire::VERSION,
+            service: self.sidecar.config.service.clone(),
+            from: self.sidecar.shard.to_string(),
+            to: self.follower.to_string(),
+            slots: known.slots.clone(),
+            history: known.history.clone(),
+            epoch: record.epoch.0,
+            families: message::families(),
+            encoding: message::ENCODING,
+        };
+        conn.writer.message(&Message::Hello(Box::new(hello))).await?;
+        conn.reader.set_deadline(WELCOME_WITHIN);
+        let welcome = match conn.reader.message().await? {
+            Message::Welcome(welcome) => welcome,
+            other => return Err(unexpected(other, "Welcome").into()),
+        };
+        conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+        let keep = welcome.slots.intersection(&known.slots);
+        if keep.is_empty() {
+            return Err(other("it has none of our slots: the plan in the record is another one"));
+        }
+        let (spool, asked) = (self.sidecar.spool.clone(), known.clone());
+        let standings = welcome.standings.clone();
+        let plan = tokio::task::spawn_blocking(move || decide(&spool, &asked, &standings))
+            .await
+            .map_err(|error| other(&error.to_string()))??;
+        let (cursor, point) = match plan {
+            Plan::Follow(cursor, point) => (cursor, point),
+            Plan::Rewind { fork, cursor, resume } => {
+                tracing::warn!(follower = %self.follower, %fork, "the follower must rewind");
+                self.say("rewinding");
+                if self.rewind(&mut conn, fork, resume).await? {
+                    (cursor, resume)
+                } else {
+                    self.seed(&mut conn, &known, &welcome.slots).await?
+                }
+            }
+            Plan::Seed(why) => {
+                tracing::info!(follower = %self.follower, "seeding: {why}");
+                self.seed(&mut conn, &known, &welcome.slots).await?
+            }
+        };
+        self.drop_checkpoint().await;
+        self.pin.advance(cursor.database(), cursor.file().number);
+        conn.writer.message(&Message::Start(point)).await?;
+        let feed = Feed::start(*cursor, point, keep)
+            .map_err(|error| other(&format!("cannot start a thread: {error}")))?;
+        self.sidecar.board.stream(&self.follower, |status| {
+            status.state = "streaming".to_owned();
+            status.reason = None;
+        });
+        self.streamed = true;
+        self.stream(conn, feed).await
+    }
+
+    async fn stream(
+        &mut self,
+        conn: Connection<TcpStream>,
+        mut feed: Feed,
+    ) -> Result<std::convert::Infallible, SessionError> {
+        let Connection { mut reader, mut writer } = conn;
+        let mut window = Window::new(self.sidecar.config.window);
+        let mut ping = tokio::time::interval(PING_EVERY);
+        let mut counted = writer.sent();
+        loop {
+            tokio::select! {
+                fed = feed.frames.recv(), if window.is_open() => {
+                    let fed = fed.ok_or_else(|| other("the thread that reads the log ended"))??;
+                    window.sent(fed.end.sequence, fed.bytes.len() as u64, fed.file);
+                    writer.frame(&fed.bytes).await?;
+                    self.sidecar.metrics.frames_sent.inc();
+                    self.sidecar.board.note(|notes| {
+                        notes.tail = notes.tail.max(Some(fed.end.sequence));
+                    });
+                }
+                incoming = reader.incoming() => match incoming? {
+                    Incoming::Message(Message::Ack(ack)) => self.acknowledged(&ack, &mut window, &feed),
+                    Incoming::Message(Message::Ping) => {}
+                    Incoming::Message(Message::Refusal { sentence }) => {
+                        return Err(WireError::Refused(sentence).into());
+                    }
+                    got => {
+                        let want = "an acknowledgement";
+                        return Err(WireError::Unexpected { got: got.name(), want }.into());
+                    }
+                },
+                _ = ping.tick() => writer.message(&Message::Ping).await?,
+            }
+            let sent = writer.sent();
+            self.sidecar.metrics.sent_bytes.inc_by(sent - counted);
+            let behind = feed.behind.load(Ordering::Relaxed) + window.bytes();
+            self.sidecar.metrics.window_bytes.set(window.bytes() as i64);
+            self.sidecar.board.stream(&self.follower, |status| {
+                status.sent_bytes += sent - counted;
+                status.behind_bytes = behind;
+            });
+            counted = sent;
+            if let Some(lost) = self.pin.lost() {
+                return Err(SessionError::Other(lost));
+            }
+        }
+    }
+
+    fn acknowledged(&self, ack: &Ack, window: &mut Window, feed: &Feed) {
+        if let Some(staged) = ack.staged
+            && let Some(file) = window.staged(staged.sequence)
+        {
+            self.pin.advance(&feed.database, file);
+        }
+        self.sidecar.board.stream(&self.follower, |status| {
+            status.staged = ack.staged.or(status.staged);
+            status.applied = ack.applied.or(status.applied);
+            status.lag_ms = ack.lag_ms.or(status.lag_ms);
+        });
+    }
+}
+
+pub(super) fn other(why: &str) -> SessionError {
+    SessionError::Other(why.to_owned())
+}
+
+pub(super) fn unexpected(got: Message, want: &'static str) -> WireError {
+    WireError::Unexpected { got: Incoming::Message(got).name(), want }
+}
+
+/// Where a stream goes on after a seed or a rewind.
+pub(super) type Onward = (Box<crate::cursor::Cursor>, Point);

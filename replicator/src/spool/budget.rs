@@ -1,0 +1,143 @@
+//! What the spool may take, held to by a task that measures the disk itself and shares nothing with
+//! the streams that fill it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use ops::shutdown::Shutdown;
+
+use super::{LogFile, Spool};
+use crate::identity::DatabaseId;
+
+/// The limits of a spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes on the disk of everything in it.
+    pub bytes: u64,
+    /// How old a file may become that a follower still needs.
+    pub age: Duration,
+    /// Bytes that must stay free on the volume.
+    pub free: u64,
+}
+
+/// What the spool takes now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// Bytes free on the volume, for ordinary users.
+    pub free: u64,
+}
+
+/// How often the disk is measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+/// Measures the disk.
+pub fn usage(root: &Path) -> Usage {
+    let free = rustix::fs::statvfs(root).map(|s| s.f_bavail * s.f_frsize).unwrap_or(u64::MAX);
+    Usage { bytes: bytes_below(root), free }
+}
+
+fn bytes_below(dir: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else { return 0 };
+    let of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
+        Ok(meta) => meta.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.flatten().map(of).sum()
+}
+
+/// Holds the spool to its budget until shutdown; `report` hears each measurement.
+pub async fn watchdog(spool: Spool, budget: Budget, shutdown: Shutdown, report: impl Fn(Usage)) {
+    loop {
+        let (again, root) = (spool.clone(), spool.root().to_owned());
+        let measured = tokio::task::spawn_blocking(move || {
+            let usage = usage(&root);
+            again.enforce(&budget, usage);
+            usage
+        });
+        if let Ok(usage) = measured.await {
+            report(usage);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(MEASURE_EVERY) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+impl Spool {
+    /// Drops what is too much, oldest first: files that nobody needs once they are beyond a quarter
+    /// of the budget, files that a follower needs once all of it is used, and then it is lost.
+    pub(super) fn enforce(&self, budget: &Budget, usage: Usage) {
+        let linger = budget.bytes / 4;
+        let mut over = usage.bytes;
+        let mut short = budget.free.saturating_sub(usage.free);
+        for (database, file, newest) in self.oldest_first() {
+            if newest {
+                continue;
+            }
+            let bytes = file.bytes();
+            let old = age(&file) > budget.age;
+            let needed = self.locked(|state| state.pins.needing(&database, file.number));
+            let drop = if needed.is_empty() { over > linger || old } else { over > budget.bytes || old };
+            if !drop && short == 0 {
+                continue;
+            }
+            let why = format!(
+                "its log files went past the spool's budget ({} bytes used, {} free on the volume, oldest {:?}): it will be seeded again; the node and its data are not touched",
+                usage.bytes, usage.free, age(&file)
+            );
+            for follower in needed {
+                tracing::error!(follower, "follower lost: {why}");
+                self.locked(|state| state.pins.lose(&follower, &why));
+            }
+            self.remove(&database, &file);
+            over = over.saturating_sub(bytes);
+            short = short.saturating_sub(bytes);
+        }
+    }
+
+    /// Every file; the flag marks those that must stay: the newest of the current database.
+    fn oldest_first(&self) -> Vec<(DatabaseId, LogFile, bool)> {
+        self.locked(|state| {
+            let current = state.current.clone();
+            let mut all = Vec::new();
+            for (database, files) in &state.files {
+                let last = files.keys().next_back().copied();
+                for (key, file) in files {
+                    let newest = Some(database) == current.as_ref() && Some(*key) == last;
+                    all.push((database.clone(), file.clone(), newest));
+                }
+            }
+            // Those of former databases first.
+            all.sort_by_key(|(database, file, _)| (Some(database) == current.as_ref(), file.number));
+            all
+        })
+    }
+
+    fn remove(&self, database: &DatabaseId, file: &LogFile) {
+        if let Err(error) = fs::remove_file(&file.path) {
+            tracing::warn!("cannot remove {}: {error}", file.path.display());
+        }
+        self.locked(|state| {
+            if let Some(files) = state.files.get_mut(database) {
+                files.remove(&(file.number, file.inode));
+                if files.is_empty() {
+                    state.files.remove(database);
+                    let _ = fs::remove_dir(self.root().join(database.as_str()));
+                }
+            }
+        });
+        self.0.changes.send_modify(|count| *count += 1);
+    }
+}
+
+/// Since its last write.
+fn age(file: &LogFile) -> Duration {
+    let modified = fs::metadata(&file.path).and_then(|m| m.modified());
+    modified.ok().and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default()
+}

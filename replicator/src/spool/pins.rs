@@ -1,0 +1,71 @@
+//! Which files followers still need.
+
+use std::collections::BTreeMap;
+
+use super::Spool;
+use crate::identity::DatabaseId;
+
+/// What one follower needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Need {
+    /// The database and the lowest file number; `None`: everything there is.
+    from: Option<(DatabaseId, u64)>,
+    /// Its files went past the budget: nothing is kept for it until it has been seeded.
+    lost: Option<String>,
+}
+
+/// What all followers need.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pins(BTreeMap<String, Need>);
+
+impl Pins {
+    pub(super) fn add(&mut self, follower: &str) {
+        self.0.entry(follower.to_owned()).or_default();
+    }
+
+    pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.0.retain(|follower, _| keep(follower));
+    }
+
+    /// The followers that need this file.
+    pub(super) fn needing(&self, database: &DatabaseId, number: u64) -> Vec<String> {
+        let needs = |need: &&Need| match &need.from {
+            _ if need.lost.is_some() => false,
+            None => true,
+            Some((of, from)) => of == database && number >= *from,
+        };
+        self.0.iter().filter(|(_, need)| needs(need)).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(super) fn lose(&mut self, follower: &str, why: &str) {
+        if let Some(need) = self.0.get_mut(follower) {
+            need.lost = Some(why.to_owned());
+        }
+    }
+}
+
+/// Keeps files for one follower.
+#[derive(Clone, Debug)]
+pub struct Pin {
+    spool: Spool,
+    follower: String,
+}
+
+impl Pin {
+    pub(super) fn new(spool: Spool, follower: String) -> Self {
+        Self { spool, follower }
+    }
+
+    /// The follower needs nothing before this file; also ends being lost.
+    pub fn advance(&self, database: &DatabaseId, number: u64) {
+        self.spool.locked(|state| {
+            let need = state.pins.0.entry(self.follower.clone()).or_default();
+            *need = Need { from: Some((database.clone(), number)), lost: None };
+        });
+    }
+
+    /// Why its files were dropped, if they were.
+    pub fn lost(&self) -> Option<String> {
+        self.spool.locked(|state| state.pins.0.get(&self.follower).and_then(|need| need.lost.clone()))
+    }
+}

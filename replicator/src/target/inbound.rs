@@ -1,0 +1,195 @@
+//! One source's stage with its applier, which outlives the connections that fill it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use stream::message::Point;
+use tokio::sync::{watch, Mutex as AsyncMutex};
+use topology::ShardName;
+use wal::{Position, Sequence};
+
+use super::applier;
+use super::stage::{Stage, StageError};
+use crate::sidecar::Sidecar;
+
+/// What is being received of one source. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Inbound(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    source: ShardName,
+    stage: Mutex<Stage>,
+    /// Held while frames are being applied, and by who changes what is staged under the applier.
+    gate: AsyncMutex<()>,
+    /// Counts the times that it was restarted elsewhere.
+    generation: AtomicU64,
+    /// One connection at a time: a new one ends the old one.
+    connection: Mutex<tokio_util::sync::CancellationToken>,
+    /// The end of what was appended; a change wakes applier and syncer.
+    appended: watch::Sender<Option<Position>>,
+    staged: watch::Sender<Option<Position>>,
+    applied: watch::Sender<Progress>,
+}
+
+/// How far the applier is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// The last position that the node has applied.
+    pub(super) position: Option<Position>,
+    /// Milliseconds from the stamp of its newest batch till then.
+    pub(super) lag_ms: Option<u64>,
+}
+
+impl Inbound {
+    fn open(sidecar: &Sidecar, source: &ShardName) -> Result<Self, StageError> {
+        let stage = Stage::open(sidecar.spool.root(), &sidecar.config.service, source)?;
+        let tip = stage.tip().map(|point| point.position);
+        Ok(Self(Arc::new(Shared {
+            source: source.clone(),
+            stage: Mutex::new(stage),
+            gate: AsyncMutex::new(()),
+            generation: AtomicU64::new(0),
+            connection: Mutex::default(),
+            appended: watch::channel(tip).0,
+            staged: watch::channel(tip).0,
+            applied: watch::channel(Progress::default()).0,
+        })))
+    }
+
+    /// Whose log it is.
+    pub fn source(&self) -> &ShardName {
+        &self.0.source
+    }
+
+    /// The gate: who holds it has the applier stand still with nothing on its way.
+    pub(super) fn gate(&self) -> &AsyncMutex<()> {
+        &self.0.gate
+    }
+
+    pub(super) fn stage<T>(&self, work: impl FnOnce(&mut Stage) -> T) -> T {
+        work(&mut self.0.stage.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends the connection before this one.
+    pub(super) fn take_over(&self, token: &tokio_util::sync::CancellationToken) {
+        let mut held = self.0.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        held.cancel();
+        *held = token.clone();
+    }
+
+    /// Appends a frame and wakes who waits for it.
+    pub(super) fn append(&self, bytes: &[u8]) -> Result<(), StageError> {
+        let header = self.stage(|stage| stage.append(bytes))?;
+        self.0.appended.send_replace(Some(header.end));
+        Ok(())
+    }
+
+    /// Forgets what is staged and goes on from here. Only with the gate held.
+    pub(super) fn restart_at(&self, point: Point) -> Result<(), StageError> {
+        self.0.generation.fetch_add(1, Ordering::AcqRel);
+        self.stage(|stage| stage.reset(point))?;
+        self.0.appended.send_replace(Some(point.position));
+        self.0.staged.send_replace(Some(point.position));
+        Ok(())
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
+
+    pub(super) fn appended(&self) -> watch::Receiver<Option<Position>> {
+        self.0.appended.subscribe()
+    }
+
+    pub(super) fn staged(&self) -> &watch::Sender<Option<Position>> {
+        &self.0.staged
+    }
+
+    pub(super) fn applied(&self) -> &watch::Sender<Progress> {
+        &self.0.applied
+    }
+
+    /// Whether everything staged beyond this sequence has been applied.
+    pub fn is_level(&self, applied: Sequence) -> bool {
+        self.stage(|stage| stage.tip()).is_none_or(|tip| tip.position.sequence <= applied)
+    }
+
+    /// Syncs what was appended, in groups, until shutdown.
+    async fn keep_syncing(self, sidecar: Arc<Sidecar>) {
+        let mut appended = self.appended();
+        loop {
+            let end = *appended.borrow_and_update();
+            let file = self.stage(|stage| stage.active());
+            let synced = match file {
+                None => true,
+                Some(file) => {
+                    let sync = move || file.and_then(|file| file.sync_data());
+                    match tokio::task::spawn_blocking(sync).await {
+                        Ok(Ok(())) => true,
+                        Ok(Err(error)) => {
+                            tracing::error!("cannot sync the stage of {}: {error}; what is not acknowledged as staged is sent again", self.0.source);
+                            false
+                        }
+                        Err(_) => return,
+                    }
+                }
+            };
+            if synced {
+                self.0.staged.send_if_modified(|staged| {
+                    let changed = *staged != end;
+                    *staged = end;
+                    changed
+                });
+                sidecar.board.receiving(&self.0.source, |status| status.staged = end);
+            } else {
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                continue;
+            }
+            tokio::select! {
+                changed = appended.changed() => if changed.is_err() { return },
+                () = sidecar.shutdown.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// What is received of all sources. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Inbounds(Arc<Mutex<BTreeMap<ShardName, Inbound>>>);
+
+impl Inbounds {
+    /// The inbound of a source; opened, with its tasks, the first time.
+    pub fn of(&self, sidecar: &Arc<Sidecar>, source: &ShardName) -> Result<Inbound, StageError> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(inbound) = held.get(source) {
+            return Ok(inbound.clone());
+        }
+        let inbound = Inbound::open(sidecar, source)?;
+        held.insert(source.clone(), inbound.clone());
+        tokio::spawn(inbound.clone().keep_syncing(sidecar.clone()));
+        tokio::spawn(applier::keep_applying(inbound.clone(), sidecar.clone()));
+        Ok(inbound)
+    }
+
+    /// Opens what a former run has staged, so that it is applied without a connection.
+    pub fn open_staged(&self, sidecar: &Arc<Sidecar>) {
+        let Ok(entries) = std::fs::read_dir(sidecar.spool.root().join("stage")) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some((cluster, shard)) = name.to_str().and_then(|name| name.rsplit_once('-')) else {
+                continue;
+            };
+            let Ok(source) = format!("{cluster}/{shard}").parse::<ShardName>() else { continue };
+            if let Err(error) = self.of(sidecar, &source) {
+                tracing::error!("{error}");
+            }
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Inbound> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}

@@ -1,0 +1,17 @@
+//! The receiving side: what primaries of other clusters send is staged on this disk, synced, and
+//! applied to this sidecar's node in the order of their logs.
+
+mod applier;
+mod inbound;
+mod ledger;
+mod listener;
+mod rewind;
+mod seed;
+mod session;
+mod standings;
+mod stage;
+
+pub use inbound::{Inbound, Inbounds};
+pub use ledger::{stranded_keys, write_ledger, Stranded};
+pub use listener::listen;
+pub use stage::{Place, Stage, StageError};

@@ -1,0 +1,302 @@
+//! A source's connection: say where we stand, get level, stage what comes, acknowledge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use admin::{Follow, Status};
+use stream::conn::PING_EVERY;
+use stream::message::{self, Ack, Incoming, Point};
+use stream::{wire, Connection, Hello, Message, Reader, Welcome, WireError, Writer};
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use topology::members::Role;
+use topology::{Epoch, ShardName};
+
+use super::inbound::Inbound;
+use super::stage::StageError;
+use super::standings::standings;
+use crate::sidecar::Sidecar;
+
+/// How long to wait for a record that is as new as the source's.
+const RECORD_WITHIN: Duration = Duration::from_secs(2);
+/// How long to wait until what was staged of former sources is applied.
+const LEVEL_WITHIN: Duration = Duration::from_secs(10);
+/// How often a full stage is looked at again.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
+
+/// Why a source is not served, or no more.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    #[error("its node: {0}")]
+    Node(#[from] admin::Error),
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// One conversation, with what all of its parts need.
+pub(super) struct Session {
+    pub(super) sidecar: Arc<Sidecar>,
+    pub(super) inbound: Inbound,
+    pub(super) source: ShardName,
+    pub(super) epoch: Epoch,
+    pub(super) conn: Connection<TcpStream>,
+}
+
+/// Serves a source until the connection ends.
+pub(super) async fn serve(mut conn: Connection<TcpStream>, hello: Hello, sidecar: Arc<Sidecar>) {
+    let from = hello.from.clone();
+    let admitted = match admit(&hello, &sidecar).await {
+        Ok(source) => sidecar.inbounds.of(&sidecar, &source).map(|i| (source, i)).map_err(Into::into),
+        Err(why) => Err(SessionError::Refused(why)),
+    };
+    let (source, inbound) = match admitted {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            tracing::info!(from, "refused: {error}");
+            refuse(&mut conn.writer, &error).await;
+            return;
+        }
+    };
+    let token = CancellationToken::new();
+    inbound.take_over(&token);
+    let epoch = Epoch(hello.epoch);
+    let mut session = Session { sidecar: sidecar.clone(), inbound, source: source.clone(), epoch, conn };
+    let prepared = tokio::select! {
+        prepared = session.prepare() => prepared,
+        () = token.cancelled() => return,
+    };
+    if let Err(error) = prepared {
+        tracing::warn!(%source, "no stream: {error}");
+        refuse(&mut session.conn.writer, &error).await;
+        return;
+    }
+    tracing::info!(%source, "receiving");
+    sidecar.board.receiving(&source, |status| status.connected = true);
+    let Session { conn: Connection { mut reader, mut writer }, inbound, .. } = session;
+    let ended = tokio::select! {
+        ended = receive(&mut reader, &inbound, &sidecar) => ended,
+        ended = acknowledge(&mut writer, &inbound) => ended,
+        why = no_longer_primary(&sidecar, &source) => Err(SessionError::Refused(why)),
+        () = token.cancelled() => Err(SessionError::Refused("the source has connected again".to_owned())),
+    };
+    if let Err(error) = ended {
+        tracing::info!(%source, "the stream ended: {error}");
+        if !matches!(error, SessionError::Wire(_)) {
+            refuse(&mut writer, &error).await;
+        }
+    }
+    if !token.is_cancelled() {
+        sidecar.board.receiving(&source, |status| status.connected = false);
+    }
+}
+
+async fn refuse(writer: &mut Writer<WriteHalf<TcpStream>>, error: &SessionError) {
+    // It may be gone: it will dial again and be told then.
+    let _ = writer.message(&Message::Refusal { sentence: error.to_string() }).await;
+    writer.close().await;
+}
+
+/// Whether this caller may stream to us, in words if not.
+async fn admit(hello: &Hello, sidecar: &Sidecar) -> Result<ShardName, String> {
+    let (service, us) = (&sidecar.config.service, &sidecar.shard);
+    if hello.service != *service {
+        return Err(format!("this is a sidecar of service `{service}`, not of `{}`", hello.service));
+    }
+    if hello.to != us.to_string() {
+        return Err(format!("this is the sidecar of {us}, not of {}: its address is old", hello.to));
+    }
+    if hello.families != message::families() || hello.encoding != message::ENCODING {
+        return Err(format!(
+            "the source's column families or encoding ({:?}, version {}) are not ours ({:?}, version {}): upgrade the older side",
+            hello.families, hello.encoding, message::families(), message::ENCODING
+        ));
+    }
+    let source: ShardName = hello.from.parse().map_err(|error| format!("{error}"))?;
+    let mut view = sidecar.service.watch();
+    let newer = async {
+        loop {
+            let now = view.borrow_and_update().clone();
+            match now.record() {
+                Some(record) if record.epoch.0 >= hello.epoch => return Some(record.clone()),
+                _ => view.changed().await.ok()?,
+            }
+        }
+    };
+    let record = tokio::time::timeout(RECORD_WITHIN, newer).await.ok().flatten().ok_or_else(|| {
+        format!("our registry does not show epoch {} yet: try again", hello.epoch)
+    })?;
+    if record.epoch.0 > hello.epoch {
+        return Err(format!("epoch {} is past, the service is at {}: try again", hello.epoch, record.epoch));
+    }
+    if !record.is_primary(&source) || !record.followers_of(&source).contains(us) {
+        return Err(format!("{source} is no primary that {us} follows at epoch {}", record.epoch));
+    }
+    Ok(source)
+}
+
+/// Resolves, with the reason, once the record says that the source is a primary no more.
+async fn no_longer_primary(sidecar: &Sidecar, source: &ShardName) -> String {
+    let mut view = sidecar.service.watch();
+    loop {
+        let now = view.borrow_and_update().clone();
+        if let Some(record) = now.record().filter(|record| !record.is_primary(source)) {
+            return format!("{source} is a primary no more at epoch {}", record.epoch);
+        }
+        if view.changed().await.is_err() {
+            return "the registry is gone".to_owned();
+        }
+    }
+}
+
+impl Session {
+    /// Says where we stand and does what the source decides; after it frames come.
+    async fn prepare(&mut self) -> Result<(), SessionError> {
+        let inbound = self.inbound.clone();
+        // Nothing is applied while it is settled from where.
+        let _gate = inbound.gate().lock().await;
+        let status = self.status().await?;
+        let tip = self
+            .inbound
+            .stage(|stage| stage.tip().filter(|_| reaches(stage, &status, &self.source)));
+        let welcome = Welcome {
+            version: wire::VERSION,
+            from: self.sidecar.shard.to_string(),
+            slots: status.slots.clone(),
+            standings: standings(&status, &self.source, tip),
+        };
+        self.conn.writer.message(&Message::Welcome(welcome)).await?;
+        self.conn.reader.set_deadline(Duration::from_secs(60));
+        let start = loop {
+            match self.conn.reader.message().await? {
+                Message::Start(point) => break point,
+                Message::SeedBegin(begin) => self.receive_seed(begin).await?,
+                Message::RewindBegin { fork, resume } => self.rewind(fork, resume).await?,
+                got => {
+                    let got = Incoming::Message(got).name();
+                    let want = "Start, SeedBegin or RewindBegin";
+                    return Err(WireError::Unexpected { got, want }.into());
+                }
+            }
+        };
+        self.conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+        self.start(start).await
+    }
+
+    /// The node's status, once what former sources have sent is applied.
+    async fn status(&self) -> Result<Status, SessionError> {
+        let deadline = tokio::time::Instant::now() + LEVEL_WITHIN;
+        loop {
+            let status = self.sidecar.node.status().await?;
+            if matches!(status.role, Role::Primary | Role::Standalone) {
+                return Err(SessionError::Refused(format!(
+                    "the node of {} is {:?} still: it has not seen the record yet, or has no service",
+                    self.sidecar.shard, status.role
+                )));
+            }
+            let behind = self.sidecar.inbounds.all().into_iter().find(|other| {
+                let applied = status.applied.get(other.source());
+                other.source() != &self.source
+                    && applied.is_some_and(|a| {
+                        other.stage(|s| s.reaches(a.position.sequence))
+                            && !other.is_level(a.position.sequence)
+                    })
+            });
+            match behind {
+                None => return Ok(status),
+                Some(other) if tokio::time::Instant::now() > deadline => {
+                    return Err(SessionError::Refused(format!(
+                        "what was received of {} is being applied still: try again",
+                        other.source()
+                    )));
+                }
+                Some(_) => tokio::time::sleep(FULL_PAUSE).await,
+            }
+        }
+    }
+
+    /// Frames come from here on: makes the stage and the node stand there.
+    async fn start(&mut self, point: Point) -> Result<(), SessionError> {
+        let tip = self.inbound.stage(|stage| stage.tip());
+        let status = self.sidecar.node.status().await?;
+        let applied = status.applied.get(&self.source);
+        let holds = self.inbound.stage(|stage| reaches(stage, &status, &self.source));
+        if holds && tip.is_some_and(|tip| tip.position == point.position && tip.stream_chain == point.stream_chain) {
+            return Ok(());
+        }
+        if applied.is_none_or(|a| a.position != point.position || a.stream_chain != point.stream_chain) {
+            let node = self.sidecar.node.client().await?;
+            let source = self.source.clone();
+            node.follow(follow(source, self.epoch, point, point.position.sequence)).await?;
+        }
+        self.inbound.restart_at(point)?;
+        Ok(())
+    }
+}
+
+pub(super) fn follow(source: ShardName, epoch: Epoch, point: Point, until: wal::Sequence) -> Follow {
+    Follow {
+        source,
+        position: point.position,
+        log_chain: point.log_chain,
+        stream_chain: point.stream_chain,
+        epoch,
+        until,
+    }
+}
+
+fn reaches(stage: &super::stage::Stage, status: &Status, source: &ShardName) -> bool {
+    status.applied.get(source).is_some_and(|applied| stage.reaches(applied.position.sequence))
+}
+
+/// Stages what comes.
+async fn receive(
+    reader: &mut Reader<ReadHalf<TcpStream>>,
+    inbound: &Inbound,
+    sidecar: &Sidecar,
+) -> Result<(), SessionError> {
+    loop {
+        match reader.incoming().await? {
+            Incoming::Frame(frame) => {
+                // A full stage makes the source wait, which has the log on its own disk.
+                while inbound.stage(|stage| stage.bytes()) > sidecar.config.stage_bytes {
+                    tokio::time::sleep(FULL_PAUSE).await;
+                }
+                inbound.append(&frame)?;
+                sidecar.metrics.frames_received.inc();
+                sidecar.metrics.received_bytes.inc_by(frame.len() as u64);
+            }
+            Incoming::Message(Message::Ping) => {}
+            Incoming::Message(Message::Refusal { sentence }) => {
+                return Err(WireError::Refused(sentence).into());
+            }
+            got => return Err(WireError::Unexpected { got: got.name(), want: "a frame" }.into()),
+        }
+    }
+}
+
+/// Acknowledges at each change, and every second in any case.
+async fn acknowledge(
+    writer: &mut Writer<WriteHalf<TcpStream>>,
+    inbound: &Inbound,
+) -> Result<(), SessionError> {
+    let (mut staged, mut applied) = (inbound.staged().subscribe(), inbound.applied().subscribe());
+    loop {
+        let progress = *applied.borrow_and_update();
+        let ack = Ack {
+            staged: *staged.borrow_and_update(),
+            applied: progress.position,
+            lag_ms: progress.lag_ms,
+        };
+        writer.message(&Message::Ack(ack)).await?;
+        tokio::select! {
+            changed = staged.changed() => if changed.is_err() { return Ok(()) },
+            changed = applied.changed() => if changed.is_err() { return Ok(()) },
+            () = tokio::time::sleep(PING_EVERY) => {}
+        }
+    }
+}
