@@ -106,3 +106,14 @@ pub(super) fn scan_collection(
     out.array(found.len() * width);
     found.iter().try_for_each(|(name, value)| emit(name, value, out))
 }
+
+/// A collection that announced `size` entries must have had as many: the answer is broken off
+/// otherwise, before a client counts wrong.
+pub(super) fn check_size(size: usize, seen: usize) -> Result<(), Fail> {
+    if size == seen {
+        return Ok(());
+    }
+    Err(Fail::text(format!(
+        "ERR this key is damaged: its record says {size} entries and there are {seen}"
+    )))
+}

@@ -4,15 +4,21 @@ use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
-use super::{Spec, counter, expire, key, scan, string, whole};
+use super::{Spec, counter, expire, hash, key, list, scan, set, string, whole, zadd, zrange, zset};
 use crate::server;
 
 /// The longest name of a command in bytes; anything longer is unknown.
 const NAME_BYTES_MAX: usize = 32;
 
-static FAMILIES: [&[Spec]; 8] = [
+static FAMILIES: [&[Spec]; 14] = [
     string::SPECS,
     counter::SPECS,
+    hash::SPECS,
+    list::SPECS,
+    set::SPECS,
+    zset::SPECS,
+    zadd::SPECS,
+    zrange::SPECS,
     key::SPECS,
     expire::SPECS,
     scan::SPECS,

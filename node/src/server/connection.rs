@@ -114,7 +114,10 @@ impl Connection {
         match self.stream.try_read_buf(self.input.room()) {
             // What was read before the end is still answered.
             Ok(0) => self.session.closing = true,
-            Ok(_) => self.hand_over(),
+            Ok(_) => {
+                self.session.client.touch();
+                self.hand_over();
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => self.session.closing = true,
         }

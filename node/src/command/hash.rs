@@ -1,0 +1,264 @@
+//! Hashes: a data record for each field.
+
+use keyspace::meta::Type;
+use resp::Version;
+use resp::reply::Writer;
+
+use super::counter::{add_floats, overflow};
+use super::page::scan_collection;
+use super::pick::{Picks, picks};
+use super::{Answer, Args, Fail, Flags, Keys, Spec};
+use crate::worker::View;
+
+const G: &str = "hash";
+const W: Flags = Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST);
+const R: Flags = Flags::READONLY;
+const F: Flags = Flags::READONLY.and(Flags::FAST);
+
+pub(super) const SPECS: &[Spec] = &[
+    Spec::data(G, "hset", -4, W, Keys::ONE, hset),
+    Spec::data(G, "hmset", -4, W, Keys::ONE, hmset),
+    Spec::data(G, "hsetnx", 4, W, Keys::ONE, hsetnx),
+    Spec::data(G, "hget", 3, F, Keys::ONE, hget),
+    Spec::data(G, "hmget", -3, F, Keys::ONE, hmget),
+    Spec::data(G, "hdel", -3, Flags::WRITE.and(Flags::FAST), Keys::ONE, hdel),
+    Spec::data(G, "hlen", 2, F, Keys::ONE, hlen),
+    Spec::data(G, "hexists", 3, F, Keys::ONE, hexists),
+    Spec::data(G, "hstrlen", 3, F, Keys::ONE, hstrlen),
+    Spec::data(G, "hgetall", 2, R, Keys::ONE, |v, a, o| all(v, a, o, Show::Both)),
+    Spec::data(G, "hkeys", 2, R, Keys::ONE, |v, a, o| all(v, a, o, Show::Fields)),
+    Spec::data(G, "hvals", 2, R, Keys::ONE, |v, a, o| all(v, a, o, Show::Values)),
+    Spec::data(G, "hincrby", 4, W, Keys::ONE, hincrby),
+    Spec::data(G, "hincrbyfloat", 4, W, Keys::ONE, hincrbyfloat),
+    Spec::data(G, "hscan", -3, R, Keys::ONE, hscan),
+    Spec::data(G, "hrandfield", -2, R, Keys::ONE, hrandfield),
+];
+
+/// Sets all pairs; how many fields are new.
+fn set_pairs(view: &mut View<'_>, args: &Args<'_>, name: &str) -> Result<i64, Fail> {
+    if args.len() % 2 == 1 {
+        let text = format!("ERR wrong number of arguments for '{name}' command");
+        return Err(Fail::text(text));
+    }
+    let key = args.key(1);
+    let mut head = view.head_or_create(key, Type::Hash)?;
+    let (fresh, before) = (head.at.size == 0, head.at.size);
+    for (field, value) in args.pairs(2) {
+        // In a new hash only the command itself can have set a field.
+        let known = !(fresh && args.len() == 4) && view.has(key, head.at.version, field)?;
+        head.at.size += u64::from(!known);
+        view.put_data(key, head.at.version, field, value);
+    }
+    if head.at.size != before {
+        view.put_head(key, &head);
+    }
+    Ok((head.at.size - before) as i64)
+}
+
+fn hset(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    out.integer(set_pairs(view, args, "hset")?);
+    Ok(())
+}
+
+fn hmset(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    set_pairs(view, args, "hmset")?;
+    out.simple("OK");
+    Ok(())
+}
+
+fn hsetnx(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let (key, field) = (args.key(1), args.at(2));
+    let mut head = view.head_or_create(key, Type::Hash)?;
+    let missing = head.at.size == 0 || !view.has(key, head.at.version, field)?;
+    if missing {
+        head.at.size += 1;
+        view.put_data(key, head.at.version, field, args.at(3));
+        view.put_head(key, &head);
+    }
+    out.integer(i64::from(missing));
+    Ok(())
+}
+
+fn hget(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let key = args.key(1);
+    let Some(head) = view.head(key, Type::Hash)? else {
+        out.null();
+        return Ok(());
+    };
+    match view.data(key, head.at.version, args.at(2))? {
+        Some(value) => out.bulk(&value),
+        None => out.null(),
+    }
+    Ok(())
+}
+
+fn hmget(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let key = args.key(1);
+    let head = view.head(key, Type::Hash)?;
+    out.array(args.len() - 2);
+    for field in args.from(2) {
+        let value = match &head {
+            Some(head) => view.data(key, head.at.version, field)?,
+            None => None,
+        };
+        match value {
+            Some(value) => out.bulk(&value),
+            None => out.null(),
+        }
+    }
+    Ok(())
+}
+
+fn hdel(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let key = args.key(1);
+    let Some(mut head) = view.head(key, Type::Hash)? else {
+        out.integer(0);
+        return Ok(());
+    };
+    let before = head.at.size;
+    for field in args.from(2) {
+        if view.has(key, head.at.version, field)? {
+            view.delete_data(key, head.at.version, field);
+            head.at.size -= 1;
+        }
+    }
+    if head.at.size != before {
+        view.put_head(key, &head);
+    }
+    out.integer((before - head.at.size) as i64);
+    Ok(())
+}
+
+fn hlen(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    out.integer(view.head(args.key(1), Type::Hash)?.map_or(0, |head| head.at.size as i64));
+    Ok(())
+}
+
+/// The length of a field's value; `None` if it is not there.
+fn length(view: &mut View<'_>, args: &Args<'_>) -> Result<Option<usize>, Fail> {
+    let key = args.key(1);
+    let Some(head) = view.head(key, Type::Hash)? else { return Ok(None) };
+    Ok(view.data(key, head.at.version, args.at(2))?.map(|value| value.len()))
+}
+
+fn hexists(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let found = length(view, args)?.is_some();
+    out.integer(i64::from(found));
+    Ok(())
+}
+
+fn hstrlen(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let length = length(view, args)?.unwrap_or(0);
+    out.integer(length as i64);
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Show {
+    Fields,
+    Values,
+    Both,
+}
+
+fn all(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, show: Show) -> Answer {
+    let key = args.key(1);
+    let head = view.head(key, Type::Hash)?;
+    let size = head.map_or(0, |head| head.at.size as usize);
+    match show {
+        Show::Both => out.map(size),
+        Show::Fields | Show::Values => out.array(size),
+    }
+    let Some(head) = head else { return Ok(()) };
+    let mut entries = view.entries(key, head.at.version)?;
+    let mut seen = 0;
+    while let Some((field, value)) = entries.next()? {
+        seen += 1;
+        if show != Show::Values {
+            out.bulk(field);
+        }
+        if show != Show::Fields {
+            out.bulk(value);
+        }
+    }
+    super::page::check_size(size, seen)
+}
+
+fn hincrby(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let (key, field, by) = (args.key(1), args.at(2), args.integer(3)?);
+    let mut head = view.head_or_create(key, Type::Hash)?;
+    let old = match view.data(key, head.at.version, field)? {
+        Some(value) => {
+            Some(resp::integer(&value).ok_or(Fail::text("ERR hash value is not an integer"))?)
+        }
+        None => None,
+    };
+    let new = old.unwrap_or(0).checked_add(by).ok_or(overflow())?;
+    view.put_data(key, head.at.version, field, itoa::Buffer::new().format(new).as_bytes());
+    if old.is_none() {
+        head.at.size += 1;
+        view.put_head(key, &head);
+    }
+    out.integer(new);
+    Ok(())
+}
+
+fn hincrbyfloat(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let (key, field) = (args.key(1), args.at(2));
+    let mut head = view.head_or_create(key, Type::Hash)?;
+    let bad = Fail::text("ERR hash value is not a float");
+    let (sum, known) = match view.data(key, head.at.version, field)? {
+        Some(value) => (add_floats(&value, args.at(3), bad)?, true),
+        None => (add_floats(b"0", args.at(3), bad)?, false),
+    };
+    view.put_data(key, head.at.version, field, sum.as_bytes());
+    if !known {
+        head.at.size += 1;
+        view.put_head(key, &head);
+    }
+    out.bulk(sum.as_bytes());
+    Ok(())
+}
+
+fn hscan(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    scan_collection(view, args, out, Type::Hash, 2, |field, value, out| {
+        out.bulk(field);
+        out.bulk(value);
+        Ok(())
+    })
+}
+
+fn hrandfield(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let with_values = args.len() == 4 && args.is(3, "withvalues");
+    if args.len() > 4 || args.len() == 4 && !with_values {
+        return Err(Fail::Syntax);
+    }
+    let count = if args.len() > 2 { Some(args.integer(2)?) } else { None };
+    if with_values && count.is_some_and(|n| n == i64::MIN || n < i64::MIN / 2 || n > i64::MAX / 2) {
+        return Err(Fail::text("ERR value is out of range"));
+    }
+    let key = args.key(1);
+    let Some(head) = view.head(key, Type::Hash)? else {
+        if count.is_some() { out.array(0) } else { out.null() }
+        return Ok(());
+    };
+    let Picks { entries } = picks(view, key, &head, count.unwrap_or(1))?;
+    if count.is_none() {
+        match entries.first() {
+            Some((field, _)) => out.bulk(field),
+            None => out.null(),
+        }
+        return Ok(());
+    }
+    let nested = with_values && out.version() == Version::V3;
+    out.array(if with_values && !nested { entries.len() * 2 } else { entries.len() });
+    for (field, value) in &entries {
+        if nested {
+            out.array(2);
+        }
+        out.bulk(field);
+        if with_values {
+            out.bulk(value);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,425 @@
+//! Lists: a data record for each element, by an index that grows both ways from the middle.
+
+use std::ops::Bound;
+
+use keyspace::Cf;
+use keyspace::meta::{LIST_ORIGIN, Type};
+use resp::reply::Writer;
+
+use super::args::window;
+use super::{Answer, Args, Fail, Flags, Keys, Spec};
+use crate::worker::{Direction, Head, Key, View};
+
+const G: &str = "list";
+const W: Flags = Flags::WRITE;
+const D: Flags = Flags::WRITE.and(Flags::DENYOOM);
+const R: Flags = Flags::READONLY;
+const F: Flags = Flags::FAST;
+
+pub(super) const SPECS: &[Spec] = &[
+    Spec::data(G, "lpush", -3, D.and(F), Keys::ONE, |v, a, o| push(v, a, o, End::Left, false)),
+    Spec::data(G, "rpush", -3, D.and(F), Keys::ONE, |v, a, o| push(v, a, o, End::Right, false)),
+    Spec::data(G, "lpushx", -3, D.and(F), Keys::ONE, |v, a, o| push(v, a, o, End::Left, true)),
+    Spec::data(G, "rpushx", -3, D.and(F), Keys::ONE, |v, a, o| push(v, a, o, End::Right, true)),
+    Spec::data(G, "lpop", -2, W.and(F), Keys::ONE, |v, a, o| pop(v, a, o, End::Left, "lpop")),
+    Spec::data(G, "rpop", -2, W.and(F), Keys::ONE, |v, a, o| pop(v, a, o, End::Right, "rpop")),
+    Spec::data(G, "lrange", 4, R, Keys::ONE, lrange),
+    Spec::data(G, "lindex", 3, R, Keys::ONE, lindex),
+    Spec::data(G, "llen", 2, R.and(F), Keys::ONE, llen),
+    Spec::data(G, "lset", 4, D, Keys::ONE, lset),
+    Spec::data(G, "ltrim", 4, W, Keys::ONE, ltrim),
+    Spec::data(G, "lrem", 4, W, Keys::ONE, lrem),
+    Spec::data(G, "linsert", 5, D, Keys::ONE, linsert),
+    Spec::data(G, "lpos", -3, R, Keys::ONE, lpos),
+    Spec::data(G, "lmove", 5, D, Keys::TWO, lmove),
+    Spec::data(G, "rpoplpush", 3, D, Keys::TWO, |v, a, o| move_one(v, a, o, End::Right, End::Left)),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Left,
+    Right,
+}
+
+fn add(view: &mut View<'_>, key: Key<'_>, head: &mut Head, element: &[u8], end: End) {
+    let index = match end {
+        End::Left => {
+            head.at.head -= 1;
+            head.at.head
+        }
+        End::Right => {
+            head.at.tail += 1;
+            head.at.tail - 1
+        }
+    };
+    head.at.size += 1;
+    view.put_data(key, head.at.version, &index.to_be_bytes(), element);
+}
+
+/// The element at an index of the records, which has to be there.
+fn element(
+    view: &mut View<'_>,
+    key: Key<'_>,
+    head: &Head,
+    index: u64,
+) -> Result<Vec<u8>, Fail> {
+    match view.data(key, head.at.version, &index.to_be_bytes())? {
+        Some(element) => Ok(element.to_vec()),
+        None => Err(Fail::text("ERR this list is damaged: an element is missing")),
+    }
+}
+
+/// Takes one element off an end of a list that has one.
+fn take(view: &mut View<'_>, key: Key<'_>, head: &mut Head, end: End) -> Result<Vec<u8>, Fail> {
+    let index = match end {
+        End::Left => head.at.head,
+        End::Right => head.at.tail - 1,
+    };
+    let taken = element(view, key, head, index)?;
+    match end {
+        End::Left => head.at.head += 1,
+        End::Right => head.at.tail -= 1,
+    }
+    head.at.size -= 1;
+    view.delete_data(key, head.at.version, &index.to_be_bytes());
+    Ok(taken)
+}
+
+fn push(
+    view: &mut View<'_>,
+    args: &Args<'_>,
+    out: &mut Writer<'_>,
+    end: End,
+    if_present: bool,
+) -> Answer {
+    let key = args.key(1);
+    let mut head = match view.head(key, Type::List)? {
+        Some(head) => head,
+        None if if_present => {
+            out.integer(0);
+            return Ok(());
+        }
+        None => view.create(Type::List),
+    };
+    for value in args.from(2) {
+        add(view, key, &mut head, value, end);
+    }
+    view.put_head(key, &head);
+    out.integer(head.at.size as i64);
+    Ok(())
+}
+
+fn pop(
+    view: &mut View<'_>,
+    args: &Args<'_>,
+    out: &mut Writer<'_>,
+    end: End,
+    name: &str,
+) -> Answer {
+    let count = match args.len() {
+        2 => None,
+        3 => Some(args.positive(2)?),
+        _ => {
+            let text = format!("ERR wrong number of arguments for '{name}' command");
+            return Err(Fail::text(text));
+        }
+    };
+    let key = args.key(1);
+    let Some(mut head) = view.head(key, Type::List)? else {
+        if count.is_some() { out.null_array() } else { out.null() }
+        return Ok(());
+    };
+    let wanted = count.unwrap_or(1).min(head.at.size);
+    if count.is_some() {
+        out.array(wanted as usize);
+    }
+    for _ in 0..wanted {
+        let taken = take(view, key, &mut head, end)?;
+        out.bulk(&taken);
+    }
+    if wanted > 0 {
+        view.put_head(key, &head);
+    }
+    Ok(())
+}
+
+/// Looks at the elements from one index of the records, included, to another, not included, until
+/// told to stop.
+fn each(
+    view: &mut View<'_>,
+    key: Key<'_>,
+    head: &Head,
+    (from, to): (u64, u64),
+    direction: Direction,
+    mut look: impl FnMut(u64, &[u8]) -> bool,
+) -> Answer {
+    let (from, to) = (from.to_be_bytes(), to.to_be_bytes());
+    let (from, to) = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+    let mut elements = view.iterate(Cf::Data, key, head.at.version, from, to, direction)?;
+    while let Some((index, element)) = elements.next()? {
+        let damaged = || Fail::text("ERR this list is damaged: an index has not eight bytes");
+        let index = index.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
+        if !look(index, element) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn lrange(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let (start, stop, key) = (args.integer(2)?, args.integer(3)?, args.key(1));
+    let Some(head) = view.head(key, Type::List)? else {
+        out.array(0);
+        return Ok(());
+    };
+    let (skip, count) = window(start, stop, head.at.size);
+    out.array(count as usize);
+    let from = head.at.head + skip;
+    let mut seen = 0;
+    each(view, key, &head, (from, from + count), Direction::Up, |_, element| {
+        seen += 1;
+        out.bulk(element);
+        true
+    })?;
+    super::page::check_size(count as usize, seen)
+}
+
+/// Where a client's index is in the records.
+fn place(head: &Head, index: i64) -> Option<u64> {
+    let size = i64::try_from(head.at.size).ok()?;
+    let index = if index < 0 { index.checked_add(size)? } else { index };
+    (0..size).contains(&index).then(|| head.at.head + index.unsigned_abs())
+}
+
+fn lindex(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let (key, index) = (args.key(1), args.integer(2)?);
+    let head = view.head(key, Type::List)?;
+    match head.and_then(|head| Some((head, place(&head, index)?))) {
+        Some((head, index)) => out.bulk(&element(view, key, &head, index)?),
+        None => out.null(),
+    }
+    Ok(())
+}
+
+fn llen(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    out.integer(view.head(args.key(1), Type::List)?.map_or(0, |head| head.at.size as i64));
+    Ok(())
+}
+
+fn lset(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let key = args.key(1);
+    let head = view.head(key, Type::List)?.ok_or(Fail::NoKey)?;
+    let index = place(&head, args.integer(2)?).ok_or(Fail::Index)?;
+    view.put_data(key, head.at.version, &index.to_be_bytes(), args.at(3));
+    // The key changed, though its record says the same.
+    view.put_head(key, &head);
+    out.simple("OK");
+    Ok(())
+}
+
+fn ltrim(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let (start, stop, key) = (args.integer(2)?, args.integer(3)?, args.key(1));
+    out.simple("OK");
+    let Some(mut head) = view.head(key, Type::List)? else { return Ok(()) };
+    let (skip, count) = window(start, stop, head.at.size);
+    if count == head.at.size {
+        return Ok(());
+    }
+    if count == 0 {
+        // One write: the elements belong to no key any more.
+        view.delete(key);
+        return Ok(());
+    }
+    let (from, to) = (head.at.head + skip, head.at.head + skip + count);
+    for index in (head.at.head..from).chain(to..head.at.tail) {
+        view.delete_data(key, head.at.version, &index.to_be_bytes());
+    }
+    (head.at.head, head.at.tail, head.at.size) = (from, to, count);
+    view.put_head(key, &head);
+    Ok(())
+}
+
+/// The whole list, for commands that rewrite it.
+fn elements(view: &mut View<'_>, key: Key<'_>, head: &Head) -> Result<Vec<Vec<u8>>, Fail> {
+    let mut all = Vec::new();
+    each(view, key, head, (head.at.head, head.at.tail), Direction::Up, |_, element| {
+        all.push(element.to_vec());
+        true
+    })?;
+    super::page::check_size(head.at.size as usize, all.len())?;
+    Ok(all)
+}
+
+/// Makes `new` the elements from `from` on, in place of what was there, to the list's end.
+fn rewrite(view: &mut View<'_>, key: Key<'_>, head: &mut Head, from: u64, new: &[Vec<u8>]) {
+    for (index, element) in (from..).zip(new) {
+        view.put_data(key, head.at.version, &index.to_be_bytes(), element);
+    }
+    let tail = from + new.len() as u64;
+    for index in tail..head.at.tail {
+        view.delete_data(key, head.at.version, &index.to_be_bytes());
+    }
+    head.at.tail = tail;
+    head.at.size = tail - head.at.head;
+    view.put_head(key, head);
+}
+
+fn lrem(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let (key, count, value) = (args.key(1), args.integer(2)?, args.at(3));
+    let Some(mut head) = view.head(key, Type::List)? else {
+        out.integer(0);
+        return Ok(());
+    };
+    let all = elements(view, key, &head)?;
+    let wanted = match count.unsigned_abs() {
+        0 => usize::MAX,
+        count => usize::try_from(count).unwrap_or(usize::MAX),
+    };
+    let matching = || all.iter().enumerate().filter(|(_, e)| *e == value).map(|(i, _)| i);
+    let mut removed: Vec<usize> = match count < 0 {
+        true => matching().rev().take(wanted).collect(),
+        false => matching().take(wanted).collect(),
+    };
+    removed.sort_unstable();
+    if let Some(&first) = removed.first() {
+        let kept = (first..).zip(&all[first..]);
+        let kept = kept.filter(|(index, _)| removed.binary_search(index).is_err());
+        let kept: Vec<_> = kept.map(|(_, element)| element.clone()).collect();
+        let from = head.at.head + first as u64;
+        rewrite(view, key, &mut head, from, &kept);
+    }
+    out.integer(removed.len() as i64);
+    Ok(())
+}
+
+fn linsert(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let after = match () {
+        () if args.is(2, "before") => 0,
+        () if args.is(2, "after") => 1,
+        () => return Err(Fail::Syntax),
+    };
+    let key = args.key(1);
+    let Some(mut head) = view.head(key, Type::List)? else {
+        out.integer(0);
+        return Ok(());
+    };
+    let all = elements(view, key, &head)?;
+    let Some(pivot) = all.iter().position(|element| element == args.at(3)) else {
+        out.integer(-1);
+        return Ok(());
+    };
+    let at = pivot + after;
+    let mut moved = vec![args.at(4).to_vec()];
+    moved.extend_from_slice(&all[at..]);
+    let from = head.at.head + at as u64;
+    rewrite(view, key, &mut head, from, &moved);
+    out.integer(head.at.size as i64);
+    Ok(())
+}
+
+struct LposOptions {
+    rank: i64,
+    count: Option<u64>,
+    max_len: u64,
+}
+
+fn lpos_options(args: &Args<'_>) -> Result<LposOptions, Fail> {
+    let mut options = LposOptions { rank: 1, count: None, max_len: 0 };
+    if args.len() % 2 == 0 {
+        return Err(Fail::Syntax);
+    }
+    for (index, (name, _)) in args.pairs(3).enumerate() {
+        let number = 4 + index * 2;
+        let unsigned = |what: &str| {
+            let bad = || Fail::text(format!("ERR {what} can't be negative"));
+            args.integer(number).and_then(|n| u64::try_from(n).map_err(|_| bad()))
+        };
+        match &name.to_ascii_lowercase()[..] {
+            b"rank" => options.rank = args.integer(number)?,
+            b"count" => options.count = Some(unsigned("COUNT")?),
+            b"maxlen" => options.max_len = unsigned("MAXLEN")?,
+            _ => return Err(Fail::Syntax),
+        }
+    }
+    match options.rank {
+        0 => Err(Fail::text(
+            "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... \
+             or use negative to start from the end of the list",
+        )),
+        i64::MIN => Err(Fail::text("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807")),
+        _ => Ok(options),
+    }
+}
+
+fn lpos(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let LposOptions { rank, count, max_len } = lpos_options(args)?;
+    let (key, value) = (args.key(1), args.at(2));
+    let mut found = Vec::new();
+    if let Some(head) = view.head(key, Type::List)? {
+        let direction = if rank < 0 { Direction::Down } else { Direction::Up };
+        let wanted = count.map_or(1, |n| if n == 0 { u64::MAX } else { n });
+        let (mut compared, mut matched) = (0, 0);
+        let ends = (head.at.head, head.at.tail);
+        each(view, key, &head, ends, direction, |index, element| {
+            compared += 1;
+            if element == value {
+                matched += 1;
+                if matched >= rank.unsigned_abs() {
+                    found.push(index - head.at.head);
+                }
+            }
+            (found.len() as u64) < wanted && (max_len == 0 || compared < max_len)
+        })?;
+    }
+    if count.is_some() {
+        out.array(found.len());
+    } else if found.is_empty() {
+        out.null();
+    }
+    found.iter().for_each(|&index| out.integer(index as i64));
+    Ok(())
+}
+
+fn end(args: &Args<'_>, index: usize) -> Result<End, Fail> {
+    match () {
+        () if args.is(index, "left") => Ok(End::Left),
+        () if args.is(index, "right") => Ok(End::Right),
+        () => Err(Fail::Syntax),
+    }
+}
+
+fn lmove(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let (from, to) = (end(args, 3)?, end(args, 4)?);
+    move_one(view, args, out, from, to)
+}
+
+fn move_one(
+    view: &mut View<'_>,
+    args: &Args<'_>,
+    out: &mut Writer<'_>,
+    from: End,
+    to: End,
+) -> Answer {
+    let (source, target) = (args.key(1), args.key(2));
+    let Some(mut head) = view.head(source, Type::List)? else {
+        out.null();
+        return Ok(());
+    };
+    if source == target {
+        let moved = take(view, source, &mut head, from)?;
+        add(view, source, &mut head, &moved, to);
+        view.put_head(source, &head);
+        out.bulk(&moved);
+        return Ok(());
+    }
+    let mut other = view.head_or_create(target, Type::List)?;
+    let moved = take(view, source, &mut head, from)?;
+    view.put_head(source, &head);
+    add(view, target, &mut other, &moved, to);
+    view.put_head(target, &other);
+    out.bulk(&moved);
+    Ok(())
+}
+
+// An index would wrap only after 2^63 pushes to one end.
+const _: () = assert!(LIST_ORIGIN == 1 << 63);
