@@ -73,16 +73,31 @@ impl Clouds {
                 SmallRng::seed_from_u64(seed),
             ));
         }
+        clouds.settled().await;
         clouds
-            .until(|view| {
-                let led = view.leases.len() == 2 && view.proxies.len() == 2;
-                let follow = |s: &str| {
-                    view.nodes.get(&s.parse().unwrap()).is_some_and(|n| !n.applied.is_empty())
-                };
-                led && follow("b/0") && follow("b/1") && view.sidecars.len() == 4
-            })
-            .await;
-        clouds
+    }
+
+    /// Waits until the members have caught up with the record: primaries lead, standbys follow.
+    pub(crate) async fn settled(&self) {
+        self.until(|view| {
+            let Some(record) = view.record() else { return false };
+            let led = |p: &ShardName| {
+                let leads = view.nodes.get(p).is_some_and(|n| n.epoch == record.epoch);
+                let leased = view.leases.get(p).is_some_and(|l| l.epoch == record.epoch);
+                let streams = view.sidecars.get(p).map(|s| &s.streams);
+                leads
+                    && leased
+                    && record.followers_of(p).iter().all(|f| {
+                        let node = view.nodes.get(f);
+                        let stream = streams.and_then(|s| s.get(&f.to_string()));
+                        node.is_some_and(|n| n.applied.contains_key(&p.to_string()))
+                            && stream.is_some_and(|s| s.state == "streaming")
+                    })
+            };
+            let registered = view.proxies.values().filter(|p| p.epoch == record.epoch).count();
+            registered == 2 && record.primaries.iter().all(led)
+        })
+        .await;
     }
 
     pub(crate) fn fault(&self, shard: &str) -> &Faults {
@@ -192,11 +207,11 @@ async fn play_shard(service: Service, shard: ShardName, faults: Arc<Faults>, rng
         wrote = tokio::time::Instant::now();
         if let Some(mut node) = node {
             node.at = UnixMs::now();
-            service.put_node(&node, MEMBER_TTL).await.unwrap();
+            let _ = service.put_node(&node, MEMBER_TTL).await;
         }
         if let Some(mut sidecar) = sidecar {
             sidecar.at = UnixMs::now();
-            service.put_sidecar(&sidecar, MEMBER_TTL).await.unwrap();
+            let _ = service.put_sidecar(&sidecar, MEMBER_TTL).await;
         }
     }
 }
@@ -304,7 +319,7 @@ async fn play_proxy(service: Service, cluster: &str, rng: SmallRng) {
         let view = watch.borrow_and_update().clone();
         let Some(record) = view.record() else { continue };
         if let Some(freeze) = record.freeze().filter(|f| f.deadline < UnixMs::now()) {
-            service.cancel(freeze.id).await.unwrap();
+            let _ = service.cancel(freeze.id).await;
         }
         let id = format!("proxy-{cluster}");
         let holding = record.freeze().map(|f| f.id);
@@ -324,7 +339,7 @@ async fn play_proxy(service: Service, cluster: &str, rng: SmallRng) {
             holding,
             at: UnixMs::now(),
         };
-        service.put_proxy(&proxy, MEMBER_TTL).await.unwrap();
+        let _ = service.put_proxy(&proxy, MEMBER_TTL).await;
     }
 }
 

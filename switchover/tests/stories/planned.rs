@@ -77,7 +77,9 @@ async fn a_tool_that_dies_before_the_commit_is_resumed_or_times_out() {
     assert_eq!((code, &report["operation"]), (0, &"switchover".into()), "{report}");
     assert_eq!(clouds.record().await.active(), Some("b"));
 
+    clouds.settled().await;
     assert!(clouds.ask(&["run", "--to", "a", "--yes"]).await.0 == 0);
+    clouds.settled().await;
     assert!(!die("500ms").await.unwrap().status.success());
     clouds.until(|view| view.record().unwrap().freeze().is_none()).await;
     let (code, report) = clouds.ask(&["resume"]).await;
@@ -114,26 +116,11 @@ async fn commit_against_cancel() {
     let base = seed();
     let clouds = Clouds::up(base).await;
     let (mut committed, mut cancelled) = (0, 0);
-    for round in 0..12 {
+    for round in 0..20 {
         let before = clouds.record().await;
         let to = if before.active() == Some("a") { "b" } else { "a" };
-        // Standbys and sidecars of the side that just lost need a moment to follow again.
-        clouds
-            .until(|view| {
-                let record = view.record().unwrap();
-                record.primaries.iter().all(|p| {
-                    let leased = view.leases.get(p).is_some_and(|l| l.epoch == record.epoch);
-                    let leads = view.nodes.get(p).is_some_and(|n| n.epoch == record.epoch);
-                    let streams = view.sidecars.get(p).is_some_and(|s| !s.streams.is_empty());
-                    let follow = record.followers_of(p).iter().all(|f| {
-                        view.nodes.get(f).is_some_and(|n| n.applied.contains_key(&p.to_string()))
-                    });
-                    leased && leads && streams && follow
-                }) && view.proxies.values().all(|p| p.epoch == record.epoch)
-            })
-            .await;
-        let command = clouds.command(&["run", "--to", to, "--yes", "--timeout", "5s"]);
-        let mut command = command;
+        clouds.settled().await;
+        let mut command = clouds.command(&["run", "--to", to, "--yes", "--timeout", "5s"]);
         let tool = tokio::spawn(async move { command.output().await.unwrap() });
         clouds
             .until(|view| {
@@ -141,8 +128,9 @@ async fn commit_against_cancel() {
                     || view.record().unwrap().epoch > before.epoch
             })
             .await;
-        let wait = (base + round * 7919) % 120;
-        tokio::time::sleep(Duration::from_millis(wait)).await;
+        // From at once to about when the commit is due.
+        let wait = (base + round * 7919) % 40_000;
+        tokio::time::sleep(Duration::from_micros(wait)).await;
         let won = match clouds.record().await.freeze() {
             Some(freeze) => {
                 matches!(clouds.service.cancel(freeze.id).await.unwrap(), Cancelled::Ended(_))
