@@ -3,7 +3,7 @@
 use keyspace::{Hlc, SlotSet};
 
 use super::body::PREFIX;
-use super::{Codec, FrameHeader, MAX_FRAME, PushError};
+use super::{Codec, FrameHeader, KEEP, MAX_FRAME, PushError};
 use crate::batch::{BatchRef, Projection, project};
 use crate::{Chain, Position, TimelineId};
 
@@ -139,6 +139,7 @@ impl FrameBuilder {
         self.chain_before = self.chain;
         self.batches = 0;
         self.raw.clear();
+        self.raw.shrink_to(KEEP);
         Some(frame)
     }
 

@@ -1,6 +1,6 @@
 //! How a frame's body is packed.
 
-use super::FrameError;
+use super::{FrameError, KEEP};
 
 /// A compression of a frame's body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,33 +50,43 @@ impl Codec {
         }
     }
 
-    /// The `raw_len` bytes that `body` was packed from.
+    /// The `raw_len` bytes that `body` was packed from: `body` itself, or in `scratch`.
     pub(super) fn unpack<'s>(
         self,
         body: &'s [u8],
         raw_len: usize,
         scratch: &'s mut Vec<u8>,
     ) -> Result<&'s [u8], FrameError> {
-        if self == Self::None {
-            let found = body.len();
-            return if found == raw_len {
-                Ok(body)
-            } else {
-                Err(FrameError::RawLength { said: raw_len, found })
-            };
-        }
-        scratch.clear();
-        scratch.resize(raw_len, 0);
-        let found = match self {
-            Self::None => unreachable!("answered above"),
-            Self::Lz4 => lz4_flex::block::decompress_into(body, scratch)
-                .map_err(|error| FrameError::Unpack(error.to_string()))?,
-            Self::Zstd => zstd::bulk::decompress_to_buffer(body, scratch.as_mut_slice())
-                .map_err(|error| FrameError::Unpack(error.to_string()))?,
+        let (raw, found): (&[u8], usize) = match self {
+            Self::None => (body, body.len()),
+            Self::Lz4 => {
+                let room = room(scratch, raw_len);
+                let found = lz4_flex::block::decompress_into(body, room)
+                    .map_err(|error| FrameError::Unpack(error.to_string()))?;
+                (room, found)
+            }
+            Self::Zstd => {
+                let room = room(scratch, raw_len);
+                let found = zstd::bulk::decompress_to_buffer(body, room)
+                    .map_err(|error| FrameError::Unpack(error.to_string()))?;
+                (room, found)
+            }
         };
         if found != raw_len {
             return Err(FrameError::RawLength { said: raw_len, found });
         }
-        Ok(scratch)
+        Ok(raw)
     }
+}
+
+/// The first `len` bytes of `scratch`, which grows where needed and gives a large frame's room back.
+fn room(scratch: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if scratch.capacity() > KEEP && len <= KEEP {
+        scratch.truncate(KEEP);
+        scratch.shrink_to(KEEP);
+    }
+    if scratch.len() < len {
+        scratch.resize(len, 0);
+    }
+    &mut scratch[..len]
 }

@@ -23,6 +23,9 @@ use crate::log::MAX_RECORD;
 /// The greatest body, packed or not: one batch as large as a log may hold, and its neighbours.
 pub const MAX_FRAME: usize = MAX_RECORD + (16 << 20);
 
+/// Buffers that a large frame blew up beyond this are given back.
+const KEEP: usize = 8 << 20;
+
 /// One frame, its checksums good.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameRef<'a> {
