@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use keyspace::{Cf, Hlc};
+use keyspace::{Cf, Hlc, Slot, SlotSet};
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 use rocksdb::{DB, IteratorMode, Options, WriteBatch, WriteOptions};
 use wal::batch::{BatchBuilder, BatchRef};
-use wal::{Kind, Sequence, Tag};
+use wal::frame::{Codec, FrameBuilder, FrameRef};
+use wal::{Chain, Kind, Sequence, Tag};
 
 use crate::follow::read_all;
+use crate::make::position;
 
 /// A database as a node opens it, with log files that roll often and are all kept.
 pub(crate) fn open(dir: &Path) -> DB {
@@ -188,5 +190,45 @@ fn a_damaged_log_reads_as_far_as_rocksdb_recovers_it_and_goes_on_in_the_next_fil
         db.write(small(99)).unwrap();
         let read = read_all(dir.path());
         assert_eq!(BatchRef::parse(read.last().unwrap()).unwrap().end(), end.next());
+    }
+}
+
+#[test]
+fn frames_make_of_two_targets_what_the_source_has_of_their_slots() {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let source = open(dir.path());
+    for n in 0..600 {
+        source.write(WriteBatch::from_data(&any_batch(&mut random, n))).unwrap();
+    }
+    let read = read_all(dir.path());
+    let expected = contents(&source);
+    for (slots, codec) in
+        [("0-8191", Codec::Lz4), ("8192-9000,9002-16383", Codec::Zstd), ("9001", Codec::None)]
+    {
+        let keep: SlotSet = slots.parse().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let target = open(elsewhere.path());
+        let mut builder = FrameBuilder::new(position(0), Chain::START, 0, Hlc(0));
+        let (mut scratch, mut applied) = (Vec::new(), position(0));
+        for batches in read.chunks(50) {
+            for bytes in batches {
+                builder.push(&BatchRef::parse(bytes).unwrap(), &keep).unwrap();
+            }
+            let bytes = builder.finish(codec, Chain::START).unwrap();
+            let (frame, _) = FrameRef::parse(&bytes).unwrap().unwrap();
+            assert_eq!(frame.header().start, applied);
+            for part in frame.decode(&mut scratch).unwrap().batches() {
+                target.write(WriteBatch::from_data(part.batch.bytes())).unwrap();
+            }
+            applied = frame.header().end;
+        }
+        assert_eq!(applied.sequence.0, source.latest_sequence_number());
+        let kept = expected.iter().filter(|(cf, key, _)| {
+            cf.is_shipped() && Slot::of_encoded(key).is_some_and(|slot| keep.contains(slot))
+        });
+        assert!(contents(&target).iter().eq(kept), "slots {slots}");
     }
 }
