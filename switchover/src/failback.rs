@@ -7,8 +7,8 @@ use ops::units::Span;
 use topology::members::Role;
 use topology::{Record, ServiceView, ShardName};
 
-use crate::args::Switch;
-use crate::plan::{active, pairs};
+use crate::args::{Guards, Switch};
+use crate::plan::{self, active, pairs};
 use crate::report::BytesMoved;
 use crate::switch::{finish, planned};
 use crate::tool::Tool;
@@ -43,15 +43,13 @@ fn behind(
     view: &ServiceView,
     source: &ShardName,
     target: &ShardName,
-    lag: Duration,
+    guards: &Guards,
 ) -> Option<String> {
     let Some(node) = view.nodes.get(target) else { return Some(format!("{target} is not there")) };
     let streams = view.sidecars.get(source).map(|s| &s.streams);
     let Some(stream) = streams.and_then(|s| s.get(&target.to_string())) else {
         return Some(format!("{source} has no stream to {target}"));
     };
-    let far =
-        stream.lag_ms.is_none_or(|ms| u128::from(ms) > lag.as_millis()) && stream.behind_bytes > 0;
     if stream.state != "streaming" {
         let why = stream.reason.as_deref().map(|r| format!(", {r}")).unwrap_or_default();
         return Some(format!(
@@ -62,7 +60,7 @@ fn behind(
     if node.role != Role::Standby {
         return Some(format!("{target} is {:?}", node.role));
     }
-    far.then(|| format!("{target} is {} bytes behind", stream.behind_bytes))
+    plan::behind(stream, guards).map(|how| format!("{target} is {how} behind"))
 }
 
 /// `failback`.
@@ -92,9 +90,9 @@ pub(crate) async fn failback(tool: &Tool, patience: Span, switch: &Switch) -> an
             if changed {
                 return Look::Over;
             }
-            let late = pairs.iter().filter_map(|(source, target)| {
-                behind(view, source, target, switch.guards.max_lag.duration())
-            });
+            let late = pairs
+                .iter()
+                .filter_map(|(source, target)| behind(view, source, target, &switch.guards));
             let missing: Vec<_> = late.collect();
             if !missing.is_empty() && told.elapsed() >= PROGRESS_EVERY {
                 told = Instant::now();

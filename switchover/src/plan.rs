@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use ops::exit::{Exit, Stop};
 use serde::Serialize;
-use topology::members::Role;
+use topology::members::{Role, StreamStatus};
 use topology::record::Cause;
 use topology::{Record, ServiceView, ShardName};
 
@@ -202,23 +202,29 @@ fn streams(view: &ServiceView, pairs: &[(ShardName, ShardName)]) -> Verdict {
     )
 }
 
-fn lag(view: &ServiceView, pairs: &[(ShardName, ShardName)], limits: &Guards) -> Verdict {
+/// How far a follower is behind, if that is too far. One that has staged and applied everything is
+/// level, however old the last batch was.
+pub(crate) fn behind(stream: &StreamStatus, limits: &Guards) -> Option<String> {
+    if stream.behind_bytes == 0 && stream.staged == stream.applied {
+        return None;
+    }
     let allowed = limits.max_lag.duration().as_millis();
+    match stream.lag_ms {
+        Some(ms) if u128::from(ms) <= allowed => None,
+        Some(ms) => Some(format!("{ms} ms and {} bytes", stream.behind_bytes)),
+        None => Some(format!("{} bytes", stream.behind_bytes)),
+    }
+}
+
+fn lag(view: &ServiceView, pairs: &[(ShardName, ShardName)], limits: &Guards) -> Verdict {
     let mut worst = 0;
     let mut problems = Vec::new();
     for (source, target) in pairs {
         let streams = view.sidecars.get(source).map(|s| &s.streams);
         let Some(stream) = streams.and_then(|s| s.get(&target.to_string())) else { continue };
-        match stream.lag_ms {
-            Some(lag) if u128::from(lag) <= allowed => worst = worst.max(lag),
-            Some(lag) => problems.push(format!(
-                "{target} is {lag} ms behind {source}, allowed are {}",
-                limits.max_lag
-            )),
-            None if stream.behind_bytes == 0 => {}
-            None => {
-                problems.push(format!("{target} is {} bytes behind {source}", stream.behind_bytes))
-            }
+        match behind(stream, limits) {
+            None => worst = worst.max(stream.lag_ms.unwrap_or(0)),
+            Some(how) => problems.push(format!("{target} is {how} behind {source}")),
         }
     }
     verdict("lag", problems, format!("at most {worst} ms"))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use topology::members::Role;
+use topology::record::Cause;
 use topology::{Record, ServiceView, ShardName};
 
 use crate::args::After;
@@ -27,7 +28,9 @@ impl Operation<'_> {
         let patience = after.settle_timeout.duration();
         self.promoted(patience).await?;
         self.registered(patience.min(PROXY_WAIT)).await?;
-        match after.no_wait_reverse {
+        // Of a failover the old side may be gone for good; it follows when it returns.
+        let unplanned = self.freeze.cause == Cause::Failover;
+        match after.no_wait_reverse || unplanned {
             true => Ok(()),
             false => self.reversed(patience).await,
         }
@@ -80,21 +83,14 @@ impl Operation<'_> {
         Ok(())
     }
 
-    /// Waits until the old side follows. Of a failover the old side may be gone for good, so what
-    /// is not there is not waited for: it follows when it returns.
+    /// Waits until the old side follows.
     async fn reversed(&mut self, patience: Duration) -> Result<(), String> {
         let mut view = self.view.clone();
-        let (record, freeze) = (self.record.clone(), self.freeze.clone());
-        let unplanned = freeze.cause == topology::record::Cause::Failover;
+        let record = self.record.clone();
         let reversed = until(&mut view, Instant::now() + patience, |view| {
             let mut missing = Vec::new();
             for source in &record.primaries {
                 for target in record.followers_of(source) {
-                    let is_there =
-                        view.sidecars.contains_key(&target) && view.nodes.contains_key(&target);
-                    if unplanned && !is_there {
-                        continue;
-                    }
                     let streams = view.sidecars.get(source).map(|s| &s.streams);
                     let stream = streams.and_then(|s| s.get(&target.to_string()));
                     if stream.is_none_or(|s| s.state != "streaming") {

@@ -77,3 +77,19 @@ async fn a_person_can_read_it() {
         assert!(text.contains(part), "{part}");
     }
 }
+
+#[tokio::test]
+async fn the_sample_config_is_good_and_a_misspelt_key_is_not() {
+    let tool = || tokio::process::Command::new(env!("CARGO_BIN_EXE_godwit-switchover"));
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/godwit-switchover.toml");
+    let good = tool().args(["--config", sample, "--check-config"]).output().await.unwrap();
+    assert_eq!((good.status.code(), &good.stdout[..]), (Some(0), &b"config is good\n"[..]));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bad.toml");
+    std::fs::write(&path, "registri = 'file:/r'").unwrap();
+    let bad = tool().arg("--config").arg(&path).arg("status").output().await.unwrap();
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&bad.stderr).contains("did you mean `registry`?"), "{bad:?}");
+    let etcd = ["--registry", "etcd:http://x", "--service", "s", "status"];
+    assert_eq!(tool().args(etcd).output().await.unwrap().status.code(), Some(2));
+}

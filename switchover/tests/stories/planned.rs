@@ -110,6 +110,26 @@ async fn cancel_ends_a_freeze_that_a_dead_tool_left() {
     assert_eq!((record.active(), record.epoch, record.freeze()), (Some("a"), Epoch(2), None));
 }
 
+/// The tool's durable writes are, in order: journal, freeze, commit, and others after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_outcome_is_decided_by_the_record() {
+    for (failpoint, code, active) in [
+        ("registry-answer-lost:every=3", 0, "b"), // committed, and nobody said so
+        ("registry-silent:every=3", 4, "a"),      // not committed
+        ("registry-answer-lost:every=2", 4, "a"), // frozen, and nobody said so
+        ("registry-silent:every=2", 4, "a"),      // not frozen
+        ("registry-silent:every=1", 1, "a"),      // not begun
+    ] {
+        let clouds = Clouds::up(seed()).await;
+        let mut command = clouds.command(&["run", "--to", "b", "--yes", "--no-wait-reverse"]);
+        let output = command.env("GODWIT_FAILPOINTS", failpoint).output().await.unwrap();
+        let says = format!("{failpoint}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{says}");
+        let record = clouds.record().await;
+        assert_eq!((record.active(), record.freeze()), (Some(active), None), "{says}");
+    }
+}
+
 /// Whoever wins, the tool and the record agree.
 #[tokio::test(flavor = "multi_thread")]
 async fn commit_against_cancel() {

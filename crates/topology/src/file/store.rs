@@ -222,9 +222,15 @@ pub(super) fn commit(
             false => table.entries.remove(&write.key),
         };
     }
+    if durable && ops::failpoint::hit("registry-silent") {
+        return Err(unavailable(dir, "it is silent: a failpoint"));
+    }
     replace(dir, &table, durable).map_err(|why| {
         unavailable(dir, format!("writing failed ({why}): whether it was committed must be read"))
     })?;
+    if durable && ops::failpoint::hit("registry-answer-lost") {
+        return Err(unavailable(dir, "its answer was lost: a failpoint"));
+    }
     Ok(Outcome::Committed(revision))
 }
 
