@@ -88,7 +88,7 @@ pub fn float(text: &[u8]) -> Option<f64> {
 
 /// The elements of a sequence of `len` that Redis's inclusive indices mean, where negative ones
 /// count from the end: a start and a count.
-pub fn window(start: i64, stop: i64, len: u64) -> (u64, u64) {
+pub(super) fn window(start: i64, stop: i64, len: u64) -> (u64, u64) {
     let len = i64::try_from(len).unwrap_or(i64::MAX);
     let from_end = |index: i64| if index < 0 { index.saturating_add(len) } else { index };
     let start = from_end(start).max(0);

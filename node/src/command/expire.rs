@@ -133,8 +133,8 @@ fn expire(
     command: &str,
 ) -> Answer {
     let key = args.key(1);
-    let at = unit.resolve(args.integer(2)?, view.now_ms).ok_or_else(|| invalid(command))?;
     let Conditions { nx, xx, gt, lt } = conditions(args)?;
+    let at = unit.resolve(args.integer(2)?, view.now_ms).ok_or_else(|| invalid(command))?;
     let Some(entry) = view.entry(key)? else {
         out.integer(0);
         return Ok(());

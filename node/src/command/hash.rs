@@ -7,7 +7,7 @@ use resp::reply::Writer;
 use super::counter::{add_floats, overflow};
 use super::page::scan_collection;
 use super::pick::{Picks, picks};
-use super::{Answer, Args, Fail, Flags, Keys, Spec};
+use super::{Answer, Args, Fail, Flags, Keys, Spec, float};
 use crate::worker::View;
 
 const G: &str = "hash";
@@ -204,6 +204,9 @@ fn hincrby(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer
 
 fn hincrbyfloat(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     let (key, field) = (args.key(1), args.at(2));
+    if !float(args.at(3)).ok_or(Fail::NotFloat)?.is_finite() {
+        return Err(Fail::text("ERR value is NaN or Infinity"));
+    }
     let mut head = view.head_or_create(key, Type::Hash)?;
     let bad = Fail::text("ERR hash value is not a float");
     let (sum, known) = match view.data(key, head.at.version, field)? {

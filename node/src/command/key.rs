@@ -140,6 +140,10 @@ fn object(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer 
     if args.len() != 3 {
         return Err(Fail::text("ERR wrong number of arguments for 'object' command"));
     }
+    if !["encoding", "refcount", "idletime", "freq"].iter().any(|known| args.is(1, known)) {
+        let sub = String::from_utf8_lossy(args.at(1));
+        return Err(Fail::text(format!("ERR unknown subcommand '{sub}'. Try OBJECT HELP.")));
+    }
     let key = args.key(2);
     let Some(entry) = view.entry(key)? else {
         out.null();
@@ -149,16 +153,12 @@ fn object(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer 
         b"encoding" => out.bulk(encoding(view, key, &entry)?.as_bytes()),
         b"refcount" => out.integer(1),
         b"idletime" => return Err(Fail::text("ERR access times are not kept by this server")),
-        b"freq" => {
+        _ => {
             return Err(Fail::text(
                 "ERR An LFU maxmemory policy is not selected, access frequency not tracked. \
                  Please note that when switching between policies at runtime LRU and LFU data \
                  will take some time to adjust.",
             ));
-        }
-        _ => {
-            let sub = String::from_utf8_lossy(args.at(1));
-            return Err(Fail::text(format!("ERR unknown subcommand '{sub}'. Try OBJECT HELP.")));
         }
     }
     Ok(())

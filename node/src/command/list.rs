@@ -192,9 +192,13 @@ fn place(head: &Head, index: i64) -> Option<u64> {
 }
 
 fn lindex(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
-    let (key, index) = (args.key(1), args.integer(2)?);
-    let head = view.head(key, Type::List)?;
-    match head.and_then(|head| Some((head, place(&head, index)?))) {
+    let key = args.key(1);
+    let Some(head) = view.head(key, Type::List)? else {
+        out.null();
+        return Ok(());
+    };
+    let index = args.integer(2)?;
+    match place(&head, index).map(|index| (head, index)) {
         Some((head, index)) => out.bulk(&element(view, key, &head, index)?),
         None => out.null(),
     }
@@ -332,7 +336,7 @@ fn lpos_options(args: &Args<'_>) -> Result<LposOptions, Fail> {
         let number = 4 + index * 2;
         let unsigned = |what: &str| {
             let bad = || Fail::text(format!("ERR {what} can't be negative"));
-            args.integer(number).and_then(|n| u64::try_from(n).map_err(|_| bad()))
+            args.integer(number).ok().and_then(|n| u64::try_from(n).ok()).ok_or_else(bad)
         };
         match &name.to_ascii_lowercase()[..] {
             b"rank" => options.rank = args.integer(number)?,

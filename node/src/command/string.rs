@@ -174,16 +174,19 @@ fn getdel(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer 
 
 fn getex(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     let key = args.key(1);
-    let expire_ms = match (args.len(), args.get(2).and_then(Unit::parse)) {
-        (2, _) => None,
-        (3, _) if args.is(2, "persist") => Some(0),
-        (4, Some(unit)) => Some(deadline(args.integer(3)?, unit, view.now_ms, "getex")?),
-        _ => return Err(Fail::Syntax),
-    };
+    let unit = args.get(2).and_then(Unit::parse);
+    let persists = args.len() == 3 && args.is(2, "persist");
+    if !(args.len() == 2 || persists || args.len() == 4 && unit.is_some()) {
+        return Err(Fail::Syntax);
+    }
     let now_ms = view.now_ms;
     let Some(text) = view.string(key)? else {
         out.null();
         return Ok(());
+    };
+    let expire_ms = match unit {
+        Some(unit) => Some(deadline(args.integer(3)?, unit, now_ms, "getex")?),
+        None => persists.then_some(0),
     };
     out.bulk(&text);
     let Some(expire_ms) = expire_ms.filter(|&ms| ms != text.expire_ms) else { return Ok(()) };

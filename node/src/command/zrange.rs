@@ -341,8 +341,8 @@ fn legacy(
         true => (args.at(3), args.at(2)),
         false => (args.at(2), args.at(3)),
     };
-    let range = range(by, low, high)?;
     let Options { limit, with_scores, .. } = options(args, false)?;
+    let range = range(by, low, high)?;
     if with_scores && by == By::Lex {
         return Err(Fail::Syntax);
     }

@@ -192,7 +192,17 @@ impl Worker {
             View::new(store, &mut self.pending, &mut commit, scratch, positions, now_ms);
         let mut writer = Writer::new(&mut part.bytes, call.version);
         let answered = handler(&mut view, &args, &mut writer);
+        let half_done = answered.is_err() && view.wrote();
         self.scratch = view.into_scratch();
+        if half_done {
+            // An error in the middle of a write: nothing of this batch may reach the log.
+            if let Err(fail) = &answered {
+                tracing::error!("a command failed half-way: {}; its batch is dropped", fail.line());
+            }
+            drop(self.pending.take());
+            self.held.iter_mut().for_each(|(_, part)| part.lost = true);
+            return Err(Fail::Lost);
+        }
         answered
     }
 

@@ -95,6 +95,7 @@ pub struct View<'a> {
     key_bytes: Vec<u8>,
     value_bytes: Vec<u8>,
     stamp: Option<Hlc>,
+    wrote: bool,
 }
 
 impl<'a> View<'a> {
@@ -107,7 +108,12 @@ impl<'a> View<'a> {
         now_ms: u64,
     ) -> Self {
         let (key_bytes, value_bytes) = scratch;
-        Self { store, pending, commit, now_ms, positions, key_bytes, value_bytes, stamp: None }
+        Self { store, pending, commit, now_ms, positions, key_bytes, value_bytes, stamp: None, wrote: false }
+    }
+
+    /// Whether the command has written anything since the last commit.
+    pub(super) fn wrote(&self) -> bool {
+        self.wrote
     }
 
     pub(super) fn into_scratch(self) -> (Vec<u8>, Vec<u8>) {
@@ -196,6 +202,7 @@ impl<'a> View<'a> {
         meta::encode_key(key.slot, key.name, &mut self.key_bytes);
         self.value_bytes.clear();
         Meta { stamp, expire_ms, body }.encode(&mut self.value_bytes);
+        self.wrote = true;
         self.pending.put(self.store, Cf::Meta, &self.key_bytes, &self.value_bytes);
     }
 
@@ -217,6 +224,7 @@ impl<'a> View<'a> {
     pub fn delete(&mut self, key: Key<'_>) {
         self.key_bytes.clear();
         meta::encode_key(key.slot, key.name, &mut self.key_bytes);
+        self.wrote = true;
         self.pending.delete(self.store, Cf::Meta, &self.key_bytes);
     }
 
@@ -250,6 +258,7 @@ impl<'a> View<'a> {
         self.data_key(key, version, subkey);
         self.value_bytes.clear();
         DataValue::new(stamp, bytes).encode(&mut self.value_bytes);
+        self.wrote = true;
         self.pending.put(self.store, Cf::Data, &self.key_bytes, &self.value_bytes);
         self.pending.mark_dirty(version);
     }
@@ -257,6 +266,7 @@ impl<'a> View<'a> {
     /// Deletes a field, an element, a member.
     pub fn delete_data(&mut self, key: Key<'_>, version: Hlc, subkey: &[u8]) {
         self.data_key(key, version, subkey);
+        self.wrote = true;
         self.pending.delete(self.store, Cf::Data, &self.key_bytes);
         self.pending.mark_dirty(version);
     }
@@ -266,6 +276,7 @@ impl<'a> View<'a> {
         self.key_bytes.clear();
         let record = ScoreKey { slot: key.slot, key: key.name, version, score, member };
         record.encode(&mut self.key_bytes);
+        self.wrote = true;
         self.pending.put(self.store, Cf::Score, &self.key_bytes, b"");
         self.pending.mark_dirty(version);
     }
@@ -275,6 +286,7 @@ impl<'a> View<'a> {
         self.key_bytes.clear();
         let record = ScoreKey { slot: key.slot, key: key.name, version, score, member };
         record.encode(&mut self.key_bytes);
+        self.wrote = true;
         self.pending.delete(self.store, Cf::Score, &self.key_bytes);
         self.pending.mark_dirty(version);
     }
@@ -336,6 +348,7 @@ impl<'a> View<'a> {
     }
 
     fn commit(&mut self) -> Result<(), Fail> {
+        debug_assert!(!self.wrote, "a command iterates before its first write");
         if self.pending.is_empty() { Ok(()) } else { (self.commit)(self.pending) }
     }
 }
