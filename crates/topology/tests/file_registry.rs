@@ -1,6 +1,8 @@
 //! The file registry passes the conformance suite, and keeps its promises across processes,
 //! crashes and damage.
 
+#![allow(clippy::unwrap_used)] // clippy knows only functions marked #[test]
+
 mod conformance;
 
 use std::path::Path;

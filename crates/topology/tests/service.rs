@@ -1,5 +1,7 @@
 //! A service as its members and tools see it.
 
+#![allow(clippy::unwrap_used)] // clippy knows only functions marked #[test]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

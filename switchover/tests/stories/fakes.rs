@@ -64,7 +64,8 @@ impl Clouds {
             let faults = Arc::new(Faults::default());
             clouds.faults.insert(shard.clone(), faults.clone());
             let rng = SmallRng::seed_from_u64(seed ^ n);
-            tokio::spawn(play_shard(clouds.service.clone(), shard, faults, rng));
+            let admin = format!("unix:{}", clouds.admin_of(&shard.to_string()).display());
+            tokio::spawn(play_shard(clouds.service.clone(), (shard, admin), faults, rng));
         }
         for cluster in ["a", "b"] {
             tokio::spawn(play_proxy(
@@ -110,6 +111,11 @@ impl Clouds {
             self.fault(&shard).node_dead.store(true, Ordering::SeqCst);
             self.fault(&shard).sidecar_dead.store(sidecars_too, Ordering::SeqCst);
         }
+    }
+
+    /// Where the admin listener of a shard's node would be.
+    pub(crate) fn admin_of(&self, shard: &str) -> std::path::PathBuf {
+        self.dir.path().join(format!("{}.sock", shard.replace('/', "-")))
     }
 
     /// The tool as a process.
@@ -167,7 +173,12 @@ async fn moment(rng: &Mutex<SmallRng>) {
     tokio::time::sleep(Duration::from_micros(wait)).await;
 }
 
-async fn play_shard(service: Service, shard: ShardName, faults: Arc<Faults>, rng: SmallRng) {
+async fn play_shard(
+    service: Service,
+    (shard, admin): (ShardName, String),
+    faults: Arc<Faults>,
+    rng: SmallRng,
+) {
     let rng = Mutex::new(rng);
     let mut watch = service.watch();
     let mut leased = None;
@@ -206,6 +217,7 @@ async fn play_shard(service: Service, shard: ShardName, faults: Arc<Faults>, rng
         last = (node.clone(), sidecar.clone());
         wrote = tokio::time::Instant::now();
         if let Some(mut node) = node {
+            node.admin.clone_from(&admin);
             node.at = UnixMs::now();
             let _ = service.put_node(&node, MEMBER_TTL).await;
         }

@@ -1,6 +1,9 @@
 //! The tool as a process, a registry, and members that are played.
 
+#![allow(clippy::unwrap_used)] // clippy knows only functions marked #[test]
+
 mod fakes;
 mod guards;
 mod planned;
 mod unplanned;
+mod verify;
