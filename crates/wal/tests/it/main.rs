@@ -5,6 +5,7 @@
 
 mod batch;
 mod follow;
+mod forbidden;
 mod frame;
 mod golden;
 mod history;

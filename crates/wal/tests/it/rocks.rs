@@ -16,13 +16,19 @@ use crate::make::position;
 
 /// A database as a node opens it, with log files that roll often and are all kept.
 pub(crate) fn open(dir: &Path) -> DB {
+    open_with(dir, "")
+}
+
+/// The same, with options that a node refuses.
+pub(crate) fn open_with(dir: &Path, more: &str) -> DB {
     let mut options = Options::default();
+    options.set_recycle_log_file_num(0);
+    options.set_wal_ttl_seconds(3600);
+    options = options.get_options_from_string(more).unwrap();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_write_buffer_size(64 << 10);
     options.set_max_total_wal_size(128 << 10);
-    options.set_wal_ttl_seconds(3600);
-    options.set_recycle_log_file_num(0);
     let families = Cf::ALL.map(Cf::name);
     DB::open_cf(&options, dir, families).unwrap()
 }
