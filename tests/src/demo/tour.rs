@@ -38,6 +38,8 @@ pub struct Tour {
     traffic: Option<Traffic>,
     bytes_min: u64,
     digests_equal: bool,
+    // When the switch to b began, on the traffic's clock.
+    switched_us: u64,
 }
 
 impl Tour {
@@ -64,7 +66,16 @@ impl Tour {
             }
         }
         let report = Report::default();
-        Ok(Self { report, screen, clouds, observer, traffic: None, bytes_min, digests_equal: true })
+        Ok(Self {
+            report,
+            screen,
+            clouds,
+            observer,
+            traffic: None,
+            bytes_min,
+            digests_equal: true,
+            switched_us: 0,
+        })
     }
 
     /// All steps.
@@ -177,6 +188,7 @@ impl Tour {
 
     fn switch(&mut self) -> Result<()> {
         self.screen.step("3. Planned switchover a -> b, under traffic");
+        self.switched_us = self.traffic()?.now_us();
         let pause = self.switch_to("b", &["run", "--to", "b", "--yes"])?;
         self.report.set("switchover_pause_ms", pause);
         self.breathe();
@@ -205,16 +217,13 @@ impl Tour {
 
     fn go_back(&mut self) -> Result<()> {
         self.screen.step("4. Go back b -> a, by following and not by copying");
-        let since = self.traffic()?.now_us();
         self.wait_followed("b", "a")?;
         let pause = self.switch_to("a", &["failback", "--yes"])?;
         let moved = sidecar_counter(&self.clouds.layout, "b", SENT);
         let copied = sidecar_counter(&self.clouds.layout, "b", SEEDED);
         let traffic = self.traffic()?;
         let until = traffic.now_us();
-        // What b wrote began with the switch before; its first seconds are in the breath.
-        let began = since.saturating_sub(u64::try_from(BREATH.as_micros()).unwrap_or(0));
-        let written = traffic.ledger().payload_bytes(began, until);
+        let written = traffic.ledger().payload_bytes(self.switched_us, until);
         self.screen.result(
             copied == 0,
             &format!(

@@ -92,6 +92,7 @@ impl Shared {
         // At first by its number, so that all proxies get their share.
         let which = if tries < self.plan.writers as usize { from } else { tries };
         let proxy = proxies.get(which % proxies.len().max(1));
-        Client::connect(proxy.map_or("", String::as_str))
+        // Longer than a proxy holds a command: its own answer comes first.
+        Client::connect_with(proxy.map_or("", String::as_str), Duration::from_secs(60))
     }
 }
