@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use ops::exit::Exit;
-use ops::units::Size;
 use serde::Serialize;
 use store::{Address, State, Store};
 
@@ -78,7 +77,7 @@ fn table(lines: &[Line]) -> String {
                 line.service.as_deref().unwrap_or_default(),
                 line.cluster.as_deref().unwrap_or_default(),
                 line.shards,
-                Size(line.bytes).to_string(),
+                report::size(line.bytes),
             ),
         };
         result.expect("writing to a string");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ops::units::Size;
+use crate::report::size;
 
 /// How often a terminal's line changes.
 const LINE_EVERY: Duration = Duration::from_millis(250);
@@ -106,9 +106,9 @@ impl Progress {
         format!(
             "{}: {} of {}, {}/s{left}",
             self.0.verb,
-            Size(done),
-            Size(done + self.left()),
-            Size(rate as u64),
+            size(done),
+            size(done + self.left()),
+            size(rate as u64),
         )
     }
 }

@@ -8,7 +8,6 @@ use admin::Adopt;
 use anyhow::{Context, anyhow};
 use keyspace::Hlc;
 use ops::exit::{Exit, Stop};
-use ops::units::Size;
 use store::{Address, Manifest, SnapshotId, Store, StoreError};
 use topology::ShardName;
 
@@ -60,7 +59,7 @@ pub fn run(
         "{shard} of {id} is in {}: {} files, {}, at {}, in {seconds:.1} s\nserve it: godwit-node --dir {} --listen 127.0.0.1:6400",
         to.display(),
         manifest.files.len(),
-        Size(manifest.bytes()),
+        report::size(manifest.bytes()),
         manifest.position,
         to.display(),
     );

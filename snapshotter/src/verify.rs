@@ -2,7 +2,6 @@
 
 use anyhow::bail;
 use ops::exit::Exit;
-use ops::units::Size;
 use store::{Address, SnapshotId, Store};
 
 use crate::cli::Output;
@@ -34,7 +33,7 @@ pub fn run(from: &Address, id: Option<&SnapshotId>, output: Output) -> anyhow::R
         format!(
             "{id} is whole: {} objects, {}, read back in {seconds:.1} s",
             result.objects,
-            Size(result.bytes)
+            report::size(result.bytes)
         )
     } else {
         format!(

@@ -11,7 +11,6 @@ use ops::exit::{Exit, Stop};
 use ops::health::Health;
 use ops::metrics::{Identity, Metrics};
 use ops::shutdown::Shutdown;
-use ops::units::Size;
 use store::{SnapshotId, Store};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -98,8 +97,8 @@ fn text(pushed: &Pushed) -> String {
             shard.shard,
             shard.files,
             shard.reused,
-            Size(shard.bytes_sent),
-            Size(shard.bytes_total),
+            report::size(shard.bytes_sent),
+            report::size(shard.bytes_total),
             shard.position,
         ));
     }
@@ -108,8 +107,8 @@ fn text(pushed: &Pushed) -> String {
         pushed.snapshot,
         pushed.service,
         pushed.cluster,
-        Size(pushed.bytes_sent),
-        Size(pushed.bytes_total),
+        report::size(pushed.bytes_sent),
+        report::size(pushed.bytes_total),
         pushed.seconds,
     ));
     text
