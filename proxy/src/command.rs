@@ -174,7 +174,10 @@ mod tests {
         for command in TABLE {
             let upper = command.name.to_ascii_uppercase();
             assert_eq!(command.name, upper);
-            assert!(std::ptr::eq(find(upper.to_ascii_lowercase().as_bytes()).unwrap(), command), "{upper}");
+            assert!(
+                std::ptr::eq(find(upper.to_ascii_lowercase().as_bytes()).unwrap(), command),
+                "{upper}"
+            );
         }
         assert!(find(b"nosuch").is_none());
         assert!(find(&[b'a'; 100]).is_none());
@@ -183,7 +186,8 @@ mod tests {
     #[test]
     fn every_command_that_is_routed_has_keys() {
         for command in TABLE {
-            let split = matches!(command.class, Class::Fan(fan) if !fan.to_all() && fan != Fan::Scan);
+            let split =
+                matches!(command.class, Class::Fan(fan) if !fan.to_all() && fan != Fan::Scan);
             if matches!(command.class, Class::Read | Class::Write) || split {
                 assert_ne!(command.keys, Keys::None, "{}", command.name);
             }

@@ -196,7 +196,8 @@ mod tests {
     use super::*;
 
     fn check(change: impl FnOnce(&mut Settings)) -> Result<Config, String> {
-        let mut settings = Settings { backend: Some("127.0.0.1:6379".to_owned()), ..Settings::default() };
+        let mut settings =
+            Settings { backend: Some("127.0.0.1:6379".to_owned()), ..Settings::default() };
         change(&mut settings);
         settings.validate().map_err(|e| e.to_string())
     }

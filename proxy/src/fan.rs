@@ -40,8 +40,13 @@ pub(crate) fn split<'a>(
 ) -> Result<Split<'a>, &'static str> {
     let count = u16::try_from(routes.routes.len()).unwrap_or(u16::MAX);
     if kind.to_all() {
-        let part = |route| SplitPart { route, args: request.args_from(0).map(Cow::Borrowed).collect() };
-        return Ok(Split { parts: routes.ids().map(part).collect(), owners: vec![], at: (0, count) });
+        let part =
+            |route| SplitPart { route, args: request.args_from(0).map(Cow::Borrowed).collect() };
+        return Ok(Split {
+            parts: routes.ids().map(part).collect(),
+            owners: vec![],
+            at: (0, count),
+        });
     }
     if kind == Fan::Scan {
         return scan(request, count);
@@ -54,13 +59,16 @@ pub(crate) fn split<'a>(
     let mut split = Split { parts: Vec::new(), owners: Vec::new(), at: (0, count) };
     for at in (1..request.len()).step_by(step) {
         let slot = keyspace::Slot::of_key(request.arg(at));
-        let route = routes.of(slot).ok_or("TRYAGAIN no shard has this slot; the command was not run")?;
+        let route =
+            routes.of(slot).ok_or("TRYAGAIN no shard has this slot; the command was not run")?;
         let number = &mut numbers[usize::from(route.0)];
         if *number == u16::MAX {
             *number = u16::try_from(split.parts.len()).unwrap_or(u16::MAX);
             split.parts.push(SplitPart { route, args: vec![Cow::Borrowed(request.arg(0))] });
         }
-        split.parts[usize::from(*number)].args.extend(request.args_from(at).take(step).map(Cow::Borrowed));
+        split.parts[usize::from(*number)]
+            .args
+            .extend(request.args_from(at).take(step).map(Cow::Borrowed));
         split.owners.push(*number);
     }
     Ok(split)
@@ -78,7 +86,11 @@ fn scan<'a>(request: &Request<'a>, count: u16) -> Result<Split<'a>, &'static str
     let own = cursor & ((1 << CURSOR_BITS) - 1);
     let mut args: Vec<Cow<'a, [u8]>> = request.args_from(0).map(Cow::Borrowed).collect();
     args[1] = Cow::Owned(own.to_string().into_bytes());
-    Ok(Split { parts: vec![SplitPart { route: RouteId(at), args }], owners: vec![], at: (at, count) })
+    Ok(Split {
+        parts: vec![SplitPart { route: RouteId(at), args }],
+        owners: vec![],
+        at: (at, count),
+    })
 }
 
 /// The text of an integer reply.

@@ -141,7 +141,8 @@ impl Member {
     async fn cancel_overdue(&self) {
         let view = self.view.borrow().clone();
         let freeze = view.record.as_ref().and_then(|(record, _)| record.freeze());
-        let Some(freeze) = freeze.filter(|f| UnixMs::now().0 > f.deadline.0 + CANCEL_AFTER_MS) else {
+        let Some(freeze) = freeze.filter(|f| UnixMs::now().0 > f.deadline.0 + CANCEL_AFTER_MS)
+        else {
             return;
         };
         match self.service.cancel(freeze.id).await {

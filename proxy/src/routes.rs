@@ -126,7 +126,10 @@ impl Routes {
         if self.routes.is_empty() {
             return Some("the registry has no record of the service yet".to_owned());
         }
-        self.routes.iter().find(|route| route.address.is_none()).and_then(|route| route.held.clone())
+        self.routes
+            .iter()
+            .find(|route| route.address.is_none())
+            .and_then(|route| route.held.clone())
     }
 
     /// Every address that is in use or may soon be.

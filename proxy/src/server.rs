@@ -22,14 +22,16 @@ const ACCEPTED_MAX: usize = 128;
 const READY_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Serves until shutdown. `metrics` is where /metrics, /healthz and /readyz are served.
-pub async fn run(config: Config, metrics: Option<String>, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    metrics: Option<String>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let identity = match &config.upstream {
         Upstream::Backend(_) => Identity::default(),
-        Upstream::Service { service, cluster, .. } => Identity {
-            service: Some(service.clone()),
-            cluster: Some(cluster.clone()),
-            shard: None,
-        },
+        Upstream::Service { service, cluster, .. } => {
+            Identity { service: Some(service.clone()), cluster: Some(cluster.clone()), shard: None }
+        }
     };
     let all = Metrics::new("proxy", env!("CARGO_PKG_VERSION"), &identity);
     let health = Health::new();
@@ -40,7 +42,8 @@ pub async fn run(config: Config, metrics: Option<String>, shutdown: Shutdown) ->
         Some(address) => Some(ops::http::bind("metrics", address).await?),
         None => None,
     };
-    let metrics = metrics_listener.as_ref().and_then(|l| l.local_addr().ok()).map(|a| a.to_string());
+    let metrics =
+        metrics_listener.as_ref().and_then(|l| l.local_addr().ok()).map(|a| a.to_string());
     let stats = Stats::new(&all);
     let first = match &config.upstream {
         Upstream::Backend(address) => Routes::single(address),
@@ -84,7 +87,11 @@ pub async fn run(config: Config, metrics: Option<String>, shutdown: Shutdown) ->
 }
 
 /// Deals new clients out to the threads in turn, until shutdown.
-async fn accept(shared: &Shared, listener: TcpListener, threads: Vec<mpsc::Sender<std::net::TcpStream>>) {
+async fn accept(
+    shared: &Shared,
+    listener: TcpListener,
+    threads: Vec<mpsc::Sender<std::net::TcpStream>>,
+) {
     for sender in threads.iter().cycle() {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

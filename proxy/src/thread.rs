@@ -49,7 +49,11 @@ pub(crate) struct Thread {
 }
 
 /// Runs one thread until shutdown: takes clients from `incoming`.
-pub(crate) fn run(shared: Arc<Shared>, number: usize, incoming: mpsc::Receiver<std::net::TcpStream>) {
+pub(crate) fn run(
+    shared: Arc<Shared>,
+    number: usize,
+    incoming: mpsc::Receiver<std::net::TcpStream>,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -103,7 +107,9 @@ async fn control(
                 stop_by = Some(Instant::now() + DRAIN);
             }
         }
-        if let Some(by) = stop_by && (thread.clients.get() == 0 || Instant::now() >= by) {
+        if let Some(by) = stop_by
+            && (thread.clients.get() == 0 || Instant::now() >= by)
+        {
             thread.counts.flush(&shared.stats);
             return;
         }
@@ -132,7 +138,12 @@ impl Thread {
     }
 
     /// The connection of a route; it is made the first time that it is asked for.
-    pub(crate) fn backend(&self, routes: &Routes, id: RouteId, version: Version) -> Option<Rc<Backend>> {
+    pub(crate) fn backend(
+        &self,
+        routes: &Routes,
+        id: RouteId,
+        version: Version,
+    ) -> Option<Rc<Backend>> {
         let index = usize::from(version == Version::V3);
         if let Some(backend) = &self.by_route.borrow().get(usize::from(id.0))?[index] {
             return Some(backend.clone());
@@ -184,7 +195,8 @@ impl Thread {
         }
         let routes = self.routes();
         let backends = self.backends.borrow();
-        let busy = backends.values().any(|b| routes.is_held(&b.address) && b.writes_in_flight() > 0);
+        let busy =
+            backends.values().any(|b| routes.is_held(&b.address) && b.writes_in_flight() > 0);
         let retired = self.retired.borrow().iter().any(|b| b.writes_in_flight() > 0);
         if !busy && !retired {
             self.quiet.set(true);

@@ -1,5 +1,7 @@
 //! Commands, as redis-server 7 reads them.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use proptest::prelude::*;
 use resp::command::{Limits, Parser, parse, write};
 

@@ -1,5 +1,7 @@
 //! Replies: what the writer writes, the scanner measures and the client reads.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use proptest::prelude::*;
 use resp::Version;
 use resp::reply::{Reply, Scanner, Writer, scan};

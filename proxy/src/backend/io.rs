@@ -1,9 +1,9 @@
 //! The work of one wakeup of a connection: write what waits, read what came, hand out the answers.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
-use std::rc::Rc;
 
 use bytes::{Buf, BytesMut};
 use resp::reply::Scanner;

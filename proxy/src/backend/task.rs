@@ -31,8 +31,8 @@ pub(crate) async fn run(backend: Rc<Backend>, thread: Rc<Thread>) {
     while !backend.is_retired() {
         let limit = thread.shared.config.connect_timeout;
         let connected = tokio::time::timeout(limit, connect(&backend, &thread)).await;
-        let connected = connected
-            .unwrap_or_else(|_| Err(format!("no answer within {} ms", limit.as_millis())));
+        let connected =
+            connected.unwrap_or_else(|_| Err(format!("no answer within {} ms", limit.as_millis())));
         match connected {
             Ok((mut stream, mut input)) => {
                 if !backend.up(Instant::now()) {

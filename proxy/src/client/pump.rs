@@ -9,7 +9,7 @@ use resp::reply::Writer;
 
 use super::{Client, OUTPUT_MAX, PIPELINE_MAX, Reply, State};
 use crate::backend::{Backend, Busy, Pending};
-use crate::command::{self, Class, Command, Fan, KeyError, Request};
+use crate::command::{self, Class, Command, Fan, KeyError, Keys, Request};
 use crate::fan::{self, Gather};
 use crate::local;
 use crate::routes::{RouteId, Routes};
@@ -131,7 +131,8 @@ impl State {
             self.held_since = Some(thread.now());
             thread.shared.stats.held.inc();
         }
-        let bytes = self.input.len() + self.again.iter().map(|held| held.bytes.len()).sum::<usize>();
+        let bytes =
+            self.input.len() + self.again.iter().map(|held| held.bytes.len()).sum::<usize>();
         self.count_held(thread, bytes);
         let since = self.held_since.unwrap_or_else(|| thread.now());
         let waited = thread.now().saturating_duration_since(since);
@@ -237,7 +238,9 @@ impl State {
             }
             Class::Refused(why) => {
                 count(&counts.refusals);
-                self.answer(|out| out.error(&format!("ERR {} is not carried: {why}", command.name)));
+                self.answer(|out| {
+                    out.error(&format!("ERR {} is not carried: {why}", command.name))
+                });
                 return Ok(());
             }
             _ => {}
@@ -258,13 +261,13 @@ impl State {
     fn route(&mut self, sending: &Sending<'_>) -> Result<(), Stop> {
         let Sending { command, request, routes, thread, .. } = sending;
         // One node for everything needs no look at the keys.
-        if !thread.has_service() {
+        if !thread.has_service() && command.keys != Keys::Streams {
             return self.send_one(sending, RouteId(0));
         }
         if routes.routes.is_empty() {
             return Err(Stop::Hold("the registry has no record of the service yet".to_owned()));
         }
-        let one = matches!(command.class, Class::Read | Class::Write);
+        let one = thread.has_service() && matches!(command.class, Class::Read | Class::Write);
         let slot = match command.keys.slot(request, one) {
             Ok(slot) => slot,
             Err(KeyError::Syntax(text)) => return Ok(self.answer_to(sending, text)),

@@ -40,7 +40,11 @@ pub(crate) enum KeyError {
     CrossSlot,
 }
 
-const COUNT: KeyError = KeyError::Syntax("ERR numkeys should be greater than 0 and within the arguments");
+const COUNT: KeyError =
+    KeyError::Syntax("ERR numkeys should be greater than 0 and within the arguments");
+const BLOCKS: KeyError = KeyError::Syntax(
+    "ERR BLOCK is not carried: it would block a connection that other clients share; leave it out",
+);
 const SYNTAX: KeyError = KeyError::Syntax("ERR syntax error");
 
 impl Keys {
@@ -76,6 +80,9 @@ impl Keys {
             Self::Streams => {
                 let words = 1..request.len();
                 let at = words.into_iter().find(|&at| request.is(at, "STREAMS")).ok_or(SYNTAX)?;
+                if (1..at).any(|at| request.is(at, "BLOCK")) {
+                    return Err(BLOCKS);
+                }
                 let rest = request.len() - at - 1;
                 if rest == 0 || rest % 2 != 0 {
                     return Err(SYNTAX);

@@ -32,13 +32,14 @@ const fn no(name: &'static str, why: &'static str) -> Command {
 }
 
 const STATE: &str = "it needs a connection of its own, and this proxy shares its connections to the nodes among clients; connect to the node for it";
-const BLOCKS: &str = "it would block a connection that other clients share; use the form that does not block";
+const BLOCKS: &str =
+    "it would block a connection that other clients share; use the form that does not block";
 const PUBSUB: &str = "this proxy does not carry publish and subscribe";
 const ADMIN: &str = "it is for the operator of a node; connect to the node for it";
 
 /// All of them. What is not here is unknown.
 #[rustfmt::skip]
-pub(crate) const TABLE: &[Command] = &[
+pub(crate) static TABLE: &[Command] = &[
     // strings
     r("GET", 2, KEY), w("SET", -3, KEY), w("SETNX", 3, KEY), w("SETEX", 4, KEY), w("PSETEX", 4, KEY),
     w("GETSET", 3, KEY), w("GETDEL", 2, KEY), w("GETEX", -2, KEY), w("APPEND", 3, KEY), r("STRLEN", 2, KEY),

@@ -96,7 +96,9 @@ impl Gather {
             return Gathered::Whole(error);
         }
         let merged = self.merge(version);
-        Gathered::Whole(merged.unwrap_or_else(|| b"-ERR a node's answer is not what this command answers\r\n".to_vec()))
+        Gathered::Whole(merged.unwrap_or_else(|| {
+            b"-ERR a node's answer is not what this command answers\r\n".to_vec()
+        }))
     }
 
     fn keep(&mut self, part: u32, bytes: &[u8]) {
@@ -120,7 +122,8 @@ impl Gather {
             Fan::Mset => Some(b"+OK\r\n".to_vec()),
             Fan::AllWrite => self.parts.first().cloned(),
             Fan::AllAny => {
-                let some = |reply: &&Vec<u8>| !reply.starts_with(b"_") && !reply.starts_with(b"$-1");
+                let some =
+                    |reply: &&Vec<u8>| !reply.starts_with(b"_") && !reply.starts_with(b"$-1");
                 let found: Vec<_> = self.parts.iter().filter(some).collect();
                 let null = || self.parts.first();
                 found.choose(&mut rand::rng()).copied().or_else(null).cloned()

@@ -28,7 +28,12 @@ const NAME: &str = "ERR Client names cannot contain spaces, newlines or special 
 const AUTH: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 
 /// HELLO [version [AUTH user password] [SETNAME name]].
-pub(super) fn hello(state: &mut State, thread: &Thread, request: &Request<'_>, reply: &mut Vec<u8>) {
+pub(super) fn hello(
+    state: &mut State,
+    thread: &Thread,
+    request: &Request<'_>,
+    reply: &mut Vec<u8>,
+) {
     let version = match request.arg(1) {
         b"" => state.version,
         b"2" => Version::V2,
@@ -93,7 +98,12 @@ pub(super) fn auth(out: &mut Writer<'_>, request: &Request<'_>) {
 }
 
 /// CLIENT, the part that concerns one connection, and LIST.
-pub(super) fn client(state: &mut State, thread: &Thread, request: &Request<'_>, out: &mut Writer<'_>) {
+pub(super) fn client(
+    state: &mut State,
+    thread: &Thread,
+    request: &Request<'_>,
+    out: &mut Writer<'_>,
+) {
     let sub = request.arg(1).to_ascii_uppercase();
     match (&*sub, request.len()) {
         (b"ID", 2) => out.integer(state.id.cast_signed()),
@@ -116,9 +126,8 @@ pub(super) fn client(state: &mut State, thread: &Thread, request: &Request<'_>, 
             out.verbatim(*b"txt", line.unwrap_or_default().as_bytes());
         }
         (b"LIST", _) => {
-            let lines: String = thread
-                .shared
-                .clients(|all| all.iter().map(|(id, info)| line(*id, info)).collect());
+            let lines: String =
+                thread.shared.clients(|all| all.iter().map(|(id, info)| line(*id, info)).collect());
             out.verbatim(*b"txt", lines.as_bytes());
         }
         _ => unknown_subcommand(out, request),

@@ -19,7 +19,7 @@ pub(super) fn info(out: &mut Writer<'_>, thread: &Thread, routes: &Routes) {
     let text = format!(
         "# Server\r\nredis_version:{REDIS_VERSION}\r\nredis_mode:standalone\r\nos:{} \r\narch_bits:64\r\nprocess_id:{}\r\nrun_id:{}\r\ntcp_port:{port}\r\nuptime_in_seconds:{}\r\nuptime_in_days:{}\r\ngodwit_proxy_version:{}\r\ngodwit_epoch:{}\r\ngodwit_shards:{}\r\n\r\n\
          # Clients\r\nconnected_clients:{clients}\r\nmaxclients:{}\r\nblocked_clients:{}\r\n\r\n\
-         # Memory\r\nused_memory:0\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n\r\n\
+         # Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n\r\n\
          # Persistence\r\nloading:0\r\n\r\n\
          # Stats\r\ntotal_connections_received:{}\r\n\r\n\
          # Replication\r\nrole:master\r\nconnected_slaves:0\r\n\r\n\
