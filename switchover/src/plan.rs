@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use ops::exit::{Exit, Stop};
 use serde::Serialize;
 use topology::members::{Role, StreamStatus};
-use topology::record::Cause;
+use topology::record::{Cause, UnixMs};
 use topology::{Record, ServiceView, ShardName};
 
 use crate::args::Guards;
@@ -97,6 +97,9 @@ impl Plan {
             guards.push(proxies(view, record));
         }
         guards.push(standbys(view, &pairs));
+        if cause == Cause::Failover {
+            guards.push(at_stake(view, record, &pairs));
+        }
         let refused = guards.iter().any(|g| !g.pass);
         Ok(Self {
             operation: if cause == Cause::Switchover { "switchover" } else { "failover" },
@@ -242,6 +245,30 @@ fn standbys(view: &ServiceView, pairs: &[(ShardName, ShardName)]) -> Verdict {
         (!follows).then(|| format!("{target} has applied nothing of {source}"))
     };
     verdict("standbys", pairs.iter().filter_map(problem).collect(), "all can be promoted")
+}
+
+/// What may be missing, as far as it can be told before anything is frozen. It never refuses: the
+/// failover itself weighs what is missing then, before it commits.
+fn at_stake(view: &ServiceView, record: &Record, pairs: &[(ShardName, ShardName)]) -> Verdict {
+    let now = UnixMs::now().0;
+    let say = |source: &ShardName| {
+        if view.nodes.contains_key(source) || view.sidecars.contains_key(source) {
+            return format!(
+                "{source}: its node or sidecar is there and can tell the end of its log"
+            );
+        }
+        let targets = pairs.iter().filter(|(s, _)| s == source);
+        let applied = targets.filter_map(|(s, t)| view.nodes.get(t)?.applied.get(&s.to_string()));
+        match applied.map(|a| now.saturating_sub(a.stamp_ms)).max() {
+            Some(age) => format!(
+                "{source}: gone; what it acknowledged after the last batch that was applied, {:.3} s ago, may be missing",
+                age as f64 / 1000.0
+            ),
+            None => format!("{source}: gone, and nobody has anything of it"),
+        }
+    };
+    let detail = record.primaries.iter().map(say).collect::<Vec<_>>().join("; ");
+    Verdict { guard: "at stake", pass: true, detail }
 }
 
 fn proxies(view: &ServiceView, record: &Record) -> Verdict {

@@ -159,3 +159,19 @@ async fn an_event_arrives_soon() {
     // Far above what it takes, far below the recheck: the events are what wakes it.
     assert!(waits[25] < Duration::from_millis(300), "{waits:?}");
 }
+
+/// The bytes of a registry of format 1; later versions keep reading them.
+#[tokio::test]
+async fn a_registry_of_format_1_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/registry-1");
+    for file in ["GODWIT-REGISTRY", "kept"] {
+        std::fs::copy(fixture.join(file), dir.path().join(file)).unwrap();
+    }
+    let view = at(dir.path()).list("").await.unwrap();
+    assert_eq!(view.revision.0, 3);
+    let held = |key: &str| (view.keys[key].revision.0, view.keys[key].value.clone());
+    assert_eq!(held("services/demo/record"), (3, b"second".to_vec()));
+    assert_eq!(held("services/demo/journal/1"), (2, b"{}".to_vec()));
+    assert_eq!(view.keys.len(), 2);
+}

@@ -44,6 +44,11 @@ async fn a_dead_primary_is_a_case_for_failover() {
     let (code, report) = clouds.ask(&["run", "--to", "b", "--yes"]).await;
     assert_eq!(code, 3);
     assert!(report["message"].as_str().unwrap().contains("use `failover`"), "{report}");
+    clouds.until(|view| view.sidecars.len() == 2).await;
+    let output = clouds.tool(&["failover", "--to", "b"]).await;
+    let says = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(says.contains("a/0: gone; what it acknowledged after"), "{says}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
