@@ -143,10 +143,10 @@ impl Node {
         };
         let changed = self.0.known.send_if_modified(|held| {
             let mut known = known.clone();
-            if let Some(before) = held.as_ref().filter(|before| before.database == known.database) {
-                if known.role == Role::Unknown {
-                    known.role = before.role;
-                }
+            if let Some(before) = held.as_ref().filter(|before| before.database == known.database)
+                && known.role == Role::Unknown
+            {
+                known.role = before.role;
             }
             let changed = held.as_ref() != Some(&known);
             *held = Some(known);

@@ -1,4 +1,5 @@
 //! Packets survive a socket, and damaged or foreign bytes are refused, never believed.
+#![allow(clippy::unwrap_used)] // of tests, helpers too
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use inotify::{Inotify, WatchMask};
+use inotify::{EventStream, Inotify, WatchMask};
 
 use super::Cursor;
 
@@ -16,41 +16,49 @@ const LINGER: Duration = Duration::from_millis(5);
 const RECHECK: Duration = Duration::from_millis(50);
 
 /// Waits for one cursor's log.
-#[derive(Debug)]
+#[derive(Default)]
 pub struct Growth {
-    last: Instant,
+    last: Option<Instant>,
+    /// One instance for all waits: to close one takes the kernel milliseconds.
+    events: Option<EventStream<[u8; 1024]>>,
 }
 
-impl Default for Growth {
-    fn default() -> Self {
-        Self { last: Instant::now() }
+impl std::fmt::Debug for Growth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Growth").field("last", &self.last).finish_non_exhaustive()
     }
 }
 
 impl Growth {
     /// There was data just now.
     pub fn flowed(&mut self) {
-        self.last = Instant::now();
+        self.last = Some(Instant::now());
     }
 
     /// Returns when there may be more, soon enough in any case.
-    pub async fn wait(&self, cursor: &Cursor) {
-        if self.last.elapsed() < LINGER {
+    pub async fn wait(&mut self, cursor: &Cursor) {
+        if self.last.is_some_and(|last| last.elapsed() < LINGER) {
             tokio::time::sleep(POLL).await;
             return;
         }
         let mut files = cursor.spool.changes();
         files.borrow_and_update();
+        if self.events.is_none() {
+            self.events = Inotify::init().and_then(|i| i.into_event_stream([0; 1024])).ok();
+        }
+        let events = self.events.as_mut().and_then(|events| {
+            let mask = WatchMask::MODIFY | WatchMask::ONESHOT;
+            events.watches().add(&cursor.file().path, mask).ok()?;
+            Some(events)
+        });
+        // What was written before the watch was armed.
+        if cursor.reader.grew() {
+            return;
+        }
         let event = async {
-            let armed = Inotify::init().and_then(|inotify| {
-                inotify.watches().add(&cursor.file().path, WatchMask::MODIFY | WatchMask::ONESHOT)?;
-                inotify.into_event_stream([0; 1024])
-            });
-            // What was written before the watch was armed is seen by the caller's next look.
-            match armed {
-                Ok(_) if cursor.reader.grew() => {}
-                Ok(mut events) => drop(events.next().await),
-                Err(_) => tokio::time::sleep(RECHECK).await,
+            match events {
+                Some(events) => drop(events.next().await),
+                None => std::future::pending().await,
             }
         };
         tokio::select! {

@@ -81,7 +81,8 @@ impl Session {
         }
         let name = format!("seed-{}-{}", self.follower.cluster, self.follower.shard);
         let node = self.sidecar.node.own_client().await?;
-        // From here on the log must stay: the pin holds everything until the stream starts.
+        // From here on the log must stay, until the stream starts.
+        self.pin.hold();
         node.drop_checkpoint(&name).await?;
         let made = node.checkpoint(&name).await?;
         let database = crate::identity::DatabaseId::parse(&made.database)

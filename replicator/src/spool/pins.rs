@@ -64,6 +64,11 @@ impl Pin {
         });
     }
 
+    /// Keeps everything there is from now on: it is about to be seeded. Ends being lost.
+    pub fn hold(&self) {
+        self.spool.locked(|state| state.pins.0.insert(self.follower.clone(), Need::default()));
+    }
+
     /// Why its files were dropped, if they were.
     pub fn lost(&self) -> Option<String> {
         self.spool.locked(|state| state.pins.0.get(&self.follower).and_then(|need| need.lost.clone()))

@@ -71,7 +71,8 @@ pub(super) async fn serve(mut conn: Connection<TcpStream>, hello: Hello, sidecar
         () = token.cancelled() => return,
     };
     if let Err(error) = prepared {
-        tracing::warn!(%source, "no stream: {error}");
+        // The source hears it, publishes it and warns of it once.
+        tracing::info!(%source, "no stream: {error}");
         refuse(&mut session.conn.writer, &error).await;
         return;
     }
