@@ -52,7 +52,7 @@ pub(crate) fn split<'a>(
         return scan(request, count);
     }
     let step = if kind == Fan::Mset { 2 } else { 1 };
-    if kind == Fan::Mset && request.len() % 2 == 0 {
+    if kind == Fan::Mset && request.len().is_multiple_of(2) {
         return Err("ERR wrong number of arguments for 'mset' command");
     }
     let mut numbers = vec![u16::MAX; routes.routes.len()];

@@ -50,10 +50,8 @@ pub async fn run(
         Upstream::Service { .. } => Routes::default(),
     };
     let shared = Arc::new(Shared::new(config, announce, stats, first, shutdown.clone()));
-    let member = match Member::open(&shared, metrics).await? {
-        Some(member) => Some(tokio::spawn(member.run())),
-        None => None,
-    };
+    let member = Member::open(&shared, metrics).await?;
+    let member = member.map(|member| tokio::spawn(member.run()));
     if let Some(listener) = metrics_listener {
         tokio::spawn(ops::http::serve(listener, all, health.clone(), shutdown.clone()));
     }

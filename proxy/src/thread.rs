@@ -25,6 +25,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long clients may take to finish after a request to stop.
 pub(crate) const DRAIN: Duration = Duration::from_secs(3);
 
+/// Where a connection leads, and the version of the protocol that it speaks.
+type Target = (Arc<str>, Version);
+
 /// What belongs to one thread.
 pub(crate) struct Thread {
     pub(crate) shared: Arc<Shared>,
@@ -34,7 +37,7 @@ pub(crate) struct Thread {
     routes: RefCell<Arc<Routes>>,
     /// By route, for each version of the protocol.
     by_route: RefCell<Vec<[Option<Rc<Backend>>; 2]>>,
-    backends: RefCell<HashMap<(Arc<str>, Version), Rc<Backend>>>,
+    backends: RefCell<HashMap<Target, Rc<Backend>>>,
     retired: RefCell<Vec<Rc<Backend>>>,
     next_backend: Cell<u32>,
     /// Connections to be started by the control task.
@@ -171,7 +174,7 @@ impl Thread {
     /// opened, and whoever waits looks again.
     fn follow(&self, routes: Arc<Routes>) {
         self.tock();
-        let unused = |(address, _): &(Arc<str>, Version)| !routes.addresses().any(|a| a == address);
+        let unused = |(address, _): &Target| !routes.addresses().any(|a| a == address);
         let gone: Vec<_> = self.backends.borrow_mut().extract_if(|key, _| unused(key)).collect();
         for (_, backend) in gone {
             backend.retire();

@@ -270,17 +270,24 @@ impl State {
         let one = thread.has_service() && matches!(command.class, Class::Read | Class::Write);
         let slot = match command.keys.slot(request, one) {
             Ok(slot) => slot,
-            Err(KeyError::Syntax(text)) => return Ok(self.answer_to(sending, text)),
+            Err(KeyError::Syntax(text)) => {
+                self.answer_to(sending, text);
+                return Ok(());
+            }
             Err(KeyError::CrossSlot) => {
                 let text = "CROSSSLOT Keys in request don't hash to the same slot";
-                return Ok(self.answer_to(sending, text));
+                self.answer_to(sending, text);
+                return Ok(());
             }
         };
         match command.class {
             Class::Fan(kind) => {
                 let split = match fan::split(kind, request, routes) {
                     Ok(split) => split,
-                    Err(text) => return Ok(self.answer_to(sending, text)),
+                    Err(text) => {
+                        self.answer_to(sending, text);
+                        return Ok(());
+                    }
                 };
                 if let [only] = split.parts.as_slice()
                     && kind != Fan::Scan

@@ -84,7 +84,7 @@ impl Keys {
                     return Err(BLOCKS);
                 }
                 let rest = request.len() - at - 1;
-                if rest == 0 || rest % 2 != 0 {
+                if rest == 0 || !rest.is_multiple_of(2) {
                     return Err(SYNTAX);
                 }
                 request.args_from(at + 1).take(rest / 2).try_for_each(with)

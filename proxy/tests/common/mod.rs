@@ -1,6 +1,11 @@
 //! What the stories share: the proxy as a process, a raw client, a node that does as it is told.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "tests; not each story uses everything")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "tests; not each story uses everything"
+)]
 
 pub mod node;
 pub mod service;
