@@ -83,6 +83,10 @@ struct Shared {
     digests: digest::Digests,
     /// Something changed that the node's key should say.
     changed: Notify,
+    /// The record was acted upon: there may be a lease to renew.
+    obeyed: Notify,
+    /// The database was opened again.
+    reopened: Notify,
     /// No change begins any more.
     closing: AtomicBool,
 }
@@ -198,6 +202,8 @@ impl Opened {
             turn: Mutex::new(turn),
             digests: digest::Digests::default(),
             changed: Notify::new(),
+            obeyed: Notify::new(),
+            reopened: Notify::new(),
             closing: AtomicBool::new(false),
         }))
     }

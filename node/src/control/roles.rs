@@ -33,7 +33,9 @@ impl Control {
         if store.is_latched() {
             return Ok(());
         }
+        let before = (self.0.authority.mode(), store.state());
         let outcome = self.become_told(&mut turn, &store, record, shard, &slots)?;
+        let news = turn.record.as_ref().is_none_or(|(_, known)| known != revision);
         turn.record = Some((record.clone(), *revision));
         let (mode, said) = match outcome {
             Ok(mode) => (mode, String::new()),
@@ -50,7 +52,11 @@ impl Control {
         }
         self.enter(&store, mode);
         drop(turn);
-        self.0.changed.notify_one();
+        // Members write their keys all the time; only what changed here is told.
+        if news || before != (mode, store.state()) {
+            self.0.changed.notify_one();
+            self.0.obeyed.notify_one();
+        }
         Ok(())
     }
 

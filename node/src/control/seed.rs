@@ -85,6 +85,7 @@ impl Control {
         self.0.current.set(store.clone());
         self.settle(&store);
         self.0.changed.notify_one();
+        self.0.reopened.notify_one();
         done
     }
 }

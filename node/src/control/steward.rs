@@ -23,7 +23,9 @@ const SYNC: Duration = Duration::from_secs(1);
 /// The node's key is written at least so often, and at most each [`PUBLISH_GAP`].
 const PUBLISH: Duration = Duration::from_secs(1);
 /// Changes come in bursts: a frame applied, and the next.
-const PUBLISH_GAP: Duration = Duration::from_millis(10);
+const PUBLISH_GAP: Duration = Duration::from_millis(3);
+/// Without a lease to renew, whether there is one again is looked at this often, beside each change.
+const LEASE_LOOK: Duration = Duration::from_millis(500);
 /// A freeze is cancelled again after this if the registry was silent.
 const CANCEL_AGAIN: Duration = Duration::from_millis(500);
 
@@ -59,6 +61,7 @@ impl Steward {
                 tokio::join!(
                     upkeep,
                     obey(control.clone(), service.clone(), shutdown.clone()),
+                    keep_lease(control.clone(), service.clone(), shutdown.clone()),
                     thaw(control.clone(), service.clone(), shutdown.clone()),
                     publish(control, service, announce, shutdown),
                 );
@@ -76,37 +79,39 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || work(&control)).await.ok()
 }
 
-/// Does what the record says, and renews the lease under it.
+/// Does what the record says.
 async fn obey(control: Control, service: Service, shutdown: Shutdown) {
     let mut view = service.watch();
-    let mut next = Duration::ZERO;
     loop {
         let latest = view.borrow_and_update().clone();
-        let known = control.record().map(|(_, revision)| revision);
-        let found = latest.record.as_ref().map(|(_, revision)| *revision);
-        // Members come and go without a change of the record; their addresses are still news.
-        let news = known != found || known.is_none();
-        let obeyed = blocking(&control, move |control| control.obey(&latest)).await;
-        if let Some(Err(why)) = obeyed {
-            tracing::error!("the record cannot be followed: {why}");
-            tokio::time::sleep(TICK).await;
-        }
-        if news {
-            next = Duration::ZERO;
-        }
-        let deadline = tokio::time::Instant::now() + next;
-        let renewal = async {
-            tokio::time::sleep_until(deadline).await;
-            loop {
-                match control.renew(&service).await {
-                    Next::After(pause) => tokio::time::sleep(pause).await,
-                    Next::WhenChanged => std::future::pending::<()>().await,
-                }
+        match blocking(&control, move |control| control.obey(&latest)).await {
+            Some(Ok(())) => {}
+            Some(Err(why)) => {
+                tracing::error!("the record cannot be followed yet: {why}");
+                view.mark_changed();
+                tokio::time::sleep(TICK).await;
             }
-        };
+            None => return,
+        }
         tokio::select! {
             changed = view.changed() => if changed.is_err() { return },
-            () = renewal => {}
+            // After the database was opened again the record decides afresh.
+            () = control.0.reopened.notified() => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Keeps the lease while the record says that this node is a primary.
+async fn keep_lease(control: Control, service: Service, shutdown: Shutdown) {
+    loop {
+        let again = match control.renew(&service).await {
+            Next::After(pause) => pause,
+            Next::WhenChanged => LEASE_LOOK,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(again) => {}
+            () = control.0.obeyed.notified() => {}
             () = shutdown.cancelled() => return,
         }
     }

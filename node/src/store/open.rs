@@ -86,6 +86,13 @@ impl Store {
         };
         identity.check(owner).map_err(refused)?;
         let adopt = read_adopt(&path)?;
+        if owner.is_none() && adopt.as_ref().is_some_and(|adopt| adopt.follow.is_some()) {
+            return Err(refused(
+                "it is to follow a shard of a service: start the node with --registry, --service, \
+                 --cluster and --shard"
+                    .to_owned(),
+            ));
+        }
         let rocksdb = |why| OpenError::Rocksdb { db: name(), why };
         let db = DB::open_cf_descriptors(&options.database(), &path, options.families())
             .map_err(rocksdb)?;
@@ -125,6 +132,10 @@ impl Store {
             }
         };
         let parents: Vec<Position> = history.position_of(recovered).into_iter().collect();
+        // A freeze by hand ends with its process.
+        if state.standing.role == Role::Standalone {
+            state.standing.ended = None;
+        }
         // A primary that did not say goodbye: what was recovered is the end of what it wrote.
         let standing = &mut state.standing;
         // It keeps the first such end: only timeline starts were written since.

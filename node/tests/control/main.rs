@@ -1,0 +1,10 @@
+//! Stories of the control plane: two nodes, a file registry, and no sidecar: the test reads the
+//! primary's log files itself and brings frames to the other side.
+
+mod cloud;
+mod crash;
+mod digests;
+mod frames;
+mod refusals;
+mod ship;
+mod switch;

@@ -1,0 +1,155 @@
+//! Roles, leases, freezes, promotions.
+
+use std::time::Duration;
+
+use topology::members::Role;
+use topology::{Epoch, FreezeId};
+use wal::{Chain, Continuation, Position};
+
+use crate::cloud::{Cloud, shard};
+use crate::ship::{compare, pair, seed, ship};
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_service_has_a_primary_and_a_standby_that_waits_for_its_seed() {
+    let cloud = Cloud::new().await;
+    let (a, b) = (cloud.start("a").await, cloud.start("b").await);
+    a.writable().await;
+    b.is(Role::Standby).await;
+    a.run("SET key value").unwrap();
+    assert_eq!(b.refused("SET key other"), "LOADING");
+    assert_eq!(b.refused("GET key"), "LOADING");
+    // It holds nothing, so it cannot take over.
+    cloud.commit("b").await;
+    a.is(Role::Standby).await;
+    let status = b.wait("epoch 2", |status| !status.writable).await;
+    assert_ne!(status.role, Role::Primary);
+    assert_eq!(a.refused("SET key late"), "READONLY");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_loses_nothing_and_goes_back_by_following() {
+    let (cloud, a, b) = pair("").await;
+    a.run("SET key one").unwrap();
+    ship(&a, &b).await;
+    assert_eq!(b.get("key").as_deref(), Some("one"));
+    assert_eq!(b.get("before").as_deref(), Some("seed"));
+
+    let freeze = cloud.freeze("a", "b", LONG).await;
+    let frozen = a.wait("ended", |status| status.ended.is_some()).await;
+    let (ended, end) = frozen.ended.unwrap();
+    assert_eq!(ended, freeze);
+    assert!(!frozen.writable && frozen.role == Role::Primary);
+    assert_eq!(a.refused("SET key late"), "READONLY");
+    assert_eq!(a.get("key").as_deref(), Some("one"), "reads go on");
+    ship(&a, &b).await;
+    let level = b.status().await.applied[&shard("a")].clone();
+    assert_eq!(level.ended, Some(freeze));
+    assert!(level.position.sequence >= end.sequence);
+
+    let epoch = cloud.commit("b").await;
+    let promoted = b.writable().await;
+    assert_eq!((promoted.role, promoted.epoch), (Role::Primary, epoch));
+    let start = promoted.history.current().unwrap();
+    assert!(start.parents.contains(&level.position), "{start:?}");
+    assert!(promoted.applied.is_empty());
+    b.run("SET key two").unwrap();
+
+    let old = a.is(Role::Standby).await;
+    assert_eq!(old.own_end, Some(end));
+    let (at, until) = (old.own_end.unwrap(), old.local_until.unwrap());
+    let Continuation::From(resume) =
+        promoted.history.continue_from(at, until, promoted.position.sequence)
+    else {
+        panic!("an old primary that ended its log goes on from the fork");
+    };
+    follow(&a, &shard("b"), resume, epoch).await;
+    ship(&b, &a).await;
+    assert_eq!(a.get("key").as_deref(), Some("two"));
+    let (left, right) = compare(&b, &a).await;
+    assert_eq!(left, right);
+    assert_eq!(left.total.keys, 2);
+}
+
+async fn follow(node: &crate::cloud::Node, source: &topology::ShardName, at: Position, epoch: Epoch) {
+    let follow = admin::Follow {
+        source: source.clone(),
+        position: at,
+        log_chain: Chain(0),
+        stream_chain: Chain(3),
+        epoch,
+        until: at.sequence,
+    };
+    node.admin.follow(follow).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_ends_by_its_deadline_and_the_primary_goes_on() {
+    let cloud = Cloud::new().await;
+    let a = cloud.start("a").await;
+    a.writable().await;
+    cloud.freeze("a", "b", Duration::from_millis(700)).await;
+    a.wait("ended", |status| status.ended.is_some()).await;
+    let after = a.writable().await;
+    assert_eq!((after.epoch, after.ended, after.freeze), (Epoch(2), None, None));
+    a.run("SET key value").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_registry_the_lease_ends_and_reads_go_on() {
+    let cloud = Cloud::new().await;
+    let a = cloud.start("a").await;
+    a.writable().await;
+    a.run("SET key value").unwrap();
+    // Whoever holds the registry's lock keeps everyone else from writing to it.
+    let lock = std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(cloud.dir.path().join("registry/lock"))
+        .unwrap();
+    lock.lock().unwrap();
+    let silent = a.wait("no lease", |status| !status.writable).await;
+    assert_eq!(silent.role, Role::Primary);
+    assert_eq!(a.refused("SET key late"), "READONLY");
+    assert_eq!(a.get("key").as_deref(), Some("value"));
+    lock.unlock().unwrap();
+    a.writable().await;
+    a.run("SET key again").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fenced_node_writes_once_the_record_reaches_the_epoch() {
+    let cloud = Cloud::new().await;
+    let a = cloud.start("a").await;
+    a.writable().await;
+    a.admin.fence(Epoch(2)).await.unwrap();
+    a.wait("fenced", |status| !status.writable).await;
+    assert!(a.run("SET k v").unwrap_err().to_string().contains("fenced"));
+    a.stop().await;
+    let a = cloud.start("a").await;
+    let still = a.wait("primary", |status| status.role == Role::Primary).await;
+    assert_eq!((still.fence, still.writable), (Epoch(2), false));
+    cloud.change(topology::Record::cancelled).await;
+    a.writable().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn freezes_by_hand_are_for_nodes_without_a_service() {
+    let cloud = Cloud::new().await;
+    let a = cloud.start("a").await;
+    let refused = a.admin.freeze(FreezeId(1), topology::record::UnixMs::now()).await.unwrap_err();
+    assert_eq!(refused.code(), Some(admin::Code::Role));
+    assert!(a.admin.promote(Epoch(9)).await.unwrap_err().to_string().contains("record"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_is_never_seeded_over() {
+    let (_cloud, a, b) = pair("").await;
+    let (path, adopt) = crate::ship::bring_seed(&b, &a).await;
+    let refused = a.admin.seed(&path, adopt).await.unwrap_err();
+    assert_eq!(refused.code(), Some(admin::Code::Role));
+    a.run("SET still here").unwrap();
+    seed(&a, &b).await;
+}
