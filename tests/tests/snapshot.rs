@@ -81,6 +81,15 @@ fn what_was_pushed_comes_back_as_nodes_that_serve_it() {
         assert_eq!(left, 0, "a checkpoint was left in {}", shard.name);
     }
 
+    // A standby will do as well, once it has been seeded; until then it is refused in words.
+    let standby = wait::until("the standby to be stored", PATIENCE, || {
+        let output = push(&clouds, "b", &store).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "{said}");
+        Ok(ok(output))
+    });
+    assert_eq!(standby.unwrap()["cluster"], "b");
+
     let id = second["snapshot"].as_str().unwrap();
     let verify = ["verify", "--from", &store, "--snapshot", id, "--output", "json"];
     assert_eq!(ok(snapshotter(&verify).output().unwrap())["verified"], true);

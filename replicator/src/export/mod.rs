@@ -20,6 +20,7 @@ use stream::{Connection, Hello, Purpose, Reader, WireError, Writer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::Semaphore;
 use topology::ShardName;
+use topology::members::Role;
 
 use files::Listing;
 
@@ -195,8 +196,11 @@ async fn export<S>(
 where
     S: AsyncRead + AsyncWrite + Send,
 {
+    refuse_half_filled(&node.status().await?, &ctx.shard)?;
     let made = node.checkpoint(name).await?;
     let status = node.status().await?;
+    // Again: a seed or a rewind may have begun in between.
+    refuse_half_filled(&status, &ctx.shard)?;
     // Stamps come from the wall clock or from what was applied, whichever is higher; both were read
     // after the checkpoint, so none in it is above.
     let wall = Hlc::new(ops::clock::unix_ms(), u16::MAX);
@@ -223,6 +227,22 @@ where
     let sent = send::files(writer, listing, wanted, ctx.rate, &ctx.sent).await?;
     stream::export::send(writer, &Export::Done).await?;
     Ok(Exported { files, wanted: wanted_files, sent })
+}
+
+/// A snapshot of a node that is being filled, or that never was, would look well and restore to
+/// nothing that ever stood on a primary.
+fn refuse_half_filled(status: &admin::Status, shard: &ShardName) -> Result<(), ExportError> {
+    let why = match status.role {
+        Role::Seeding => "is being seeded",
+        Role::Rewinding => "is rewinding",
+        Role::Standby if status.applied.is_empty() && status.own_end.is_none() => {
+            "has not been seeded yet"
+        }
+        _ => return Ok(()),
+    };
+    Err(ExportError::Refused(format!(
+        "the node of {shard} {why}, so there is no whole past of the primary to store: try again when `godwit-switchover status` shows it streaming, or push the active cluster"
+    )))
 }
 
 /// Removes the checkpoint over a new connection if the old one is gone: a node that was restarted
