@@ -67,9 +67,8 @@ impl Connection {
         tokio::pin!(stop);
         let mut stopping = false;
         while let Next::Wait = self.advance() {
-            let may_read = !self.session.closing
-                && self.ring.borrow().len() < ROUNDS_MAX
-                && self.unsent.len() - self.sent < UNSENT_BYTES_MAX;
+            let may_read =
+                !self.session.closing && !self.input.has_more() && self.has_room();
             let must_write = self.sent < self.unsent.len();
             let readable = tokio::select! {
                 () = self.wake.notified() => false,
@@ -86,8 +85,27 @@ impl Connection {
         self.io.shared.clients.remove(id);
     }
 
-    /// Sends what is complete.
+    /// Whether more commands may be handed over.
+    fn has_room(&self) -> bool {
+        let ring = self.ring.borrow();
+        let unsent = self.unsent.len() - self.sent;
+        ring.len() < ROUNDS_MAX && ring.room() > 0 && unsent < UNSENT_BYTES_MAX
+    }
+
+    /// Hands over what there was no room for, and sends what is complete.
     fn advance(&mut self) -> Next {
+        loop {
+            let next = self.send();
+            let waits = self.input.has_more() && !self.session.closing;
+            if matches!(next, Next::Close) || !waits || !self.has_room() {
+                return next;
+            }
+            self.hand_over();
+        }
+    }
+
+    /// Sends what is complete.
+    fn send(&mut self) -> Next {
         if !self.ring.borrow_mut().drain(&mut self.unsent) {
             return Next::Close;
         }
@@ -126,7 +144,9 @@ impl Connection {
     fn hand_over(&mut self) {
         let round = self.ring.borrow().next_round();
         let outbox = self.io.inbox.clone();
-        let Some((request, own)) = self.input.request(&mut self.session, outbox, round) else {
+        let room = self.ring.borrow().room();
+        let Some((request, own)) = self.input.request(&mut self.session, outbox, round, room)
+        else {
             return;
         };
         let request = Arc::new(request);

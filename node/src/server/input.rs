@@ -23,6 +23,8 @@ pub(super) struct Input {
     parser: Parser,
     found: Vec<Range<usize>>,
     limits: Limits,
+    /// There may be whole commands in what is kept: the last request had no room for them.
+    more: bool,
 }
 
 impl Input {
@@ -35,12 +37,18 @@ impl Input {
         &mut self.bytes
     }
 
-    /// The complete commands that have arrived, with the answers of those that the I/O thread runs.
+    /// Whether to ask for a request before reading on.
+    pub(super) fn has_more(&self) -> bool {
+        self.more
+    }
+
+    /// The complete commands that have arrived, at most so many, with the answers of those that the I/O thread runs.
     pub(super) fn request(
         &mut self,
         session: &mut Session,
         outbox: Arc<dyn Outbox>,
         round: u64,
+        calls_max: usize,
     ) -> Option<(Request, Part)> {
         let client = session.client.clone();
         let mut request = Request::new(outbox, client.id, round, session.sticky.clone());
@@ -48,7 +56,12 @@ impl Input {
         let mut own =
             Part { connection, round, worker, bytes: Vec::new(), ends: Vec::new(), lost: false };
         let mut at = 0;
+        self.more = false;
         while !session.closing {
+            if request.calls.len() >= calls_max {
+                self.more = true;
+                break;
+            }
             let rest = &mut self.bytes[at..];
             match self.parser.next(rest, &session.shared.limits(&self.limits), &mut self.found) {
                 Ok(None) => break,

@@ -12,6 +12,32 @@ pub(super) struct Ring {
     /// The number of the first round.
     first: u64,
     lost: bool,
+    /// Commands in flight.
+    calls: usize,
+    /// How many may be: fewer where answers are large, so that what waits for a slow client is
+    /// bounded whatever it asks for.
+    window: Window,
+}
+
+/// How many commands of a connection may be in flight. Grows while answers are small.
+struct Window(usize);
+
+impl Default for Window {
+    fn default() -> Self {
+        Self(Self::START)
+    }
+}
+
+impl Window {
+    const START: usize = 64;
+    const MAX: usize = 16 << 10;
+    /// What the answers in flight should come to, in bytes.
+    const ANSWERS_BYTES: usize = 1 << 20;
+
+    fn learn(&mut self, calls: usize, bytes: usize) {
+        let fitting = Self::ANSWERS_BYTES / (bytes / calls.max(1)).max(1);
+        self.0 = fitting.clamp(1, (self.0 * 2).min(Self::MAX));
+    }
 }
 
 struct Round {
@@ -25,12 +51,18 @@ impl Ring {
     /// Adds a request with what the I/O thread itself answered of it.
     pub(super) fn push(&mut self, request: Arc<Request>, own: Part) {
         let missing = request.workers.len();
+        self.calls += request.calls.len();
         self.rounds.push_back(Round { request, parts: vec![own], missing });
     }
 
     /// How many rounds are in flight.
     pub(super) fn len(&self) -> usize {
         self.rounds.len()
+    }
+
+    /// How many more commands may be handed over now.
+    pub(super) fn room(&self) -> usize {
+        self.window.0.saturating_sub(self.calls)
     }
 
     /// The number of the next round.
@@ -53,7 +85,10 @@ impl Ring {
         while !self.lost && self.rounds.front().is_some_and(|round| round.missing == 0) {
             let Some(round) = self.rounds.pop_front() else { break };
             self.first += 1;
+            let (calls, before) = (round.request.calls.len(), out.len());
             round.write(out);
+            self.calls -= calls;
+            self.window.learn(calls, out.len() - before);
         }
         !self.lost
     }
