@@ -106,9 +106,9 @@ impl Settings {
         let dir = std::path::absolute(&dir)
             .map_err(|why| ConfigError::invalid(format!("dir {}: {why}", dir.display())))?;
         let admin = match self.admin {
-            Some(text) => text.parse().map_err(|why: admin::AddressError| {
-                ConfigError::invalid(why.to_string())
-            })?,
+            Some(text) => text
+                .parse()
+                .map_err(|why: admin::AddressError| ConfigError::invalid(why.to_string()))?,
             None => Address::Unix(dir.join("admin.sock")),
         };
         let cores = std::thread::available_parallelism().map_or(2, usize::from);

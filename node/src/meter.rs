@@ -63,7 +63,8 @@ pub(crate) async fn run(
         synced: metrics.gauge("log_synced_sequence", "the last sequence known to be on disk"),
         epoch: metrics.gauge("epoch", "the epoch that the node acts under"),
         writable: metrics.gauge("writable", "1 while the node accepts writes"),
-        lease: metrics.gauge("lease_left_ms", "how long the node may still write; 0 without a lease"),
+        lease: metrics
+            .gauge("lease_left_ms", "how long the node may still write; 0 without a lease"),
         memtables: metrics.gauge("memtables_bytes", "memory of unflushed writes"),
         cache: metrics.gauge("block_cache_bytes", "memory of cached blocks"),
         metrics: Families {

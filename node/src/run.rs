@@ -47,12 +47,9 @@ pub async fn run(
     let opening = move || Control::open(dir, owner, options);
     let opened = tokio::task::spawn_blocking(opening).await??;
     let client = listener.local_addr()?;
-    let workers = Workers::start(
-        config.workers,
-        opened.current().clone(),
-        opened.authority().clone(),
-    )
-    .context("cannot start the worker threads")?;
+    let workers =
+        Workers::start(config.workers, opened.current().clone(), opened.authority().clone())
+            .context("cannot start the worker threads")?;
     let shared = Arc::new(Shared::new(
         workers.clone(),
         opened.authority().clone(),

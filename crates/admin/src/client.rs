@@ -26,7 +26,9 @@ const QUEUE: usize = 64;
 /// How long to wait for the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-type Waiters = Arc<Mutex<VecDeque<oneshot::Sender<Result<Reply, String>>>>>;
+/// Where an answer goes: the reply, or why the connection ended before it.
+type Waiter = oneshot::Sender<Result<Reply, String>>;
+type Waiters = Arc<Mutex<VecDeque<Waiter>>>;
 
 /// A connection to a node's admin listener. Cheap to clone; clones share the connection, and
 /// answers come in the order of the requests. Once the connection is lost every request fails;
@@ -34,7 +36,7 @@ type Waiters = Arc<Mutex<VecDeque<oneshot::Sender<Result<Reply, String>>>>>;
 #[derive(Clone, Debug)]
 pub struct Client {
     address: Arc<str>,
-    queue: mpsc::Sender<(Vec<u8>, oneshot::Sender<Result<Reply, String>>)>,
+    queue: mpsc::Sender<(Vec<u8>, Waiter)>,
 }
 
 /// A frame on its way; dropping it does not take it back.
@@ -273,7 +275,7 @@ fn sequence(request: &'static str, reply: Reply) -> Result<Sequence, Error> {
 /// Ends when the clients are gone or the connection is.
 async fn write_requests(
     mut write: impl AsyncWrite + Unpin,
-    mut requests: mpsc::Receiver<(Vec<u8>, oneshot::Sender<Result<Reply, String>>)>,
+    mut requests: mpsc::Receiver<(Vec<u8>, Waiter)>,
     waiters: Waiters,
     mut reader: tokio::task::JoinHandle<String>,
 ) {
@@ -333,8 +335,6 @@ async fn read_answers(mut read: impl AsyncRead + Unpin, waiters: Waiters) -> Str
     }
 }
 
-fn locked(
-    waiters: &Waiters,
-) -> std::sync::MutexGuard<'_, VecDeque<oneshot::Sender<Result<Reply, String>>>> {
+fn locked(waiters: &Waiters) -> std::sync::MutexGuard<'_, VecDeque<Waiter>> {
     waiters.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -63,7 +63,9 @@ pub enum Error {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// Nobody listens there.
-    #[error("the node's admin listener at {address} cannot be reached: {why}; is the node running?")]
+    #[error(
+        "the node's admin listener at {address} cannot be reached: {why}; is the node running?"
+    )]
     Unreachable {
         /// Its address.
         address: String,
@@ -71,7 +73,9 @@ pub enum Error {
         why: std::io::Error,
     },
     /// The connection ended before the answer: a request that was sent may have been carried out.
-    #[error("the connection to the node's admin listener at {address} ended: {why}; what was asked may have happened")]
+    #[error(
+        "the connection to the node's admin listener at {address} ended: {why}; what was asked may have happened"
+    )]
     Lost {
         /// Its address.
         address: String,
@@ -87,7 +91,9 @@ pub enum Error {
         message: String,
     },
     /// An answer of another shape than the request's.
-    #[error("the node's answer to {request} cannot be read: {why}; are node and client of one version?")]
+    #[error(
+        "the node's answer to {request} cannot be read: {why}; are node and client of one version?"
+    )]
     Answer {
         /// The request.
         request: &'static str,

@@ -1,5 +1,7 @@
 //! Every request reads back as it was written, and bad ones are refused in words.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use admin::{Adopt, Follow, Request};
 use keyspace::Hlc;
 use topology::record::UnixMs;

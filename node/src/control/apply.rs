@@ -26,7 +26,8 @@ impl Control {
     /// A frame that is here already is dropped; one that is here in part is applied from where the
     /// node stands, if the chain agrees there.
     pub(super) fn apply(&self, source: &ShardName, bytes: &[u8]) -> Result<Sequence, Fault> {
-        let damaged = |why: String| Fault::new(Code::Damaged, format!("{why}; nothing was applied"));
+        let damaged =
+            |why: String| Fault::new(Code::Damaged, format!("{why}; nothing was applied"));
         let turn = self.turn();
         let store = self.store()?;
         let state = store.state();
@@ -62,10 +63,14 @@ impl Control {
         if within && header.end.sequence < at.sequence {
             return Ok(at.sequence);
         }
-        if !begins && !(within && header.start.sequence <= at.sequence) {
+        let meets = begins || (within && header.start.sequence <= at.sequence);
+        if !meets {
             return Err(Fault::new(
                 Code::Gap,
-                format!("a frame from {} to {}, and this node stands at {at}", header.start, header.end),
+                format!(
+                    "a frame from {} to {}, and this node stands at {at}",
+                    header.start, header.end
+                ),
             ));
         }
         let mut scratch = Vec::new();
@@ -201,7 +206,9 @@ impl Run<'_> {
             if batch.end() > here {
                 return Err(Fault::new(
                     Code::Gap,
-                    format!("sequence {here}, where this node stands, is inside a batch of the frame"),
+                    format!(
+                        "sequence {here}, where this node stands, is inside a batch of the frame"
+                    ),
                 ));
             }
             return self.meet();
@@ -314,16 +321,18 @@ impl Run<'_> {
 /// The value as it is, but for a build that is broken on purpose, to show that digests notice.
 fn falsified(cf: Cf, value: &[u8]) -> Cow<'_, [u8]> {
     let mut wrong = Cow::Borrowed(value);
-    if cf == Cf::Data && ops::failpoint::hit("apply-change-field") {
-        if let Some(last) = wrong.to_mut().last_mut() {
-            *last ^= 1;
-        }
+    if cf == Cf::Data
+        && ops::failpoint::hit("apply-change-field")
+        && let Some(last) = wrong.to_mut().last_mut()
+    {
+        *last ^= 1;
     }
     // Type, flags and stamp come first, then eight bytes of expiry.
-    if cf == Cf::Meta && value.get(10..18).is_some_and(|expiry| expiry != [0; 8]) {
-        if ops::failpoint::hit("apply-change-expiry") {
-            wrong.to_mut()[17] ^= 1;
-        }
+    if cf == Cf::Meta
+        && value.get(10..18).is_some_and(|expiry| expiry != [0; 8])
+        && ops::failpoint::hit("apply-change-expiry")
+    {
+        wrong.to_mut()[17] ^= 1;
     }
     wrong
 }

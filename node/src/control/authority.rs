@@ -187,7 +187,8 @@ impl Authority {
     /// Where the slot's primary is, if that is another node whose address is known.
     fn moved(&self, slot: Slot) -> Option<Refusal> {
         let routes = self.0.routes.load();
-        let mut others = routes.primaries.iter().filter(|(name, _)| Some(*name) != routes.own.as_ref());
+        let mut others =
+            routes.primaries.iter().filter(|(name, _)| Some(*name) != routes.own.as_ref());
         let (_, (_, address)) = others.find(|(_, (slots, _))| slots.contains(slot))?;
         Some(Refusal::Moved { slot: slot.number(), address: address.clone()? })
     }

@@ -57,7 +57,10 @@ impl Control {
                 out.bulk(barrier.position.to_string().as_bytes());
             }
             Request::Digest(id) => json(out, &self.0.digests.get(*id)?),
-            Request::DropDigest(id) => ok(out, self.0.digests.remove(*id)),
+            Request::DropDigest(id) => {
+                self.0.digests.remove(*id);
+                out.simple("OK");
+            }
             Request::Freeze { id, deadline } => ok(out, self.freeze(*id, *deadline)?),
             Request::Fence(epoch) => ok(out, self.fence(*epoch)?),
             Request::Promote(epoch) => ok(out, self.promote(*epoch)?),

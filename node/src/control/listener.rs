@@ -98,7 +98,9 @@ async fn bind_unix(path: &Path) -> anyhow::Result<UnixListener> {
     let shown = path.display();
     if let Ok(found) = std::fs::symlink_metadata(path) {
         if !found.file_type().is_socket() {
-            bail!("cannot listen for control commands at {shown}: a file is there that is no socket");
+            bail!(
+                "cannot listen for control commands at {shown}: a file is there that is no socket"
+            );
         }
         if UnixStream::connect(path).await.is_ok() {
             bail!("cannot listen for control commands at {shown}: another process listens there");

@@ -16,11 +16,8 @@ impl Control {
         let state = store.state();
         let mut applied = BTreeMap::new();
         for (source, at) in &state.applied {
-            let status = AppliedStatus {
-                position: at.position,
-                stamp_ms: at.stamp.ms(),
-                ended: at.ended,
-            };
+            let status =
+                AppliedStatus { position: at.position, stamp_ms: at.stamp.ms(), ended: at.ended };
             applied.insert(source.to_string(), status);
         }
         Ok(Some(NodeMember {

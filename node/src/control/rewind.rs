@@ -48,7 +48,8 @@ impl Control {
         if store.state().standing.role != Role::Rewinding {
             return Err(Fault::role("keys are replaced between REWIND BEGIN and REWIND END"));
         }
-        let damaged = |why: String| Fault::new(Code::Damaged, format!("{why}; nothing was changed"));
+        let damaged =
+            |why: String| Fault::new(Code::Damaged, format!("{why}; nothing was changed"));
         let parsed = BatchRef::parse(batch).map_err(|why| damaged(why.to_string()))?;
         for record in parsed.records() {
             let Record::Put { cf, key, .. } = record else {

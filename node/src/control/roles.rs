@@ -135,9 +135,10 @@ impl Control {
         let standing = &state.standing;
         match standing.role {
             Role::Primary => {
-                let left = record.forks.iter().find(|fork| {
-                    fork.source == *shard && fork.epoch > standing.epoch
-                });
+                let left = record
+                    .forks
+                    .iter()
+                    .find(|fork| fork.source == *shard && fork.epoch > standing.epoch);
                 if let Some(fork) = left {
                     let why = format!(
                         "others took over from this node at {} (epoch {}) and it has not followed \
@@ -184,8 +185,7 @@ impl Control {
         let ended = standing.ended.filter(|(id, _)| freeze.is_some_and(|f| f.id == *id));
         let mut exclusive = store.exclusive();
         exclusive.set_epoch(epoch);
-        let standing =
-            Standing { epoch, own_end: None, local_until: None, ended, ..standing };
+        let standing = Standing { epoch, own_end: None, local_until: None, ended, ..standing };
         exclusive.stand(Kind::Data, 0, |_| standing)?;
         Ok(())
     }
@@ -226,8 +226,9 @@ impl Control {
         let _parked = self.0.workers.pause();
         let mut exclusive = store.exclusive();
         exclusive.set_open(false);
-        let end = exclusive.stand(Kind::End, freeze.0, |end| {
-            Standing { ended: Some((freeze, end)), ..standing }
+        let end = exclusive.stand(Kind::End, freeze.0, |end| Standing {
+            ended: Some((freeze, end)),
+            ..standing
         })?;
         tracing::info!(%freeze, %end, "frozen; the log is ended");
         Ok(())
@@ -258,10 +259,9 @@ impl Control {
     pub(super) fn fence(&self, epoch: Epoch) -> Result<(), Fault> {
         let mut turn = self.turn();
         turn.fence = self.0.dir.raise_fence(epoch)?;
-        if let Some((record, _)) = &turn.record {
-            if turn.fence > record.epoch && self.0.authority.mode() == Mode::Primary {
-                self.enter(&self.store()?, Mode::Fenced);
-            }
+        let below = turn.record.as_ref().is_some_and(|(record, _)| record.epoch < turn.fence);
+        if below && self.0.authority.mode() == Mode::Primary {
+            self.enter(&self.store()?, Mode::Fenced);
         }
         self.0.changed.notify_one();
         Ok(())
@@ -324,12 +324,7 @@ impl Control {
 }
 
 /// What a former primary becomes; `own` is the end of the batch that says so.
-fn demoted(
-    before: &Standing,
-    epoch: Epoch,
-    end: wal::Position,
-    own: wal::Position,
-) -> Standing {
+fn demoted(before: &Standing, epoch: Epoch, end: wal::Position, own: wal::Position) -> Standing {
     // What it found at its open is the end, if it has written nothing since.
     let (own_end, local_until) = match (before.own_end, before.ended) {
         (Some(found), _) => (found, before.local_until.unwrap_or(found.sequence)),
@@ -356,7 +351,8 @@ fn promotable(state: &NodeState, record: &Record, shard: &ShardName) -> Result<(
                 .to_owned(),
         ));
     }
-    let latest = |fork: &&topology::record::Fork| fork.target == *shard && fork.epoch == record.epoch;
+    let latest =
+        |fork: &&topology::record::Fork| fork.target == *shard && fork.epoch == record.epoch;
     for fork in record.forks.iter().filter(latest) {
         let has = state.applied.get(&fork.source).map(|applied| applied.position);
         if has.is_none_or(|has| has.sequence < fork.at.sequence) {

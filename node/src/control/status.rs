@@ -26,9 +26,11 @@ impl Control {
             epoch: store.epoch(),
             fence: turn.fence,
             writable: self.0.authority.is_writable(),
-            lease_left_ms: self.0.authority.lease_left().map(|left| {
-                u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
-            }),
+            lease_left_ms: self
+                .0
+                .authority
+                .lease_left()
+                .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
             position: store.position(),
             own_end: state.standing.own_end,
             local_until: state.standing.local_until,

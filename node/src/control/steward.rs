@@ -135,7 +135,9 @@ async fn cancel(service: &Service, freeze: FreezeId) {
     match tokio::time::timeout(Duration::from_secs(2), service.cancel(freeze)).await {
         Ok(Ok(outcome)) => tracing::info!(%freeze, ?outcome, "the freeze's deadline has passed"),
         Ok(Err(why)) => tracing::warn!(%freeze, "the freeze cannot be cancelled yet: {why}"),
-        Err(_) => tracing::warn!(%freeze, "the freeze cannot be cancelled yet: the registry is silent"),
+        Err(_) => {
+            tracing::warn!(%freeze, "the freeze cannot be cancelled yet: the registry is silent")
+        }
     }
 }
 
@@ -224,10 +226,9 @@ impl Control {
                 tracing::debug!("no heartbeat: {why}");
             }
         }
-        if sync && store.options().durability == Durability::Everysec {
-            if let Err(why) = store.sync() {
-                tracing::error!("syncing the log failed: {why}");
-            }
+        let due = sync && store.options().durability == Durability::Everysec;
+        if due && let Err(why) = store.sync() {
+            tracing::error!("syncing the log failed: {why}");
         }
         Some(Sequence(store.db().latest_sequence_number()))
     }

@@ -19,10 +19,14 @@ pub enum CommitError {
     #[error("the batch was not written: this node takes no writes now")]
     Closed,
     /// The log failed before: nothing was written.
-    #[error("the batch was not written: the log failed before, and the database must be opened again")]
+    #[error(
+        "the batch was not written: the log failed before, and the database must be opened again"
+    )]
     Latched,
     /// The log failed now: whether the batch survives is unknown. Close without an answer.
-    #[error("writing to the log failed: {0}; whether the batch survives is unknown until the database has been opened again")]
+    #[error(
+        "writing to the log failed: {0}; whether the batch survives is unknown until the database has been opened again"
+    )]
     Log(rocksdb::Error),
 }
 
@@ -90,7 +94,9 @@ impl Store {
 
     fn latch(&self, why: rocksdb::Error) -> CommitError {
         self.latched.store(true, Ordering::Release);
-        tracing::error!("writing to the log failed: {why}; no writes until it has been opened again");
+        tracing::error!(
+            "writing to the log failed: {why}; no writes until it has been opened again"
+        );
         CommitError::Log(why)
     }
 

@@ -26,7 +26,9 @@ pub enum DirError {
         why: std::io::Error,
     },
     /// Somebody else has it.
-    #[error("the directory {dir} is in use: {holder} holds its LOCK; end that process or use another directory")]
+    #[error(
+        "the directory {dir} is in use: {holder} holds its LOCK; end that process or use another directory"
+    )]
     Locked {
         /// The directory.
         dir: String,
@@ -42,7 +44,9 @@ pub enum DirError {
         why: String,
     },
     /// Written by a later version.
-    #[error("the database {db} has format {format}; this version knows format 1: upgrade godwit-node")]
+    #[error(
+        "the database {db} has format {format}; this version knows format 1: upgrade godwit-node"
+    )]
     Format {
         /// The directory.
         db: String,
@@ -179,7 +183,8 @@ impl NodeDir {
     pub(super) fn finish_swap(&self) -> Result<(), DirError> {
         if self.old().exists() && !self.db().exists() {
             tracing::warn!("a swap of the database was cut short before its end: undone");
-            std::fs::rename(self.old(), self.db()).map_err(|why| io("renaming", &self.old(), why))?;
+            std::fs::rename(self.old(), self.db())
+                .map_err(|why| io("renaming", &self.old(), why))?;
             sync_dir(&self.path)?;
         }
         Ok(())

@@ -104,7 +104,11 @@ impl Format {
 
 /// Makes a directory that came from elsewhere ready to be the node's: its own name, and what it is
 /// to adopt at its next open.
-pub fn prepare_seed(path: &Path, identity: &Identity, adopt: &admin::Adopt) -> Result<(), DirError> {
+pub fn prepare_seed(
+    path: &Path,
+    identity: &Identity,
+    adopt: &admin::Adopt,
+) -> Result<(), DirError> {
     write_synced(&path.join(admin::Adopt::FILE), &adopt.to_bytes())?;
     identity.write(path)
 }

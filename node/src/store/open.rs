@@ -34,7 +34,9 @@ pub enum OpenError {
         why: String,
     },
     /// RocksDB does not open it.
-    #[error("RocksDB cannot open the database {db}: {why}; nothing was changed, look at its LOG file")]
+    #[error(
+        "RocksDB cannot open the database {db}: {why}; nothing was changed, look at its LOG file"
+    )]
     Rocksdb {
         /// Its directory.
         db: String,
@@ -159,7 +161,10 @@ impl Store {
             origin: owner.map_or(0, |(_, shard)| Tag::origin_of(&shard.cluster)),
             epoch: AtomicU64::new(standing.epoch.0),
             clock: HlcClock::above(floor),
-            order: Mutex::new(Order { open: standing.role == Role::Standalone, clock_bound: floor }),
+            order: Mutex::new(Order {
+                open: standing.role == Role::Standalone,
+                clock_bound: floor,
+            }),
             history: ArcSwap::from_pointee(history.clone()),
             state: ArcSwap::from_pointee(NodeState {
                 standing: standing.clone(),

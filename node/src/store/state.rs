@@ -43,14 +43,7 @@ pub struct Standing {
 impl Standing {
     /// Of a directory that has never had a role.
     pub const fn new(role: Role) -> Self {
-        Self {
-            role,
-            epoch: Epoch(0),
-            own_end: None,
-            local_until: None,
-            ended: None,
-            until: None,
-        }
+        Self { role, epoch: Epoch(0), own_end: None, local_until: None, ended: None, until: None }
     }
 }
 

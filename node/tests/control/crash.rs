@@ -62,7 +62,11 @@ async fn a_dead_primary_is_drained_and_comes_back_as_a_standby_at_the_fork() {
     assert_eq!(a.is(Role::Standby).await.own_end, Some(own_end));
 }
 
-async fn drain(dir: &std::path::Path, history: &wal::History, to: &crate::cloud::Node) -> wal::Sequence {
+async fn drain(
+    dir: &std::path::Path,
+    history: &wal::History,
+    to: &crate::cloud::Node,
+) -> wal::Sequence {
     let source = shard("a");
     let applied = to.status().await.applied[&source].clone();
     let mut now = applied.position.sequence;

@@ -1,6 +1,8 @@
 //! Stories of the control plane: two nodes, a file registry, and no sidecar: the test reads the
 //! primary's log files itself and brings frames to the other side.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod cloud;
 mod crash;
 mod digests;

@@ -37,7 +37,8 @@ async fn a_directory_of_a_service_is_nobody_elses() {
     let other = member("demo", "1");
     refused(&dir, &other.each_ref().map(|s| s.as_str()), "is shard a/0");
     let identity = dir.join("db/GODWIT");
-    let later = std::fs::read_to_string(&identity).unwrap().replace("\"format\": 1", "\"format\": 2");
+    let later =
+        std::fs::read_to_string(&identity).unwrap().replace("\"format\": 1", "\"format\": 2");
     std::fs::write(&identity, later).unwrap();
     refused(&dir, &[], "has format 2");
     std::fs::write(&identity, "{").unwrap();

@@ -113,9 +113,7 @@ pub(crate) async fn compare(primary: &Node, standby: &Node) -> (admin::Digest, a
     ship(primary, standby).await;
     let of = |node: &Node| {
         let admin = node.admin.clone();
-        async move {
-            eventually("a digest", || async { admin.digest(barrier.id).await.ok() }).await
-        }
+        async move { eventually("a digest", || async { admin.digest(barrier.id).await.ok() }).await }
     };
     let both = (of(primary).await, of(standby).await);
     assert_eq!((both.0.position, both.1.position), (barrier.position, barrier.position));
