@@ -4,6 +4,8 @@ mod gather;
 
 use std::borrow::Cow;
 
+use hashbrown::HashMap;
+use keyspace::Slot;
 use resp::Version;
 
 use crate::command::{Fan, Request};
@@ -11,7 +13,7 @@ use crate::routes::{RouteId, Routes};
 
 pub(crate) use gather::{Gather, Gathered, Part};
 
-/// One node's part of a command.
+/// One slot's part of a command, or one node's where it goes to every node.
 pub(crate) struct SplitPart<'a> {
     pub(crate) route: RouteId,
     /// Its arguments, the name first.
@@ -20,13 +22,15 @@ pub(crate) struct SplitPart<'a> {
 
 /// A command in parts.
 pub(crate) struct Split<'a> {
-    /// In the order of the routes; never empty.
+    /// Never empty.
     pub(crate) parts: Vec<SplitPart<'a>>,
     /// For each key, which part it went to.
     pub(crate) owners: Vec<u16>,
     /// The route that a SCAN is at, and how many there are.
     pub(crate) at: (u16, u16),
 }
+
+const NO_SHARD: &str = "TRYAGAIN no shard has this slot; the command was not run";
 
 /// A node's own cursor of SCAN has these bits; the number of the shard is above them.
 const CURSOR_BITS: u32 = 54;
@@ -55,21 +59,25 @@ pub(crate) fn split<'a>(
     if kind == Fan::Mset && request.len().is_multiple_of(2) {
         return Err("ERR wrong number of arguments for 'mset' command");
     }
-    let mut numbers = vec![u16::MAX; routes.routes.len()];
+    // By slot and not by shard: a node of a service runs a command on the worker of its slot.
+    let mut numbers: HashMap<Slot, u16, foldhash::fast::RandomState> = HashMap::default();
     let mut split = Split { parts: Vec::new(), owners: Vec::new(), at: (0, count) };
     for at in (1..request.len()).step_by(step) {
-        let slot = keyspace::Slot::of_key(request.arg(at));
-        let route =
-            routes.of(slot).ok_or("TRYAGAIN no shard has this slot; the command was not run")?;
-        let number = &mut numbers[usize::from(route.0)];
-        if *number == u16::MAX {
-            *number = u16::try_from(split.parts.len()).unwrap_or(u16::MAX);
-            split.parts.push(SplitPart { route, args: vec![Cow::Borrowed(request.arg(0))] });
-        }
-        split.parts[usize::from(*number)]
-            .args
-            .extend(request.args_from(at).take(step).map(Cow::Borrowed));
-        split.owners.push(*number);
+        let slot = Slot::of_key(request.arg(at));
+        let number = match numbers.get(&slot) {
+            Some(number) => *number,
+            None => {
+                let route = routes.of(slot).ok_or(NO_SHARD)?;
+                let number = u16::try_from(split.parts.len()).unwrap_or(u16::MAX);
+                numbers.insert(slot, number);
+                let args = vec![Cow::Borrowed(request.arg(0))];
+                split.parts.push(SplitPart { route, args });
+                number
+            }
+        };
+        let args = request.args_from(at).take(step).map(Cow::Borrowed);
+        split.parts[usize::from(number)].args.extend(args);
+        split.owners.push(number);
     }
     Ok(split)
 }
