@@ -1,6 +1,6 @@
 //! The tool as a process, a registry, and members that are played.
 
-#![allow(clippy::unwrap_used)] // clippy knows only functions marked #[test]
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // clippy knows only functions marked #[test]
 
 mod fakes;
 mod guards;
