@@ -22,8 +22,16 @@ pub struct DataKey<'a> {
 impl<'a> DataKey<'a> {
     /// Reads a key without copying it.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let (slot, key, version, subkey) = decode_head("data key", bytes)?;
-        Ok(Self { slot, key, version, subkey })
+        Self::decode_as("data key", bytes)
+    }
+
+    pub(crate) fn decode_as(what: &'static str, bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(what, bytes);
+        let slot = Slot::new(u16::from_be_bytes(reader.take()?)).ok_or(DecodeError::Slot(what))?;
+        let len = u32::from_be_bytes(reader.take()?);
+        let key = reader.bytes(len as usize)?;
+        let version = Hlc(reader.u64()?);
+        Ok(Self { slot, key, version, subkey: reader.rest })
     }
 
     /// Appends the key's bytes.
@@ -45,18 +53,6 @@ pub fn encode_prefix(slot: Slot, key: &[u8], version: Hlc, out: &mut Vec<u8>) {
 /// How long [`encode_prefix`] makes the prefix of a key of this length, in bytes.
 pub const fn prefix_len(key_len: usize) -> usize {
     2 + 4 + key_len + 8
-}
-
-pub(crate) fn decode_head<'a>(
-    what: &'static str,
-    bytes: &'a [u8],
-) -> Result<(Slot, &'a [u8], Hlc, &'a [u8]), DecodeError> {
-    let mut reader = Reader::new(what, bytes);
-    let slot = Slot::new(u16::from_be_bytes(reader.take()?)).ok_or(DecodeError::Slot(what))?;
-    let len = u32::from_be_bytes(reader.take()?);
-    let key = reader.bytes(len as usize)?;
-    let version = Hlc(reader.u64()?);
-    Ok((slot, key, version, reader.rest))
 }
 
 /// A data value, decoded in place.

@@ -1,7 +1,7 @@
 //! The records that keep a sorted set's members in the order of their scores. Their values are
 //! empty: the stamp is in the member's data record. Layout: `docs/formats.md`, "Keys and values".
 
-use crate::data::{decode_head, encode_prefix};
+use crate::data::{DataKey, encode_prefix};
 use crate::error::Reader;
 use crate::{DecodeError, Hlc, Slot};
 
@@ -62,8 +62,8 @@ pub struct ScoreKey<'a> {
 impl<'a> ScoreKey<'a> {
     /// Reads a key without copying it.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let (slot, key, version, rest) = decode_head("score key", bytes)?;
-        let mut reader = Reader::new("score key", rest);
+        let DataKey { slot, key, version, subkey } = DataKey::decode_as("score key", bytes)?;
+        let mut reader = Reader::new("score key", subkey);
         let score = Score::decode(&reader.take::<8>()?)?;
         Ok(Self { slot, key, version, score, member: reader.rest })
     }

@@ -44,8 +44,7 @@ fn a_list() {
 
 #[test]
 fn a_field_and_its_value() {
-    let key =
-        DataKey { slot: Slot::of_key(b"foo"), key: b"foo", version: STAMP, subkey: b"field" };
+    let key = DataKey { slot: Slot::of_key(b"foo"), key: b"foo", version: STAMP, subkey: b"field" };
     let bytes = encoded(|o| key.encode(o));
     assert_eq!(hex(&bytes), "2f9600000003666f6f018bcfe5680000076669656c64");
     assert_eq!(DataKey::decode(&bytes), Ok(key));

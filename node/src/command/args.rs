@@ -18,7 +18,8 @@ impl<'a> Args<'a> {
         Self { bytes, ranges }
     }
 
-    /// How many, with the name.
+    /// How many, with the name: at least one in a command.
+    #[allow(clippy::len_without_is_empty, reason = "a command has a name")]
     pub const fn len(&self) -> usize {
         self.ranges.len()
     }
@@ -79,7 +80,7 @@ pub fn float(text: &[u8]) -> Option<f64> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let first = unsigned.bytes().next()?;
     let named = ["inf", "infinity"].iter().any(|name| unsigned.eq_ignore_ascii_case(name));
-    if !named && !(first.is_ascii_digit() || first == b'.') {
+    if !(named || first.is_ascii_digit() || first == b'.') {
         return None;
     }
     let value: f64 = text.parse().ok()?;

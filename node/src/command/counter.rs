@@ -91,7 +91,9 @@ fn decimal(text: &[u8]) -> Option<i128> {
         }
         value = value.checked_mul(10)?.checked_add(i128::from(digit - b'0'))?;
     }
-    let shift = i32::try_from(DIGITS).ok()?.checked_add(exponent)?
+    let shift = i32::try_from(DIGITS)
+        .ok()?
+        .checked_add(exponent)?
         .checked_sub(i32::try_from(fraction.len()).ok()?)?;
     let value = value.checked_mul(10i128.checked_pow(u32::try_from(shift).ok()?)?)?;
     Some(if negative { -value } else { value })

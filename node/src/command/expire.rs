@@ -52,7 +52,10 @@ impl Unit {
             ("exat", Self::AtSeconds),
             ("pxat", Self::AtMilliseconds),
         ];
-        units.into_iter().find(|(name, _)| option.eq_ignore_ascii_case(name.as_bytes())).map(|u| u.1)
+        units
+            .into_iter()
+            .find(|(name, _)| option.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|u| u.1)
     }
 
     /// Unix milliseconds; `None` if that does not fit.
@@ -78,7 +81,12 @@ pub(super) fn deadline(number: i64, unit: Unit, now_ms: u64, command: &str) -> R
 }
 
 /// The same key with another expiry.
-pub(super) fn put_expiry(view: &mut View<'_>, key: Key<'_>, entry: &Entry, expire_ms: u64) -> Answer {
+pub(super) fn put_expiry(
+    view: &mut View<'_>,
+    key: Key<'_>,
+    entry: &Entry,
+    expire_ms: u64,
+) -> Answer {
     match entry.at {
         Some(at) => view.put_head(key, &Head { at, expire_ms }),
         None => {
@@ -142,7 +150,8 @@ fn expire(
     // No expiry counts as one that never comes.
     let now = i64::try_from(entry.expire_ms).unwrap_or(i64::MAX);
     let lasts = entry.expire_ms == 0;
-    let refused = nx && !lasts || xx && lasts || gt && (lasts || at <= now) || lt && !lasts && at >= now;
+    let refused =
+        nx && !lasts || xx && lasts || gt && (lasts || at <= now) || lt && !lasts && at >= now;
     if !refused {
         match u64::try_from(at) {
             Ok(at) if at > view.now_ms => put_expiry(view, key, &entry, at)?,

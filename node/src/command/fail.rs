@@ -44,9 +44,7 @@ impl Fail {
     /// The line to send, without `-`.
     pub fn line(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
-            Self::WrongType => {
-                "WRONGTYPE Operation against a key holding the wrong kind of value"
-            }
+            Self::WrongType => "WRONGTYPE Operation against a key holding the wrong kind of value",
             Self::NotInteger => "ERR value is not an integer or out of range",
             Self::NotFloat => "ERR value is not a valid float",
             Self::Syntax => "ERR syntax error",
@@ -56,7 +54,9 @@ impl Fail {
             Self::Text(text) => text,
             Self::Refused(refusal) => return Cow::Owned(refusal.to_string()),
             Self::Record(error) => {
-                return Cow::Owned(format!("ERR cannot read this key: {error}; nothing was changed"));
+                return Cow::Owned(format!(
+                    "ERR cannot read this key: {error}; nothing was changed"
+                ));
             }
             Self::Read(error) => {
                 return Cow::Owned(format!(

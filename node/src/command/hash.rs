@@ -171,7 +171,7 @@ fn all(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, show: Show) -
     let Some(head) = head else { return Ok(()) };
     let mut entries = view.entries(key, head.at.version)?;
     let mut seen = 0;
-    while let Some((field, value)) = entries.next()? {
+    while let Some((field, value)) = entries.step()? {
         seen += 1;
         if show != Show::Values {
             out.bulk(field);
@@ -236,12 +236,16 @@ fn hrandfield(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Ans
         return Err(Fail::Syntax);
     }
     let count = if args.len() > 2 { Some(args.integer(2)?) } else { None };
-    if with_values && count.is_some_and(|n| n == i64::MIN || n < i64::MIN / 2 || n > i64::MAX / 2) {
+    if with_values && count.is_some_and(|n| !(i64::MIN / 2..=i64::MAX / 2).contains(&n)) {
         return Err(Fail::text("ERR value is out of range"));
     }
     let key = args.key(1);
     let Some(head) = view.head(key, Type::Hash)? else {
-        if count.is_some() { out.array(0) } else { out.null() }
+        if count.is_some() {
+            out.array(0)
+        } else {
+            out.null()
+        }
         return Ok(());
     };
     let Picks { entries } = picks(view, key, &head, count.unwrap_or(1))?;

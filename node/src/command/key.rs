@@ -66,7 +66,7 @@ fn duplicate(view: &mut View<'_>, from: Key<'_>, to: Key<'_>, entry: &Entry) -> 
     let mut new = view.create(at.kind);
     new.expire_ms = entry.expire_ms;
     (new.at.size, new.at.head, new.at.tail) = (at.size, at.head, at.tail);
-    while let Some((subkey, value)) = entries.next()? {
+    while let Some((subkey, value)) = entries.step()? {
         view.put_data(to, new.at.version, subkey, value);
         if at.kind == Type::Zset {
             view.put_score(to, new.at.version, Score::decode(value)?, subkey);

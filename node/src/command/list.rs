@@ -57,12 +57,7 @@ fn add(view: &mut View<'_>, key: Key<'_>, head: &mut Head, element: &[u8], end: 
 }
 
 /// The element at an index of the records, which has to be there.
-fn element(
-    view: &mut View<'_>,
-    key: Key<'_>,
-    head: &Head,
-    index: u64,
-) -> Result<Vec<u8>, Fail> {
+fn element(view: &mut View<'_>, key: Key<'_>, head: &Head, index: u64) -> Result<Vec<u8>, Fail> {
     match view.data(key, head.at.version, &index.to_be_bytes())? {
         Some(element) => Ok(element.to_vec()),
         None => Err(Fail::text("ERR this list is damaged: an element is missing")),
@@ -109,13 +104,7 @@ fn push(
     Ok(())
 }
 
-fn pop(
-    view: &mut View<'_>,
-    args: &Args<'_>,
-    out: &mut Writer<'_>,
-    end: End,
-    name: &str,
-) -> Answer {
+fn pop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, end: End, name: &str) -> Answer {
     let count = match args.len() {
         2 => None,
         3 => Some(args.positive(2)?),
@@ -126,7 +115,11 @@ fn pop(
     };
     let key = args.key(1);
     let Some(mut head) = view.head(key, Type::List)? else {
-        if count.is_some() { out.null_array() } else { out.null() }
+        if count.is_some() {
+            out.null_array()
+        } else {
+            out.null()
+        }
         return Ok(());
     };
     let wanted = count.unwrap_or(1).min(head.at.size);
@@ -156,7 +149,7 @@ fn each(
     let (from, to) = (from.to_be_bytes(), to.to_be_bytes());
     let (from, to) = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
     let mut elements = view.iterate(Cf::Data, key, head.at.version, from, to, direction)?;
-    while let Some((index, element)) = elements.next()? {
+    while let Some((index, element)) = elements.step()? {
         let damaged = || Fail::text("ERR this list is damaged: an index has not eight bytes");
         let index = index.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
         if !look(index, element) {
@@ -329,7 +322,7 @@ struct LposOptions {
 
 fn lpos_options(args: &Args<'_>) -> Result<LposOptions, Fail> {
     let mut options = LposOptions { rank: 1, count: None, max_len: 0 };
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Fail::Syntax);
     }
     for (index, (name, _)) in args.pairs(3).enumerate() {
@@ -350,7 +343,9 @@ fn lpos_options(args: &Args<'_>) -> Result<LposOptions, Fail> {
             "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... \
              or use negative to start from the end of the list",
         )),
-        i64::MIN => Err(Fail::text("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807")),
+        i64::MIN => Err(Fail::text(
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        )),
         _ => Ok(options),
     }
 }

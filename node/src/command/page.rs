@@ -26,7 +26,8 @@ const COUNT_DEFAULT: usize = 10;
 /// A cursor as clients send it.
 pub(super) fn cursor(text: &[u8]) -> Result<u64, Fail> {
     let text = std::str::from_utf8(text).ok();
-    let cursor = text.filter(|t| t.bytes().all(|b| b.is_ascii_digit())).and_then(|t| t.parse().ok());
+    let cursor =
+        text.filter(|t| t.bytes().all(|b| b.is_ascii_digit())).and_then(|t| t.parse().ok());
     cursor.ok_or(Fail::text("ERR invalid cursor"))
 }
 
@@ -93,7 +94,7 @@ pub(super) fn scan_collection(
         if seen == page.count {
             break view.positions.keep(&last);
         }
-        let Some((name, value)) = entries.next()? else { break 0 };
+        let Some((name, value)) = entries.step()? else { break 0 };
         seen += 1;
         last.clear();
         last.extend_from_slice(name);

@@ -39,7 +39,7 @@ pub(super) fn picks(
     let mut at = 0;
     let mut wanted = indices.into_iter().peekable();
     while wanted.peek().is_some()
-        && let Some((subkey, value)) = all.next()?
+        && let Some((subkey, value)) = all.step()?
     {
         while wanted.next_if_eq(&at).is_some() {
             entries.push((subkey.to_vec(), value.to_vec()));

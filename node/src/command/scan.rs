@@ -42,7 +42,7 @@ fn scan(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
             let slot = Slot::of_encoded(&last).map_or(0, Slot::number);
             break view.positions.keep(&last) << SLOT_BITS | u64::from(slot);
         }
-        let Some((key, value)) = keys.next()? else { break 0 };
+        let Some((key, value)) = keys.step()? else { break 0 };
         seen += 1;
         last.clear();
         last.extend_from_slice(key);

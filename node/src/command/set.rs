@@ -95,7 +95,7 @@ fn smembers(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answe
     out.set(head.at.size as usize);
     let mut members = view.entries(key, head.at.version)?;
     let mut seen = 0;
-    while let Some((member, _)) = members.next()? {
+    while let Some((member, _)) = members.step()? {
         seen += 1;
         out.bulk(member);
     }
@@ -133,7 +133,11 @@ fn spop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     };
     let key = args.key(1);
     let Some(mut head) = view.head(key, Type::Set)? else {
-        if count.is_some() { out.set(0) } else { out.null() }
+        if count.is_some() {
+            out.set(0)
+        } else {
+            out.null()
+        }
         return Ok(());
     };
     let picked = picks(view, key, &head, count.unwrap_or(1))?.entries;
@@ -164,7 +168,11 @@ fn srandmember(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> An
     }
     let key = args.key(1);
     let Some(head) = view.head(key, Type::Set)? else {
-        if count.is_some() { out.array(0) } else { out.null() }
+        if count.is_some() {
+            out.array(0)
+        } else {
+            out.null()
+        }
         return Ok(());
     };
     let picked = picks(view, key, &head, count.unwrap_or(1))?.entries;
@@ -221,7 +229,7 @@ enum Operation {
 type Members = BTreeSet<Vec<u8>>;
 
 fn each_member(entries: &mut Entries<'_>, mut look: impl FnMut(&[u8])) -> Answer {
-    while let Some((member, _)) = entries.next()? {
+    while let Some((member, _)) = entries.step()? {
         look(member);
     }
     Ok(())
@@ -229,11 +237,7 @@ fn each_member(entries: &mut Entries<'_>, mut look: impl FnMut(&[u8])) -> Answer
 
 /// The members that come out of several sets. It holds the result and no more; all sets are read
 /// in their keys' order, which is sorted.
-fn combine(
-    view: &mut View<'_>,
-    keys: &[Key<'_>],
-    operation: Operation,
-) -> Result<Members, Fail> {
+fn combine(view: &mut View<'_>, keys: &[Key<'_>], operation: Operation) -> Result<Members, Fail> {
     let mut heads = Vec::with_capacity(keys.len());
     for key in keys {
         // The types of all are checked, whatever the result will be.
@@ -257,8 +261,8 @@ fn combine(
             };
             let mut entries = view.entries(**first, head.at.version)?;
             each_member(&mut entries, |m| {
-                    result.insert(m.to_vec());
-                })?;
+                result.insert(m.to_vec());
+            })?;
             for (key, head) in others {
                 let Some(head) = head else { continue };
                 let mut entries = view.entries(**key, head.at.version)?;
@@ -274,8 +278,8 @@ fn combine(
             let Some(((key, head), others)) = sets.split_first() else { return Ok(result) };
             let mut entries = view.entries(*key, head.at.version)?;
             each_member(&mut entries, |m| {
-                    result.insert(m.to_vec());
-                })?;
+                result.insert(m.to_vec());
+            })?;
             for (key, head) in others {
                 let mut missing = Vec::new();
                 for member in &result {

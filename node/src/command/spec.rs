@@ -97,7 +97,8 @@ impl Keys {
         };
         let first = self.first as usize;
         let end = end.unwrap_or(first).min(len);
-        (first..if self.is_none() { first } else { end.max(first) }).step_by(self.step.max(1) as usize)
+        (first..if self.is_none() { first } else { end.max(first) })
+            .step_by(self.step.max(1) as usize)
     }
 }
 
@@ -163,7 +164,11 @@ impl Spec {
     }
 
     /// The slots of its keys; `first` is that of the first one, so that one key is hashed once.
-    pub fn slots<'s>(&self, args: &'s Args<'s>, first: Option<Slot>) -> impl Iterator<Item = Slot> + 's {
+    pub fn slots<'s>(
+        &self,
+        args: &'s Args<'s>,
+        first: Option<Slot>,
+    ) -> impl Iterator<Item = Slot> + 's {
         let indices = self.keys.indices(args).skip(usize::from(first.is_some()));
         first.into_iter().chain(indices.map(|index| Slot::of_key(args.at(index))))
     }

@@ -27,7 +27,7 @@ pub(super) const SPECS: &[Spec] = &[
 fn each(view: &mut View<'_>, from: Vec<u8>, mut look: impl FnMut(&[u8]) -> bool) -> Answer {
     let now_ms = view.now_ms;
     let mut keys = view.keys(from, SLOTS.to_be_bytes().to_vec())?;
-    while let Some((key, value)) = keys.next()? {
+    while let Some((key, value)) = keys.step()? {
         if Meta::decode(value)?.is_live(now_ms) && !look(meta::decode_key(key)?.1) {
             break;
         }

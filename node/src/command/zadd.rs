@@ -126,7 +126,11 @@ fn zadd(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     let mut head = match view.head(key, Type::Zset)? {
         Some(head) => head,
         None if options.if_present => {
-            if options.increment { out.null() } else { out.integer(0) }
+            if options.increment {
+                out.null()
+            } else {
+                out.integer(0)
+            }
             return Ok(());
         }
         None => view.create(Type::Zset),

@@ -100,8 +100,11 @@ impl Pick {
     }
 }
 
+/// Two ends of a range of subkeys.
+type Ends = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
 /// The bytes between which a range of scores lies in the score family.
-fn score_bounds(low: Bound<f64>, high: Bound<f64>) -> Option<(Bound<Vec<u8>>, Bound<Vec<u8>>)> {
+fn score_bounds(low: Bound<f64>, high: Bound<f64>) -> Option<Ends> {
     let bytes = |number| Score::new(number).map(|score| score.bytes().to_vec());
     // All members of a score come after its eight bytes and before those of the next score.
     let next = |number| {
@@ -156,7 +159,7 @@ fn names<'v>(
 ) -> Result<Entries<'v>, Fail> {
     let all = (Bound::Unbounded, Bound::Unbounded);
     let mut first = view.iterate(Cf::Score, key, head.at.version, all.0, all.1, Direction::Up)?;
-    let score = match first.next()? {
+    let score = match first.step()? {
         Some((subkey, _)) => split(subkey)?.0.bytes().to_vec(),
         None => Vec::new(),
     };
@@ -194,7 +197,7 @@ fn each(
     let Some(mut members) = cursor(view, key, head, range, direction)? else { return Ok(()) };
     let mut index = 0;
     while index < pick.skip.saturating_add(pick.take)
-        && let Some((subkey, _)) = members.next()?
+        && let Some((subkey, _)) = members.step()?
     {
         if index >= pick.skip {
             let (score, member) = split(subkey)?;
@@ -219,7 +222,7 @@ fn each_from_end(
     let mut found = Vec::new();
     let mut index = 0;
     while index < skip.saturating_add(take)
-        && let Some((subkey, _)) = members.next()?
+        && let Some((subkey, _)) = members.step()?
     {
         if index >= skip {
             found.push(subkey.to_vec());
@@ -369,7 +372,9 @@ fn remove(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, by: By) ->
         return Ok(());
     };
     let mut found = Vec::new();
-    each(view, key, &head, &range, Pick::ALL, |score, member| found.push((score, member.to_vec())))?;
+    each(view, key, &head, &range, Pick::ALL, |score, member| {
+        found.push((score, member.to_vec()))
+    })?;
     take_out(view, key, &mut head, &found);
     out.integer(found.len() as i64);
     Ok(())

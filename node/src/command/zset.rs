@@ -100,7 +100,11 @@ fn rank(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, from: Direct
         None => None,
     };
     let Some((head, score)) = head.zip(score) else {
-        if with_score { out.null_array() } else { out.null() }
+        if with_score {
+            out.null_array()
+        } else {
+            out.null()
+        }
         return Ok(());
     };
     let end = [&score.bytes()[..], member].concat();
@@ -110,7 +114,7 @@ fn rank(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, from: Direct
     };
     let mut before = view.iterate(Cf::Score, key, head.at.version, low, high, from)?;
     let mut rank = 0;
-    while before.next()?.is_some() {
+    while before.step()?.is_some() {
         rank += 1;
     }
     if with_score {
@@ -139,7 +143,7 @@ fn pop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, from: Directi
     let wanted = count.unwrap_or(1).min(head.at.size);
     let mut popped: Vec<(Score, Vec<u8>)> = Vec::new();
     while (popped.len() as u64) < wanted
-        && let Some((subkey, _)) = members.next()?
+        && let Some((subkey, _)) = members.step()?
     {
         let (score, member) = split(subkey)?;
         popped.push((score, member.to_vec()));

@@ -33,7 +33,9 @@ pub(super) fn command(
             }
         }
         (Some(b"docs"), 2) => docs(&table::all().collect::<Vec<_>>(), &mut out),
-        (Some(b"docs"), _) => docs(&args.from(2).filter_map(table::find).collect::<Vec<_>>(), &mut out),
+        (Some(b"docs"), _) => {
+            docs(&args.from(2).filter_map(table::find).collect::<Vec<_>>(), &mut out)
+        }
         (Some(b"list"), _) => list(args, &mut out)?,
         (Some(b"getkeys"), 4..) => get_keys(args, &mut out)?,
         (Some(sub @ (b"count" | b"getkeys")), _) => {

@@ -9,7 +9,10 @@ use super::session::{Session, Shared};
 use crate::command::{Args, Fail, glob_matches};
 
 /// A setting: its name, its value, and how it is changed, if it can be.
-type Setting = (&'static str, fn(&Shared) -> String, Option<fn(&Shared, u64)>);
+type Setting = (&'static str, fn(&Shared) -> String, Option<Change>);
+
+/// Changes a setting.
+type Change = fn(&Shared, u64);
 
 const SETTINGS: &[Setting] = &[
     // The log is always written; there are no dumps.
@@ -55,7 +58,7 @@ pub(super) fn config(
                 out.bulk(value(&shared).as_bytes());
             }
         }
-        (b"set", 4..) if args.len() % 2 == 0 => {
+        (b"set", 4..) if args.len().is_multiple_of(2) => {
             let changes = args.pairs(2).map(|(name, value)| change(name, value));
             // All or none.
             for (set, value) in changes.collect::<Result<Vec<_>, _>>()? {
@@ -84,7 +87,7 @@ pub(super) fn config(
     Ok(())
 }
 
-fn change(name: &[u8], value: &[u8]) -> Result<(fn(&Shared, u64), u64), Fail> {
+fn change(name: &[u8], value: &[u8]) -> Result<(Change, u64), Fail> {
     let failed = |why: &str| {
         let name = String::from_utf8_lossy(name);
         Fail::text(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))

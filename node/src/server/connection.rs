@@ -67,8 +67,7 @@ impl Connection {
         tokio::pin!(stop);
         let mut stopping = false;
         while let Next::Wait = self.advance() {
-            let may_read =
-                !self.session.closing && !self.input.has_more() && self.has_room();
+            let may_read = !self.session.closing && !self.input.has_more() && self.has_room();
             let must_write = self.sent < self.unsent.len();
             let readable = tokio::select! {
                 () = self.wake.notified() => false,

@@ -13,7 +13,8 @@ use crate::control::Mode;
 
 pub(super) fn info(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Result<(), Fail> {
     let everything = ["all", "default", "everything"];
-    let all = args.len() == 1 || args.from(1).any(|a| everything.iter().any(|e| a.eq_ignore_ascii_case(e.as_bytes())));
+    let all = args.len() == 1
+        || args.from(1).any(|a| everything.iter().any(|e| a.eq_ignore_ascii_case(e.as_bytes())));
     let mut text = String::new();
     for (name, section) in SECTIONS {
         if all || args.from(1).any(|arg| arg.eq_ignore_ascii_case(name.as_bytes())) {
@@ -181,7 +182,11 @@ pub(super) fn role(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> Re
     Ok(())
 }
 
-pub(super) fn shutdown(session: &mut Session, args: &Args<'_>, _: &mut Vec<u8>) -> Result<(), Fail> {
+pub(super) fn shutdown(
+    session: &mut Session,
+    args: &Args<'_>,
+    _: &mut Vec<u8>,
+) -> Result<(), Fail> {
     // There is no dump to save or not, and nothing lags: all of Redis's options mean the same.
     let known = ["nosave", "save", "now", "force"];
     if args.from(1).any(|arg| !known.iter().any(|k| arg.eq_ignore_ascii_case(k.as_bytes()))) {

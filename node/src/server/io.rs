@@ -56,11 +56,14 @@ impl Outbox for Inbox {
     }
 }
 
+/// Where a connection's parts go, and how its task learns of them.
+type Waker = (Rc<RefCell<Ring>>, Rc<Notify>);
+
 /// What the tasks of one I/O thread share.
 pub(super) struct Io {
     pub(super) shared: Arc<Shared>,
     pub(super) inbox: Arc<Inbox>,
-    pub(super) rings: RefCell<HashMap<u64, (Rc<RefCell<Ring>>, Rc<Notify>)>>,
+    pub(super) rings: RefCell<HashMap<u64, Waker>>,
     waiting: RefCell<Waiting>,
     handing_over: Notify,
 }
@@ -110,8 +113,7 @@ impl IoThread {
         let counted = connections.clone();
         let thread = std::thread::Builder::new().name(format!("io-{index}")).spawn(move || {
             let waiting = RefCell::new(shared.workers.nothing_waiting());
-            let inbox =
-                Arc::new(Inbox { index, parts: Mutex::default(), filled: Notify::new() });
+            let inbox = Arc::new(Inbox { index, parts: Mutex::default(), filled: Notify::new() });
             let io = Rc::new(Io {
                 shared,
                 inbox,

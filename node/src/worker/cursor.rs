@@ -15,6 +15,9 @@ pub enum Direction {
     Down,
 }
 
+/// A key and its value.
+pub type Record<'c> = (&'c [u8], &'c [u8]);
+
 /// Records of a column family between two keys, as they were when the cursor was made.
 pub struct Cursor<'a> {
     records: DBRawIterator<'a>,
@@ -40,7 +43,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next key and value, whole as stored; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, Fail> {
+    pub fn step(&mut self) -> Result<Option<Record<'_>>, Fail> {
         match (std::mem::replace(&mut self.started, true), self.direction) {
             (false, Direction::Up) => self.records.seek_to_first(),
             (false, Direction::Down) => self.records.seek_to_last(),

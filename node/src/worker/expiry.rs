@@ -1,7 +1,7 @@
 //! Looks for expired keys and deletes them, a little at a time, where this node may write.
 
 use keyspace::meta::{self, Meta};
-use keyspace::{Cf, Slot, SLOTS};
+use keyspace::{Cf, SLOTS, Slot};
 
 use super::cursor::{Cursor, Direction};
 use super::pending::Pending;
@@ -49,7 +49,7 @@ impl Sweeper {
             let upper = (self.slot + 1).to_be_bytes().to_vec();
             let mut keys = Cursor::new(store, Cf::Meta, lower, upper, Direction::Up);
             loop {
-                let Ok(Some((key, value))) = keys.next() else {
+                let Ok(Some((key, value))) = keys.step() else {
                     self.next_slot();
                     break;
                 };

@@ -17,8 +17,8 @@ mod request;
 mod run;
 mod view;
 
+pub use cursor::{Cursor, Direction, Record};
 pub use gate::WorkerSet;
-pub use cursor::{Cursor, Direction};
 pub use pool::{Paused, Waiting, Workers};
 pub use positions::Positions;
 pub use request::{Call, Outbox, Part, Request, RunBy, Sticky};

@@ -44,11 +44,7 @@ impl Workers {
     pub const MAX: usize = WorkerSet::MAX;
 
     /// Starts `count` workers, 1 to [`Workers::MAX`].
-    pub fn start(
-        count: usize,
-        store: Current,
-        authority: Authority,
-    ) -> io::Result<Self> {
+    pub fn start(count: usize, store: Current, authority: Authority) -> io::Result<Self> {
         assert!((1..=Self::MAX).contains(&count), "the configuration bounds the workers");
         let queues: Vec<_> = (0..count).map(|_| Arc::new(Queue::default())).collect();
         let positions = Arc::new(Positions::default());
@@ -151,7 +147,9 @@ impl Workers {
 /// ends the process. What was acknowledged is in the log.
 fn run_or_abort(worker: Worker) {
     if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
-        tracing::error!("a worker panicked: ending the process; acknowledged writes are in the log");
+        tracing::error!(
+            "a worker panicked: ending the process; acknowledged writes are in the log"
+        );
         std::process::abort();
     }
 }

@@ -65,12 +65,7 @@ pub struct Call {
 
 impl Request {
     /// An empty request of a connection.
-    pub fn new(
-        outbox: Arc<dyn Outbox>,
-        connection: u64,
-        round: u64,
-        sticky: Arc<Sticky>,
-    ) -> Self {
+    pub fn new(outbox: Arc<dyn Outbox>, connection: u64, round: u64, sticky: Arc<Sticky>) -> Self {
         Self {
             bytes: Vec::new(),
             args: Vec::new(),

@@ -188,8 +188,7 @@ impl Worker {
         let scratch = std::mem::take(&mut self.scratch);
         let now_ms = ops::clock::unix_ms();
         let positions = &self.positions;
-        let mut view =
-            View::new(store, &mut self.pending, &mut commit, scratch, positions, now_ms);
+        let mut view = View::new(store, &mut self.pending, &mut commit, scratch, positions, now_ms);
         let mut writer = Writer::new(&mut part.bytes, call.version);
         let answered = handler(&mut view, &args, &mut writer);
         let half_done = answered.is_err() && view.wrote();

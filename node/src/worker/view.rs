@@ -8,7 +8,7 @@ use keyspace::score::{Score, ScoreKey};
 use keyspace::{Cf, Hlc, Slot};
 use rocksdb::DBPinnableSlice;
 
-use super::cursor::{Cursor, Direction, after_prefix};
+use super::cursor::{Cursor, Direction, Record, after_prefix};
 use super::pending::Pending;
 use super::positions::Positions;
 use crate::command::Fail;
@@ -108,7 +108,17 @@ impl<'a> View<'a> {
         now_ms: u64,
     ) -> Self {
         let (key_bytes, value_bytes) = scratch;
-        Self { store, pending, commit, now_ms, positions, key_bytes, value_bytes, stamp: None, wrote: false }
+        Self {
+            store,
+            pending,
+            commit,
+            now_ms,
+            positions,
+            key_bytes,
+            value_bytes,
+            stamp: None,
+            wrote: false,
+        }
     }
 
     /// Whether the command has written anything since the last commit.
@@ -361,8 +371,8 @@ pub struct Entries<'a> {
 
 impl Entries<'_> {
     /// The next subkey (for scores: score and member) and data value.
-    pub fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, Fail> {
-        let Some((key, value)) = self.cursor.next()? else { return Ok(None) };
+    pub fn step(&mut self) -> Result<Option<Record<'_>>, Fail> {
+        let Some((key, value)) = self.cursor.step()? else { return Ok(None) };
         let bytes = if value.is_empty() { value } else { DataValue::decode(value)?.bytes };
         Ok(Some((&key[self.prefix_len..], bytes)))
     }
