@@ -117,7 +117,8 @@ impl Listing {
         let error = |why: String| ExportError::File { path: path.clone(), why };
         // No more than was listed: a checkpoint's live log file is a copy, but who knows.
         let mut file = File::open(&path).map_err(|why| error(why.to_string()))?.take(*size);
-        let mut piece = vec![0; CHUNK_BYTES_MAX.min(usize::try_from(*size).unwrap_or(usize::MAX)).max(1)];
+        let mut piece =
+            vec![0; CHUNK_BYTES_MAX.min(usize::try_from(*size).unwrap_or(usize::MAX)).max(1)];
         let mut seen = 0;
         while seen < *size {
             let n = file.read(&mut piece).map_err(|why| error(why.to_string()))?;
@@ -168,7 +169,8 @@ mod tests {
         let dir = checkpoint();
         let listing = Listing::of(dir.path()).unwrap();
         fs::write(dir.path().join("CURRENT"), "MANI").unwrap();
-        let error = listing.hash(u64::MAX, &AtomicU64::new(0), &AtomicBool::new(false)).unwrap_err();
+        let error =
+            listing.hash(u64::MAX, &AtomicU64::new(0), &AtomicBool::new(false)).unwrap_err();
         assert!(error.to_string().contains("ends after 4 of 15 bytes"), "{error}");
         fs::create_dir(dir.path().join("sub")).unwrap();
         assert!(Listing::of(dir.path()).unwrap_err().to_string().contains("no file"));

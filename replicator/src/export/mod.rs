@@ -52,7 +52,9 @@ pub enum ExportError {
     #[error(transparent)]
     Node(#[from] admin::Error),
     /// A file of the checkpoint could not be read.
-    #[error("the checkpoint's {path} cannot be read: {why}; is the sidecar on the node's machine, on the same mount, as the same user?")]
+    #[error(
+        "the checkpoint's {path} cannot be read: {why}; is the sidecar on the node's machine, on the same mount, as the same user?"
+    )]
     File {
         /// The file.
         path: PathBuf,

@@ -9,9 +9,9 @@ use stream::export::{Export, send, send_chunk};
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
+use super::ExportError;
 use super::files::Listing;
 use super::pace::Pace;
-use super::ExportError;
 
 /// Chunks that are read and compressed ahead of the socket.
 const AHEAD: usize = 4;
@@ -91,13 +91,13 @@ fn read_all(
     let mut pace = Pace::new(rate);
     for &file in wanted {
         let mut failed = None;
-        listing.read(file as usize, &mut pace, &mut |bytes| {
-            match zstd::bulk::compress(bytes, LEVEL) {
-                Ok(bytes) => pieces.blocking_send(Piece::Chunk(file, bytes)).is_ok(),
-                Err(why) => {
-                    failed = Some(why);
-                    false
-                }
+        listing.read(file as usize, &mut pace, &mut |bytes| match zstd::bulk::compress(
+            bytes, LEVEL,
+        ) {
+            Ok(bytes) => pieces.blocking_send(Piece::Chunk(file, bytes)).is_ok(),
+            Err(why) => {
+                failed = Some(why);
+                false
             }
         })?;
         if let Some(why) = failed {
