@@ -50,16 +50,6 @@ pub trait Quiesce: Send + Sync + 'static {
 pub trait Parked {}
 impl<T> Parked for T {}
 
-/// For a store that nobody writes to but control.
-#[derive(Clone, Copy, Debug)]
-pub struct NoWorkers;
-
-impl Quiesce for NoWorkers {
-    fn pause(&self) -> Box<dyn Parked> {
-        Box::new(())
-    }
-}
-
 impl Quiesce for crate::worker::Workers {
     fn pause(&self) -> Box<dyn Parked> {
         Box::new(crate::worker::Workers::pause(self))
