@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
-use topology::members::{Drained, ReceiveStatus, StreamStatus};
 use topology::ShardName;
+use topology::members::{Drained, ReceiveStatus, StreamStatus};
 use wal::Sequence;
 
 /// The board; clones share it.

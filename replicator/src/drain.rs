@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{flock, FlockOperation};
+use rustix::fs::{FlockOperation, flock};
+use topology::Epoch;
 use topology::members::Drained;
 use topology::record::{Cause, Freeze};
-use topology::Epoch;
 use wal::Position;
 
 use crate::cursor::read_facts;
@@ -36,7 +36,9 @@ pub async fn keep_draining(sidecar: Arc<Sidecar>) {
                     match drain(&sidecar, &freeze, fence).await {
                         Ok(end) => hold(&sidecar, &freeze, end).await,
                         Err(why) => {
-                            tracing::error!("cannot drain the dead node's log: {why}; the failover must wait for its lease to end");
+                            tracing::error!(
+                                "cannot drain the dead node's log: {why}; the failover must wait for its lease to end"
+                            );
                             tokio::time::sleep(Duration::from_millis(500)).await;
                         }
                     }
@@ -68,7 +70,10 @@ async fn take_lock(sidecar: &Sidecar, freeze: &Freeze) -> Option<File> {
         if let Ok(file) = File::options().write(true).open(&path)
             && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
         {
-            let said = format!("godwit-replicator, process {}, which drains a dead node\n", std::process::id());
+            let said = format!(
+                "godwit-replicator, process {}, which drains a dead node\n",
+                std::process::id()
+            );
             // Only for people who look at the file.
             let _ = file.set_len(0).and_then(|()| (&file).write_all(said.as_bytes()));
             return Some(file);
@@ -94,7 +99,8 @@ async fn drain(sidecar: &Arc<Sidecar>, freeze: &Freeze, fence: Epoch) -> Result<
         let database = again.spool.current().ok_or("its directory has no database")?;
         let facts = read_facts(&again.spool, &database).map_err(|error| error.to_string())?;
         let known = again.node.known().borrow().clone();
-        let history = known.filter(|k| k.database == database).map(|k| k.history).unwrap_or_default();
+        let history =
+            known.filter(|k| k.database == database).map(|k| k.history).unwrap_or_default();
         let end = facts.position(&history).ok_or("its log has no batch")?;
         Ok::<_, String>(Drained { freeze: id, end, fence })
     };
@@ -134,9 +140,11 @@ fn raise_fence(dir: &Path, epoch: Epoch) -> Result<Epoch, String> {
     let path = dir.join("FENCE");
     let failed = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
     let before = match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice::<Fence>(&bytes)
-            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?
-            .epoch,
+        Ok(bytes) => {
+            serde_json::from_slice::<Fence>(&bytes)
+                .map_err(|error| format!("{} cannot be read: {error}", path.display()))?
+                .epoch
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Epoch(0),
         Err(error) => return Err(failed(error)),
     };

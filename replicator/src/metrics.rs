@@ -39,7 +39,8 @@ impl Meters {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            lag: metrics.seconds("apply_lag_seconds", "From a batch's stamp to its application here"),
+            lag: metrics
+                .seconds("apply_lag_seconds", "From a batch's stamp to its application here"),
             frames_sent: metrics.counter("frames_sent", "Frames sent to followers"),
             sent_bytes: metrics.counter("sent_bytes", "Bytes sent to followers, as on the wire"),
             seed_bytes: metrics

@@ -10,9 +10,9 @@ use std::time::Duration;
 use keyspace::SlotSet;
 use ops::shutdown::Shutdown;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{watch, Mutex};
-use topology::members::Role;
+use tokio::sync::{Mutex, watch};
 use topology::Epoch;
+use topology::members::Role;
 use wal::{History, Position};
 
 use crate::identity::DatabaseId;
@@ -153,7 +153,10 @@ impl Node {
             changed
         });
         if changed && let Err(error) = self.save() {
-            tracing::warn!("cannot write {}: {error}; a node that dies now may need its log read twice", self.0.state.display());
+            tracing::warn!(
+                "cannot write {}: {error}; a node that dies now may need its log read twice",
+                self.0.state.display()
+            );
         }
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use ops::config::ConfigError;
 use ops::units::{Size, Span};
 use serde::{Deserialize, Serialize};
-use topology::record::is_name;
 use topology::ShardName;
+use topology::record::is_name;
 
 use crate::spool::Budget;
 
@@ -98,7 +98,8 @@ impl Config {
             .node_admin
             .unwrap_or_else(|| format!("unix:{}", node_dir.join("admin.sock").display()));
         node_admin.parse::<admin::Address>().map_err(|e| ConfigError::invalid(e.to_string()))?;
-        let (service, cluster) = (need(settings.service, "service")?, need(settings.cluster, "cluster")?);
+        let (service, cluster) =
+            (need(settings.service, "service")?, need(settings.cluster, "cluster")?);
         for (what, name) in [("service", &service), ("cluster", &cluster)] {
             if !is_name(name) {
                 return Err(ConfigError::invalid(format!(
@@ -107,7 +108,8 @@ impl Config {
             }
         }
         let listen = need(settings.listen, "listen")?;
-        for (flag, address) in [("listen", Some(&listen)), ("announce", settings.announce.as_ref())] {
+        for (flag, address) in [("listen", Some(&listen)), ("announce", settings.announce.as_ref())]
+        {
             let port = address.map(|a| a.rsplit_once(':').and_then(|(_, p)| p.parse::<u16>().ok()));
             if port == Some(None) {
                 return Err(ConfigError::invalid(format!("--{flag} must be HOST:PORT")));
@@ -137,7 +139,9 @@ impl Config {
     fn validate(&self) -> Result<(), ConfigError> {
         let least = |value: u64, least: u64, flag: &str| {
             (value >= least).then_some(()).ok_or_else(|| {
-                ConfigError::invalid(format!("--{flag} of {value} bytes is too small: at least {least}"))
+                ConfigError::invalid(format!(
+                    "--{flag} of {value} bytes is too small: at least {least}"
+                ))
             })
         };
         least(self.budget.bytes, 1 << 20, "spool-budget")?;

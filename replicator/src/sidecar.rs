@@ -7,14 +7,14 @@ use anyhow::Context;
 use ops::health::Health;
 use ops::metrics::{Identity, Metrics};
 use ops::shutdown::Shutdown;
-use topology::service::Service;
 use topology::ShardName;
+use topology::service::Service;
 
 use crate::board::Board;
 use crate::metrics::Meters;
 use crate::node::Node;
 use crate::settings::Config;
-use crate::spool::{keep_linking, watchdog, Spool, SpoolLock};
+use crate::spool::{Spool, SpoolLock, keep_linking, watchdog};
 use crate::target::Inbounds;
 use crate::{drain, export, member, source, target};
 
@@ -51,7 +51,11 @@ pub struct Sidecar {
 }
 
 /// Runs a sidecar until shutdown; `metrics` is where to serve them.
-pub async fn run(config: Config, metrics: Option<String>, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    metrics: Option<String>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let _lock = SpoolLock::take(&config.node_dir)?;
     let spool = Spool::open(&config.node_dir)?;
     let registry = topology::open(&config.registry)?;
@@ -72,7 +76,12 @@ pub async fn run(config: Config, metrics: Option<String>, shutdown: Shutdown) ->
         Some(address) => {
             let http = ops::http::bind("the metrics listener", address).await?;
             let served = http.local_addr().context("finding the metrics listener's address")?;
-            tokio::spawn(ops::http::serve(http, registered.clone(), health.clone(), shutdown.clone()));
+            tokio::spawn(ops::http::serve(
+                http,
+                registered.clone(),
+                health.clone(),
+                shutdown.clone(),
+            ));
             Some(served.to_string())
         }
         None => None,
@@ -109,9 +118,12 @@ pub async fn run(config: Config, metrics: Option<String>, shutdown: Shutdown) ->
     tasks.spawn(progress(sidecar.clone()));
     sidecar.inbounds.open_staged(&sidecar);
     shutdown.cancelled().await;
-    let ended = tokio::time::timeout(END_WITHIN, async { while tasks.join_next().await.is_some() {} });
+    let ended =
+        tokio::time::timeout(END_WITHIN, async { while tasks.join_next().await.is_some() {} });
     if ended.await.is_err() {
-        tracing::warn!("not everything ended within {END_WITHIN:?}; what was acknowledged is on disk");
+        tracing::warn!(
+            "not everything ended within {END_WITHIN:?}; what was acknowledged is on disk"
+        );
     }
     Ok(())
 }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use godwit_replicator::cursor::{read_facts, Cursor, CursorError};
+use godwit_replicator::cursor::{Cursor, CursorError, read_facts};
 use godwit_replicator::identity::DatabaseId;
 use godwit_replicator::spool::{Spool, SpoolError, SpoolLock};
 use keyspace::{Cf, Hlc};
-use rocksdb::{Options, WriteBatch, DB};
+use rocksdb::{DB, Options, WriteBatch};
 use wal::{History, Kind, Position, Sequence, Tag, TimelineId, TimelineStart};
 
 const DATABASE: &str = "0123456789abcdef0123456789abcdef";
@@ -50,7 +50,7 @@ impl Node {
     fn tagged(&self, kind: Kind) -> WriteBatch {
         let mut batch = WriteBatch::default();
         let tag = Tag { kind, origin: 1, epoch: 1, stamp: Hlc(self.writes), marker: 0 };
-        batch.put_log_data(&tag.encode());
+        batch.put_log_data(tag.encode());
         batch
     }
 
@@ -115,9 +115,7 @@ fn a_cursor_follows_through_rolls_archive_and_reopening() {
     let (history, before) = (node.history.clone(), node.end());
     drop(node);
     // The files that the node has let go of are still ours.
-    for gone in ["db/archive"] {
-        let _ = std::fs::remove_dir_all(dir.path().join(gone));
-    }
+    let _ = std::fs::remove_dir_all(dir.path().join("db/archive"));
     let mut node = Node::open(dir.path(), history);
     node.write(10);
     spool.scan().unwrap();
@@ -176,7 +174,11 @@ fn a_recovery_to_an_earlier_point_is_a_fork_and_not_data() {
     let bytes = std::fs::read(&live).unwrap();
     let other = tempfile::tempdir().unwrap();
     copy(&dir.path().join("db"), &other.path().join("db"));
-    std::fs::write(other.path().join("db").join(live.file_name().unwrap()), &bytes[..bytes.len() / 2]).unwrap();
+    std::fs::write(
+        other.path().join("db").join(live.file_name().unwrap()),
+        &bytes[..bytes.len() / 2],
+    )
+    .unwrap();
     std::fs::remove_dir_all(dir.path().join("db")).unwrap();
     copy(&other.path().join("db"), &dir.path().join("db"));
     let mut node = Node::open(dir.path(), history);
@@ -219,7 +221,7 @@ fn child_that_writes() {
     loop {
         node.write(50);
         std::fs::write(&acknowledged, node.end().sequence.to_string()).unwrap();
-        if node.writes % 1000 == 0 {
+        if node.writes.is_multiple_of(1000) {
             node.roll();
         }
     }
@@ -260,10 +262,8 @@ fn a_killed_writer_loses_nothing_that_it_acknowledged() {
         history.push(TimelineStart { timeline, first: head.first, parents: vec![], epoch: 1 });
         history
     });
-    let start = Position {
-        timeline: history.starts()[0].timeline,
-        sequence: Sequence(head.first.0 - 1),
-    };
+    let start =
+        Position { timeline: history.starts()[0].timeline, sequence: Sequence(head.first.0 - 1) };
     let mut cursor = Cursor::open(&spool, &database(), &history, start).unwrap();
     read_to_end(&mut cursor);
     assert_eq!(Some(cursor.position().sequence), facts.end);

@@ -66,7 +66,9 @@ fn what_was_staged_is_there_again_and_goes_on() {
     assert_eq!(read(&stage), frames);
     let tip = stage.tip().unwrap();
     assert_eq!((tip.position.sequence, tip.log_chain), (Sequence(15), Chain(104)));
-    assert!(stage.reaches(Sequence(10)) && !stage.reaches(Sequence(9)) && !stage.reaches(Sequence(16)));
+    assert!(
+        stage.reaches(Sequence(10)) && !stage.reaches(Sequence(9)) && !stage.reaches(Sequence(16))
+    );
     let twice = stage.append(&frames[4]).unwrap_err();
     assert!(twice.to_string().contains("it starts at"), "{twice}");
     stage.forget(Sequence(15)).unwrap();

@@ -154,7 +154,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     /// Sends exported records.
     pub async fn exported(&mut self, position: Position, batch: &[u8]) -> Result<(), WireError> {
-        let (timeline, sequence) = (position.timeline.0.to_le_bytes(), position.sequence.0.to_le_bytes());
+        let (timeline, sequence) =
+            (position.timeline.0.to_le_bytes(), position.sequence.0.to_le_bytes());
         self.packet(wire::EXPORTED, &[&timeline, &sequence, batch]).await
     }
 

@@ -55,11 +55,7 @@ fn any_message() -> impl Strategy<Value = Message> {
         hello(),
         point().prop_map(Message::Start),
         (proptest::option::of(position()), proptest::option::of(any::<u64>()))
-            .prop_map(|(staged, lag_ms)| Message::Ack(Ack {
-                staged,
-                applied: staged,
-                lag_ms
-            })),
+            .prop_map(|(staged, lag_ms)| Message::Ack(Ack { staged, applied: staged, lag_ms })),
         proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..50), 0..20)
             .prop_map(Message::Keys),
         point().prop_map(|p| Message::Welcome(Welcome {

@@ -4,7 +4,7 @@
 use wal::{History, Position, Sequence};
 
 use super::reader::FileReader;
-use super::{history_in, CursorError};
+use super::{CursorError, history_in};
 use crate::identity::DatabaseId;
 use crate::spool::Spool;
 
@@ -23,9 +23,11 @@ impl Facts {
     /// The end as a position, by these timelines or else by those.
     pub fn position(&self, known: &History) -> Option<Position> {
         let history = self.history.as_ref().unwrap_or(known);
-        history.current().map(|start| start.timeline).zip(self.end).map(|(timeline, sequence)| {
-            Position { timeline, sequence }
-        })
+        history
+            .current()
+            .map(|start| start.timeline)
+            .zip(self.end)
+            .map(|(timeline, sequence)| Position { timeline, sequence })
     }
 }
 

@@ -3,8 +3,8 @@
 use wal::batch::{BatchRef, Record};
 use wal::{History, Kind, Position, Sequence, TimelineId};
 
-use super::reader::FileReader;
 use super::CursorError;
+use super::reader::FileReader;
 use crate::spool::LogFile;
 
 /// What the first batch of a file says.
@@ -45,7 +45,9 @@ pub fn history_in(batch: &BatchRef<'_>) -> Option<History> {
         return None;
     }
     batch.records().find_map(|record| match record {
-        Record::Put { cf: keyspace::Cf::System, key, value } if key == keyspace::system::TIMELINES => {
+        Record::Put { cf: keyspace::Cf::System, key, value }
+            if key == keyspace::system::TIMELINES =>
+        {
             serde_json::from_slice(value).ok()
         }
         _ => None,

@@ -13,9 +13,9 @@ use wal::batch::BatchRef;
 use wal::log::Damage;
 use wal::{Chain, History, Kind, Position, Sequence, TimelineId};
 
-pub use facts::{read_facts, Facts};
+pub use facts::{Facts, read_facts};
 pub use growth::Growth;
-pub use head::{history_in, Head};
+pub use head::{Head, history_in};
 use reader::FileReader;
 
 use crate::identity::DatabaseId;
@@ -25,7 +25,9 @@ use crate::spool::{LogFile, Spool, SpoolError};
 #[derive(Debug, thiserror::Error)]
 pub enum CursorError {
     /// Batches are missing.
-    #[error("the log has a gap: the batch after sequence {after} is in no file of the spool, the next one found starts at {found:?}; it was dropped, and the follower must be seeded again")]
+    #[error(
+        "the log has a gap: the batch after sequence {after} is in no file of the spool, the next one found starts at {found:?}; it was dropped, and the follower must be seeded again"
+    )]
     Gap {
         /// The end of the last batch that was read.
         after: Sequence,
@@ -33,7 +35,9 @@ pub enum CursorError {
         found: Option<Sequence>,
     },
     /// The log was recovered to an earlier point than what was read before.
-    #[error("the node recovered its log to before sequence {at} (timeline {timeline} starts at {first}): what was read past that is not in the database any more, and who has it must rewind")]
+    #[error(
+        "the node recovered its log to before sequence {at} (timeline {timeline} starts at {first}): what was read past that is not in the database any more, and who has it must rewind"
+    )]
     Forked {
         /// Where the cursor stood.
         at: Sequence,
@@ -43,7 +47,9 @@ pub enum CursorError {
         first: Sequence,
     },
     /// The position is inside a batch or was never on this log.
-    #[error("position {0} is not the end of a batch of this log: the follower must be seeded again")]
+    #[error(
+        "position {0} is not the end of a batch of this log: the follower must be seeded again"
+    )]
     NotHere(Position),
     /// A file does not read on, and no later file goes on from there.
     #[error("the log file {path} is damaged and nothing goes on from there: {damage}")]
@@ -120,7 +126,10 @@ impl Cursor {
             };
             let batch = self.reader.batch()?;
             if first && batch.sequence() > wanted.sequence.next() {
-                return Err(CursorError::Gap { after: wanted.sequence, found: Some(batch.sequence()) });
+                return Err(CursorError::Gap {
+                    after: wanted.sequence,
+                    found: Some(batch.sequence()),
+                });
             }
             if batch.sequence() > wanted.sequence {
                 self.ahead = true;
@@ -217,16 +226,22 @@ impl Cursor {
         let batch = self.reader.batch()?;
         let expected = self.at.sequence.next();
         if batch.sequence() != expected {
-            return Err(CursorError::Gap { after: self.at.sequence, found: Some(batch.sequence()) });
+            return Err(CursorError::Gap {
+                after: self.at.sequence,
+                found: Some(batch.sequence()),
+            });
         }
-        let foreign = |why: String| CursorError::Foreign { path: self.reader.file().path.clone(), why };
+        let foreign =
+            |why: String| CursorError::Foreign { path: self.reader.file().path.clone(), why };
         let mut started = None;
         for tag in batch.tags() {
             let tag = tag.map_err(|error| foreign(error.to_string()))?;
             self.highest = (self.highest.0.max(tag.epoch), self.highest.1.max(tag.stamp));
             if tag.kind == Kind::Timeline {
                 started = Some(history_in(&batch).ok_or_else(|| {
-                    foreign("a batch that starts a timeline does not hold the list of them".to_owned())
+                    foreign(
+                        "a batch that starts a timeline does not hold the list of them".to_owned(),
+                    )
                 })?);
             }
         }
@@ -263,7 +278,11 @@ impl Cursor {
                 return Ok(true);
             }
             if let Some(timeline) = head.timeline.filter(|_| head.first < expected) {
-                return Err(CursorError::Forked { at: self.at.sequence, timeline, first: head.first });
+                return Err(CursorError::Forked {
+                    at: self.at.sequence,
+                    timeline,
+                    first: head.first,
+                });
             }
             if round == 0 {
                 self.spool.scan()?;

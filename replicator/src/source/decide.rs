@@ -3,7 +3,7 @@
 use stream::message::{Of, Point, Standing};
 use wal::{Chain, Continuation, History, Position};
 
-use crate::cursor::{read_facts, Cursor, CursorError};
+use crate::cursor::{Cursor, CursorError, read_facts};
 use crate::node::Known;
 use crate::spool::Spool;
 
@@ -26,7 +26,10 @@ pub(super) enum Plan {
 }
 
 /// The timelines and the end of this log, as the log itself says.
-pub(super) fn account(spool: &Spool, known: &Known) -> Result<(History, Option<Position>), CursorError> {
+pub(super) fn account(
+    spool: &Spool,
+    known: &Known,
+) -> Result<(History, Option<Position>), CursorError> {
     spool.scan()?;
     let facts = read_facts(spool, &known.database)?;
     let history = facts.history.clone().unwrap_or_else(|| known.history.clone());

@@ -1,8 +1,8 @@
 //! From the log to frames, on a thread of its own: reading and compressing never hold up the
 //! sockets, and a slow follower holds up nobody but this thread.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use keyspace::SlotSet;

@@ -69,9 +69,15 @@ pub async fn supervise(sidecar: Arc<Sidecar>) {
 /// Who must be streamed to. The record makes a primary; its node must have become one under that
 /// epoch before anyone is told where its log goes on. A stream that runs is not ended by a node that
 /// restarts or dies.
-fn wanted(us: &ShardName, view: &ServiceView, node: Option<&Known>, running: bool) -> Vec<ShardName> {
+fn wanted(
+    us: &ShardName,
+    view: &ServiceView,
+    node: Option<&Known>,
+    running: bool,
+) -> Vec<ShardName> {
     let Some(record) = view.record() else { return Vec::new() };
-    let ready = node.is_some_and(|node| node.role == Role::Primary && node.epoch >= became(record, us));
+    let ready =
+        node.is_some_and(|node| node.role == Role::Primary && node.epoch >= became(record, us));
     if record.is_primary(us) && (ready || running) { record.followers_of(us) } else { Vec::new() }
 }
 
@@ -94,7 +100,10 @@ async fn keep_streaming(sidecar: Arc<Sidecar>, follower: ShardName, token: Cance
         pause = if streamed { RETRY_MIN } else { (pause * 2).min(RETRY_MAX) };
         sidecar.metrics.resets.inc();
         let news = sidecar.board.note(|notes| {
-            notes.streams.get(&follower.to_string()).is_none_or(|s| s.reason.as_ref() != Some(&reason))
+            notes
+                .streams
+                .get(&follower.to_string())
+                .is_none_or(|s| s.reason.as_ref() != Some(&reason))
         });
         if news {
             tracing::warn!(%follower, state, "no stream: {reason}");

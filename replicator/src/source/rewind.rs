@@ -5,7 +5,7 @@ use stream::{Connection, Message};
 use tokio::net::TcpStream;
 use wal::Position;
 
-use super::session::{unexpected, Session, SessionError};
+use super::session::{Session, SessionError, unexpected};
 
 /// How long the target may take between two requests: it reads its own log first.
 const ASK_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);

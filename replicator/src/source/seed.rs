@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::net::TcpStream;
 use wal::Chain;
 
-use super::session::{other, unexpected, Onward, Session, SessionError};
-use crate::cursor::{read_facts, Cursor};
+use super::session::{Onward, Session, SessionError, other, unexpected};
+use crate::cursor::{Cursor, read_facts};
 use crate::node::Known;
 
 /// Bytes of a file in one packet.
@@ -69,7 +69,10 @@ impl Session {
     }
 
     /// The checkpoint of a former connection, if the log still goes on from there, or a new one.
-    async fn checkpoint(&mut self, known: &Known) -> Result<(Box<Cursor>, PathBuf, SeedBegin), SessionError> {
+    async fn checkpoint(
+        &mut self,
+        known: &Known,
+    ) -> Result<(Box<Cursor>, PathBuf, SeedBegin), SessionError> {
         if let Some(held) = &self.checkpoint {
             let at = held.begin.point.position;
             match Cursor::open(&self.sidecar.spool, &known.database, &held.history, at) {
@@ -96,11 +99,13 @@ impl Session {
             log_chain: cursor.chain(),
             stream_chain: Chain::START,
         };
-        let files = list(&made.path)
-            .map_err(|error| other(&format!("cannot list the checkpoint {}: {error}", made.path.display())))?;
+        let files = list(&made.path).map_err(|error| {
+            other(&format!("cannot list the checkpoint {}: {error}", made.path.display()))
+        })?;
         let begin = SeedBegin { id: rand::random(), point, stamp: stamp.0, files };
         let (path, history) = (made.path, made.history);
-        self.checkpoint = Some(Checkpoint { name, path: path.clone(), begin: begin.clone(), history });
+        self.checkpoint =
+            Some(Checkpoint { name, path: path.clone(), begin: begin.clone(), history });
         Ok((Box::new(cursor), path, begin))
     }
 

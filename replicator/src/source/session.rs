@@ -1,16 +1,16 @@
 //! One connection to a follower: dial, handshake, bring it level, stream.
 
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use stream::conn::PING_EVERY;
 use stream::message::{self, Ack, Incoming, Point};
-use stream::{wire, Connection, Hello, Message, Purpose, WireError};
+use stream::{Connection, Hello, Message, Purpose, WireError, wire};
 use tokio::net::TcpStream;
 use topology::ShardName;
 
-use super::decide::{decide, Plan};
+use super::decide::{Plan, decide};
 use super::feed::Feed;
 use super::seed::Checkpoint;
 use super::window::Window;
@@ -97,7 +97,9 @@ impl Session {
         let dial = tokio::time::timeout(DIAL_WITHIN, TcpStream::connect(&peer.stream));
         let socket = dial
             .await
-            .map_err(|_| other(&format!("no connection to {} within {DIAL_WITHIN:?}", peer.stream)))?
+            .map_err(|_| {
+                other(&format!("no connection to {} within {DIAL_WITHIN:?}", peer.stream))
+            })?
             .map_err(|error| other(&format!("cannot connect to {}: {error}", peer.stream)))?;
         socket.set_nodelay(true).map_err(WireError::Io)?;
         let mut conn = stream::split(socket);

@@ -83,13 +83,16 @@ impl Spool {
             let bytes = file.bytes();
             let old = age(&file) > budget.age;
             let needed = self.locked(|state| state.pins.needing(&database, file.number));
-            let drop = if needed.is_empty() { over > linger || old } else { over > budget.bytes || old };
+            let drop =
+                if needed.is_empty() { over > linger || old } else { over > budget.bytes || old };
             if !drop && short == 0 {
                 continue;
             }
             let why = format!(
                 "its log files went past the spool's budget ({} bytes used, {} free on the volume, oldest {:?}): it will be seeded again; the node and its data are not touched",
-                usage.bytes, usage.free, age(&file)
+                usage.bytes,
+                usage.free,
+                age(&file)
             );
             for follower in needed {
                 tracing::error!(follower, "follower lost: {why}");
@@ -114,7 +117,9 @@ impl Spool {
                 }
             }
             // Those of former databases first.
-            all.sort_by_key(|(database, file, _)| (Some(database) == current.as_ref(), file.number));
+            all.sort_by_key(|(database, file, _)| {
+                (Some(database) == current.as_ref(), file.number)
+            });
             all
         })
     }
@@ -140,4 +145,62 @@ impl Spool {
 fn age(file: &LogFile) -> Duration {
     let modified = fs::metadata(&file.path).and_then(|m| m.modified());
     modified.ok().and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATABASE: &str = "0123456789abcdef0123456789abcdef";
+
+    /// A spool of four files of 64 KiB.
+    fn spool(dir: &Path) -> (Spool, DatabaseId) {
+        let db = dir.join("db");
+        fs::create_dir_all(&db).unwrap();
+        fs::write(db.join("GODWIT"), format!("{{\"database\":\"{DATABASE}\"}}")).unwrap();
+        for number in 1..=4 {
+            fs::write(db.join(format!("{number:06}.log")), [1; 64 << 10]).unwrap();
+        }
+        (Spool::open(dir).unwrap(), DatabaseId::parse(DATABASE).unwrap())
+    }
+
+    fn numbers(spool: &Spool, database: &DatabaseId) -> Vec<u64> {
+        spool.files(database).iter().map(|file| file.number).collect()
+    }
+
+    fn hold(spool: &Spool, bytes: u64) {
+        let budget = Budget { bytes, age: Duration::from_secs(3600), free: 0 };
+        spool.enforce(&budget, usage(spool.root()));
+    }
+
+    #[test]
+    fn what_nobody_needs_goes_first_and_a_follower_past_the_budget_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, database) = spool(dir.path());
+        let pin = spool.pin("b/0");
+        hold(&spool, 1 << 20);
+        assert_eq!(numbers(&spool, &database), [1, 2, 3, 4]);
+        // A quarter of the budget is room for what nobody needs.
+        pin.advance(&database, 3);
+        hold(&spool, 600 << 10);
+        assert_eq!(numbers(&spool, &database), [3, 4]);
+        assert_eq!(pin.lost(), None);
+        hold(&spool, 100 << 10);
+        assert_eq!(numbers(&spool, &database), [4]);
+        assert!(pin.lost().unwrap().contains("seeded again"));
+        // Being seeded again, it is held for anew.
+        pin.hold();
+        assert_eq!(pin.lost(), None);
+    }
+
+    #[test]
+    fn a_volume_that_is_almost_full_is_given_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, database) = spool(dir.path());
+        let pin = spool.pin("b/0");
+        let budget = Budget { bytes: 1 << 30, age: Duration::from_secs(3600), free: 128 << 10 };
+        spool.enforce(&budget, Usage { bytes: 256 << 10, free: 1 << 10 });
+        assert_eq!(numbers(&spool, &database), [3, 4]);
+        assert!(pin.lost().is_some());
+    }
 }

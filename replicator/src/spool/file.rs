@@ -27,7 +27,11 @@ impl LogFile {
     fn parse(path: &Path) -> Option<Self> {
         let stem = path.file_name()?.to_str()?.strip_suffix(".log")?;
         let (number, inode) = stem.split_once('-')?;
-        Some(Self { number: number.parse().ok()?, inode: inode.parse().ok()?, path: path.to_owned() })
+        Some(Self {
+            number: number.parse().ok()?,
+            inode: inode.parse().ok()?,
+            path: path.to_owned(),
+        })
     }
 
     /// Bytes that it takes on the disk.
@@ -43,7 +47,8 @@ pub(super) fn list(root: &Path) -> Result<Files, SpoolError> {
     let mut all = Files::new();
     for dir in fs::read_dir(root).map_err(SpoolError::io("list", root))? {
         let dir = dir.map_err(SpoolError::io("list", root))?.path();
-        let Some(database) = dir.file_name().and_then(|n| n.to_str()).and_then(DatabaseId::parse) else {
+        let Some(database) = dir.file_name().and_then(|n| n.to_str()).and_then(DatabaseId::parse)
+        else {
             continue;
         };
         let mut files = BTreeMap::new();

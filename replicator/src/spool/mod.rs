@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::sync::watch as signal;
 
-pub use budget::{usage, watchdog, Budget, Usage};
+pub use budget::{Budget, Usage, usage, watchdog};
 pub use file::LogFile;
 pub use lock::SpoolLock;
 pub use pins::Pin;
@@ -53,7 +53,9 @@ pub enum SpoolError {
         why: std::io::Error,
     },
     /// Another sidecar is at work.
-    #[error("the spool {0} is locked by another sidecar: one sidecar a node; end the other one first")]
+    #[error(
+        "the spool {0} is locked by another sidecar: one sidecar a node; end the other one first"
+    )]
     Locked(PathBuf),
     /// The disk.
     #[error("cannot {what} {path}: {why}")]
@@ -130,7 +132,11 @@ impl Spool {
         let database = identity.database;
         let have: Vec<(u64, u64)> = self.locked(|state| {
             state.current = Some(database.clone());
-            state.files.get(&database).map(|files| files.keys().copied().collect()).unwrap_or_default()
+            state
+                .files
+                .get(&database)
+                .map(|files| files.keys().copied().collect())
+                .unwrap_or_default()
         });
         let new = link::link_new(&self.0.node_dir, &self.0.root, &database, &have)?;
         let count = new.len();
@@ -152,7 +158,11 @@ impl Spool {
     /// The log files of a database, oldest first.
     pub fn files(&self, database: &DatabaseId) -> Vec<LogFile> {
         self.locked(|state| {
-            state.files.get(database).map(|files| files.values().cloned().collect()).unwrap_or_default()
+            state
+                .files
+                .get(database)
+                .map(|files| files.values().cloned().collect())
+                .unwrap_or_default()
         })
     }
 

@@ -71,6 +71,7 @@ impl Pin {
 
     /// Why its files were dropped, if they were.
     pub fn lost(&self) -> Option<String> {
-        self.spool.locked(|state| state.pins.0.get(&self.follower).and_then(|need| need.lost.clone()))
+        self.spool
+            .locked(|state| state.pins.0.get(&self.follower).and_then(|need| need.lost.clone()))
     }
 }

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use inotify::{EventMask, Inotify, WatchMask};
 use ops::shutdown::Shutdown;
 
-use super::{Spool, RESCAN_EVERY};
+use super::{RESCAN_EVERY, Spool};
 
 /// Links every new log file until shutdown; `report` hears of each round.
 pub async fn keep_linking(
@@ -52,7 +52,8 @@ pub async fn keep_linking(
 }
 
 fn is_log(name: Option<&std::ffi::OsStr>) -> bool {
-    name.and_then(|n| n.to_str()).is_some_and(|n| n.ends_with(".log") || n == "db" || n == "archive")
+    name.and_then(|n| n.to_str())
+        .is_some_and(|n| n.ends_with(".log") || n == "db" || n == "archive")
 }
 
 fn inodes(db: &std::path::Path) -> Option<(u64, u64)> {

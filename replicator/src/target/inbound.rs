@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stream::message::Point;
-use tokio::sync::{watch, Mutex as AsyncMutex};
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use topology::ShardName;
 use wal::{Position, Sequence};
 
@@ -129,7 +129,10 @@ impl Inbound {
                     match tokio::task::spawn_blocking(sync).await {
                         Ok(Ok(())) => true,
                         Ok(Err(error)) => {
-                            tracing::error!("cannot sync the stage of {}: {error}; what is not acknowledged as staged is sent again", self.0.source);
+                            tracing::error!(
+                                "cannot sync the stage of {}: {error}; what is not acknowledged as staged is sent again",
+                                self.0.source
+                            );
                             false
                         }
                         Err(_) => return,
@@ -178,7 +181,8 @@ impl Inbounds {
         let Ok(entries) = std::fs::read_dir(sidecar.spool.root().join("stage")) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Some((cluster, shard)) = name.to_str().and_then(|name| name.rsplit_once('-')) else {
+            let Some((cluster, shard)) = name.to_str().and_then(|name| name.rsplit_once('-'))
+            else {
                 continue;
             };
             let Ok(source) = format!("{cluster}/{shard}").parse::<ShardName>() else { continue };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use keyspace::data::DataKey;
 use keyspace::score::ScoreKey;
-use keyspace::{meta, Cf, SlotSet};
+use keyspace::{Cf, SlotSet, meta};
 use wal::batch::{BatchRef, Record};
 use wal::frame::{Codec, FrameBuilder};
 use wal::segment::SegmentHeader;
@@ -83,7 +83,8 @@ pub fn write_ledger(
     fs::create_dir_all(dir).map_err(|error| format!("cannot create {}: {error}", dir.display()))?;
     let name = format!("{}-{}-{}.seg", fork.timeline, fork.sequence, end.sequence);
     let (path, new) = (dir.join(&name), dir.join(format!("{name}.new")));
-    let failed = |error: std::io::Error| format!("cannot write the ledger {}: {error}", new.display());
+    let failed =
+        |error: std::io::Error| format!("cannot write the ledger {}: {error}", new.display());
     let mut file = File::create(&new).map_err(failed)?;
     let header = SegmentHeader {
         service: SegmentHeader::service_of(service),

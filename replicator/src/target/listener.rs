@@ -64,10 +64,12 @@ async fn serve(socket: TcpStream, sidecar: Arc<Sidecar>) {
     };
     conn.reader.set_deadline(stream::conn::SILENCE_MAX);
     match hello.purpose {
-        Purpose::Export => match Box::pin(crate::export::serve(conn, &hello, &sidecar.exports)).await {
-            Ok(done) => tracing::info!(from = hello.from, ?done, "exported a checkpoint"),
-            Err(error) => tracing::warn!(from = hello.from, "an export ended early: {error}"),
-        },
+        Purpose::Export => {
+            match Box::pin(crate::export::serve(conn, &hello, &sidecar.exports)).await {
+                Ok(done) => tracing::info!(from = hello.from, ?done, "exported a checkpoint"),
+                Err(error) => tracing::warn!(from = hello.from, "an export ended early: {error}"),
+            }
+        }
         Purpose::Stream => Box::pin(session::serve(conn, hello, sidecar)).await,
     }
 }

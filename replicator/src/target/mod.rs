@@ -8,10 +8,10 @@ mod listener;
 mod rewind;
 mod seed;
 mod session;
-mod standings;
 mod stage;
+mod standings;
 
 pub use inbound::{Inbound, Inbounds};
-pub use ledger::{stranded_keys, write_ledger, Stranded};
+pub use ledger::{Stranded, stranded_keys, write_ledger};
 pub use listener::listen;
 pub use stage::{Place, Stage, StageError};

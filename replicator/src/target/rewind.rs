@@ -7,8 +7,8 @@ use stream::message::{Incoming, Point};
 use stream::{Message, WireError};
 use wal::{Position, Sequence};
 
-use super::ledger::{write_ledger, Stranded};
-use super::session::{follow, Session, SessionError};
+use super::ledger::{Stranded, write_ledger};
+use super::session::{Session, SessionError, follow};
 use crate::cursor::Cursor;
 
 /// Keys asked for at a time.
@@ -20,7 +20,11 @@ const EXPORT_WITHIN: Duration = Duration::from_secs(60);
 
 impl Session {
     /// Rewinds, or tells the source why it cannot be. The caller holds the gate.
-    pub(super) async fn rewind(&mut self, fork: Position, resume: Point) -> Result<(), SessionError> {
+    pub(super) async fn rewind(
+        &mut self,
+        fork: Position,
+        resume: Point,
+    ) -> Result<(), SessionError> {
         let stranded = match self.strand(fork).await {
             Ok(stranded) => stranded,
             Err(reason) => {
@@ -60,7 +64,8 @@ impl Session {
     async fn strand(&self, fork: Position) -> Result<Stranded, String> {
         let status = self.sidecar.node.status().await.map_err(|error| error.to_string())?;
         let end = status.own_end.ok_or("the node has not been a primary since it was seeded")?;
-        let database = crate::identity::DatabaseId::parse(&status.database).ok_or("it has no database")?;
+        let database =
+            crate::identity::DatabaseId::parse(&status.database).ok_or("it has no database")?;
         let sidecar = self.sidecar.clone();
         let work = move || {
             let spool = &sidecar.spool;

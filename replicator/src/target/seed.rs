@@ -12,7 +12,7 @@ use stream::{Message, WireError};
 use tokio::fs::{self, File};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-use super::session::{follow, Session, SessionError};
+use super::session::{Session, SessionError, follow};
 
 /// The most files of a checkpoint.
 const FILES_MAX: usize = 100_000;
@@ -61,7 +61,12 @@ impl Session {
         Ok(())
     }
 
-    async fn receive_file(&mut self, index: u32, path: &Path, size: u64) -> Result<(), SessionError> {
+    async fn receive_file(
+        &mut self,
+        index: u32,
+        path: &Path,
+        size: u64,
+    ) -> Result<(), SessionError> {
         let mut file = File::options()
             .create(true)
             .read(true)
@@ -119,12 +124,18 @@ async fn hash_of(file: &mut File) -> std::io::Result<[u8; 32]> {
 /// Names are of files in one directory, and nothing that a database directory has of its own.
 fn check(begin: &SeedBegin) -> Result<(), String> {
     if begin.files.len() > FILES_MAX {
-        return Err(format!("a checkpoint of {} files is more than {FILES_MAX}", begin.files.len()));
+        return Err(format!(
+            "a checkpoint of {} files is more than {FILES_MAX}",
+            begin.files.len()
+        ));
     }
     for file in &begin.files {
         let mut parts = Path::new(&file.name).components();
         let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
-        if !plain || file.name.contains('/') || [crate::identity::FILE, Adopt::FILE].contains(&&*file.name) {
+        if !plain
+            || file.name.contains('/')
+            || [crate::identity::FILE, Adopt::FILE].contains(&&*file.name)
+        {
             return Err(format!("`{}` is no name for a file of a checkpoint", file.name));
         }
     }

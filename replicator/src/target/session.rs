@@ -6,7 +6,7 @@ use std::time::Duration;
 use admin::{Follow, Status};
 use stream::conn::PING_EVERY;
 use stream::message::{self, Ack, Incoming, Point};
-use stream::{wire, Connection, Hello, Message, Reader, Welcome, WireError, Writer};
+use stream::{Connection, Hello, Message, Reader, Welcome, WireError, Writer, wire};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +51,9 @@ pub(super) struct Session {
 pub(super) async fn serve(mut conn: Connection<TcpStream>, hello: Hello, sidecar: Arc<Sidecar>) {
     let from = hello.from.clone();
     let admitted = match admit(&hello, &sidecar).await {
-        Ok(source) => sidecar.inbounds.of(&sidecar, &source).map(|i| (source, i)).map_err(Into::into),
+        Ok(source) => {
+            sidecar.inbounds.of(&sidecar, &source).map(|i| (source, i)).map_err(Into::into)
+        }
         Err(why) => Err(SessionError::Refused(why)),
     };
     let (source, inbound) = match admitted {
@@ -65,7 +67,8 @@ pub(super) async fn serve(mut conn: Connection<TcpStream>, hello: Hello, sidecar
     let token = CancellationToken::new();
     inbound.take_over(&token);
     let epoch = Epoch(hello.epoch);
-    let mut session = Session { sidecar: sidecar.clone(), inbound, source: source.clone(), epoch, conn };
+    let mut session =
+        Session { sidecar: sidecar.clone(), inbound, source: source.clone(), epoch, conn };
     let prepared = tokio::select! {
         prepared = session.prepare() => prepared,
         () = token.cancelled() => return,
@@ -106,15 +109,24 @@ async fn refuse(writer: &mut Writer<WriteHalf<TcpStream>>, error: &SessionError)
 async fn admit(hello: &Hello, sidecar: &Sidecar) -> Result<ShardName, String> {
     let (service, us) = (&sidecar.config.service, &sidecar.shard);
     if hello.service != *service {
-        return Err(format!("this is a sidecar of service `{service}`, not of `{}`", hello.service));
+        return Err(format!(
+            "this is a sidecar of service `{service}`, not of `{}`",
+            hello.service
+        ));
     }
     if hello.to != us.to_string() {
-        return Err(format!("this is the sidecar of {us}, not of {}: its address is old", hello.to));
+        return Err(format!(
+            "this is the sidecar of {us}, not of {}: its address is old",
+            hello.to
+        ));
     }
     if hello.families != message::families() || hello.encoding != message::ENCODING {
         return Err(format!(
             "the source's column families or encoding ({:?}, version {}) are not ours ({:?}, version {}): upgrade the older side",
-            hello.families, hello.encoding, message::families(), message::ENCODING
+            hello.families,
+            hello.encoding,
+            message::families(),
+            message::ENCODING
         ));
     }
     let source: ShardName = hello.from.parse().map_err(|error| format!("{error}"))?;
@@ -128,11 +140,15 @@ async fn admit(hello: &Hello, sidecar: &Sidecar) -> Result<ShardName, String> {
             }
         }
     };
-    let record = tokio::time::timeout(RECORD_WITHIN, newer).await.ok().flatten().ok_or_else(|| {
-        format!("our registry does not show epoch {} yet: try again", hello.epoch)
-    })?;
+    let record =
+        tokio::time::timeout(RECORD_WITHIN, newer).await.ok().flatten().ok_or_else(|| {
+            format!("our registry does not show epoch {} yet: try again", hello.epoch)
+        })?;
     if record.epoch.0 > hello.epoch {
-        return Err(format!("epoch {} is past, the service is at {}: try again", hello.epoch, record.epoch));
+        return Err(format!(
+            "epoch {} is past, the service is at {}: try again",
+            hello.epoch, record.epoch
+        ));
     }
     if !record.is_primary(&source) || !record.followers_of(&source).contains(us) {
         return Err(format!("{source} is no primary that {us} follows at epoch {}", record.epoch));
@@ -226,10 +242,16 @@ impl Session {
         let status = self.sidecar.node.status().await?;
         let applied = status.applied.get(&self.source);
         let holds = self.inbound.stage(|stage| reaches(stage, &status, &self.source));
-        if holds && tip.is_some_and(|tip| tip.position == point.position && tip.stream_chain == point.stream_chain) {
+        if holds
+            && tip.is_some_and(|tip| {
+                tip.position == point.position && tip.stream_chain == point.stream_chain
+            })
+        {
             return Ok(());
         }
-        if applied.is_none_or(|a| a.position != point.position || a.stream_chain != point.stream_chain) {
+        if applied
+            .is_none_or(|a| a.position != point.position || a.stream_chain != point.stream_chain)
+        {
             let node = self.sidecar.node.client().await?;
             let source = self.source.clone();
             node.follow(follow(source, self.epoch, point, point.position.sequence)).await?;
@@ -239,7 +261,12 @@ impl Session {
     }
 }
 
-pub(super) fn follow(source: ShardName, epoch: Epoch, point: Point, until: wal::Sequence) -> Follow {
+pub(super) fn follow(
+    source: ShardName,
+    epoch: Epoch,
+    point: Point,
+    until: wal::Sequence,
+) -> Follow {
     Follow {
         source,
         position: point.position,

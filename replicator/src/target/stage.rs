@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use stream::message::Point;
 use topology::ShardName;
 use wal::frame::{FrameHeader, FrameRef};
-use wal::segment::{scan, SegmentHeader, Tail};
+use wal::segment::{SegmentHeader, Tail, scan};
 use wal::{Position, Sequence};
 
 /// A file is closed, and the next one begun, beyond this.
@@ -22,7 +22,9 @@ const SEGMENT_BYTES: u64 = 32 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
     /// The disk.
-    #[error("cannot {what} the stage file {path}: {why}; nothing that was acknowledged as staged is lost")]
+    #[error(
+        "cannot {what} the stage file {path}: {why}; nothing that was acknowledged as staged is lost"
+    )]
     Io {
         /// What was tried.
         what: &'static str,
@@ -89,7 +91,8 @@ impl Stage {
         let mut numbers = Vec::new();
         for entry in fs::read_dir(&stage.dir).map_err(failed("list", &stage.dir))? {
             let path = entry.map_err(failed("list", &stage.dir))?.path();
-            let stem = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".seg"));
+            let stem =
+                path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".seg"));
             numbers.extend(stem.and_then(|n| n.parse::<u64>().ok()));
         }
         numbers.sort_unstable();
@@ -135,14 +138,20 @@ impl Stage {
         if self.segments.back().is_some_and(|before| {
             before.end.position != start.position || before.end.stream_chain != start.stream_chain
         }) {
-            tracing::warn!("{} does not go on from the file before it; it is fetched again", path.display());
+            tracing::warn!(
+                "{} does not go on from the file before it; it is fetched again",
+                path.display()
+            );
             return Ok(None);
         }
         let clean = scan.tail == Tail::Clean;
         if !clean {
             tracing::warn!(
                 "{}: {} of {} bytes are good ({:?}); the rest is cut off and fetched again, nothing that was acknowledged as staged is lost but by damage of the disk",
-                path.display(), scan.valid, bytes.len(), scan.tail
+                path.display(),
+                scan.valid,
+                bytes.len(),
+                scan.tail
             );
             let file = File::options().write(true).open(path).map_err(failed("open", path))?;
             file.set_len(scan.valid as u64).map_err(failed("cut", path))?;
@@ -287,10 +296,16 @@ impl Stage {
     }
 
     /// The first frame at or after `place`, with the place after it; `None` at the end.
-    pub fn frame_at(&self, place: Place) -> Result<Option<(Vec<u8>, FrameHeader, Place)>, StageError> {
+    pub fn frame_at(
+        &self,
+        place: Place,
+    ) -> Result<Option<(Vec<u8>, FrameHeader, Place)>, StageError> {
         for segment in self.segments.iter().filter(|s| s.number >= place.segment) {
-            let offset =
-                if segment.number == place.segment { place.offset.max(segment.header_len) } else { segment.header_len };
+            let offset = if segment.number == place.segment {
+                place.offset.max(segment.header_len)
+            } else {
+                segment.header_len
+            };
             if offset >= segment.len {
                 continue;
             }

@@ -2,8 +2,8 @@
 
 use admin::{Applied, Status};
 use stream::message::{Of, Point, Standing};
-use topology::members::Role;
 use topology::ShardName;
+use topology::members::Role;
 
 /// What to offer to `source`. `tip` is the end of what is staged of it and goes on from what the
 /// node has applied.
@@ -13,8 +13,10 @@ pub(super) fn standings(status: &Status, source: &ShardName, tip: Option<Point>)
     if status.role == Role::Rewinding && status.until.is_none() {
         return own.into_iter().collect();
     }
-    let fresh: Vec<_> = status.applied.iter().filter(|(_, applied)| !is_past(status, applied)).collect();
-    let applied_of = |source: &ShardName| fresh.iter().find(|(name, _)| *name == source).map(|(_, a)| *a);
+    let fresh: Vec<_> =
+        status.applied.iter().filter(|(_, applied)| !is_past(status, applied)).collect();
+    let applied_of =
+        |source: &ShardName| fresh.iter().find(|(name, _)| *name == source).map(|(_, a)| *a);
     let mut all = Vec::new();
     if let Some(applied) = applied_of(source) {
         let tip = tip.filter(|tip| tip.position.sequence > applied.position.sequence);
@@ -33,11 +35,7 @@ pub(super) fn standings(status: &Status, source: &ShardName, tip: Option<Point>)
 fn own(status: &Status) -> Option<Standing> {
     let position = status.own_end?;
     let local_until = status.local_until.unwrap_or(position.sequence);
-    let point = Point {
-        position,
-        log_chain: wal::Chain::START,
-        stream_chain: wal::Chain::START,
-    };
+    let point = Point { position, log_chain: wal::Chain::START, stream_chain: wal::Chain::START };
     Some(Standing { local_until, ..standing(Of::Own, point) })
 }
 
@@ -88,10 +86,19 @@ mod tests {
         }
     }
 
-    fn status(own_end: Option<Position>, sources: &[(&str, Position)], parents: &[Position]) -> Status {
+    fn status(
+        own_end: Option<Position>,
+        sources: &[(&str, Position)],
+        parents: &[Position],
+    ) -> Status {
         let mut history = History::default();
         let timeline = own_end.map_or(TimelineId(0xb), |end| end.timeline);
-        history.push(TimelineStart { timeline, first: Sequence(1), parents: parents.to_vec(), epoch: 1 });
+        history.push(TimelineStart {
+            timeline,
+            first: Sequence(1),
+            parents: parents.to_vec(),
+            epoch: 1,
+        });
         Status {
             database: "0".repeat(32),
             format: 1,
@@ -124,7 +131,10 @@ mod tests {
     #[test]
     fn a_standby_offers_what_it_staged_then_what_it_applied() {
         let standby = status(None, &[("a/0", at(0xa, 5))], &[]);
-        assert_eq!(offered(&standby, Some(at(0xa, 9))), ["Staged(\"a/0\") 9", "Applied(\"a/0\") 5"]);
+        assert_eq!(
+            offered(&standby, Some(at(0xa, 9))),
+            ["Staged(\"a/0\") 9", "Applied(\"a/0\") 5"]
+        );
         assert_eq!(offered(&status(None, &[], &[]), None), [""; 0]);
     }
 
