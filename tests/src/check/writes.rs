@@ -58,6 +58,9 @@ fn sets(
     let get = |e: &&Entry| vec!["GET".to_owned(), e.operation.key(&ledger.run)];
     let answers = survivors.ask(&entries.iter().map(get).collect::<Vec<_>>())?;
     for (entry, answer) in entries.into_iter().zip(answers) {
+        if let Reply::Error(text) = &answer {
+            damaged(&entry.operation.key(&ledger.run), text.as_bytes(), verdict);
+        }
         let found = answer.as_bytes();
         if let Some(bytes) = found
             && bytes != entry.operation.value(&ledger.run).as_bytes()
@@ -97,6 +100,10 @@ fn by_key<'a>(
     };
     let answers = survivors.ask(&keys.keys().map(command).collect::<Vec<_>>())?;
     for ((key, entries), answer) in keys.iter().zip(answers) {
+        if let Reply::Error(text) = &answer {
+            // What the node itself cannot read; its writes then count as missing.
+            damaged(key, text.as_bytes(), verdict);
+        }
         rule(&Shared { run: &ledger.run, key, entries }, &answer, verdict);
     }
     Ok(())
