@@ -20,4 +20,4 @@ mod error;
 pub use cf::Cf;
 pub use error::DecodeError;
 pub use hlc::{Hlc, HlcClock};
-pub use slot::{Slot, SlotRange, SlotSet, SLOTS};
+pub use slot::{SLOTS, Slot, SlotRange, SlotSet};
