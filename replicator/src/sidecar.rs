@@ -18,6 +18,8 @@ use crate::spool::{Spool, SpoolLock, keep_linking, watchdog};
 use crate::target::Inbounds;
 use crate::{drain, export, member, source, target};
 
+/// How long a sidecar before this one may take to end.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long tasks may take to end.
 const END_WITHIN: Duration = Duration::from_secs(3);
 /// Linking must succeed again within this, or the sidecar is not healthy.
@@ -56,7 +58,7 @@ pub async fn run(
     metrics: Option<String>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let _lock = SpoolLock::take(&config.node_dir)?;
+    let _lock = SpoolLock::take(&config.node_dir, LOCK_PATIENCE)?;
     let spool = Spool::open(&config.node_dir)?;
     let registry = topology::open(&config.registry)?;
     let service = Service::open(registry, &config.service).await?;

@@ -272,9 +272,9 @@ fn a_killed_writer_loses_nothing_that_it_acknowledged() {
 #[test]
 fn one_sidecar_a_spool() {
     let dir = tempfile::tempdir().unwrap();
-    let lock = SpoolLock::take(dir.path()).unwrap();
-    let second = SpoolLock::take(dir.path()).unwrap_err();
+    let lock = SpoolLock::take(dir.path(), Duration::ZERO).unwrap();
+    let second = SpoolLock::take(dir.path(), Duration::ZERO).unwrap_err();
     assert!(matches!(second, SpoolError::Locked(_)), "{second}");
     drop(lock);
-    SpoolLock::take(dir.path()).unwrap();
+    SpoolLock::take(dir.path(), Duration::ZERO).unwrap();
 }
