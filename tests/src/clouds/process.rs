@@ -176,11 +176,13 @@ impl Process {
 
     fn wait_end(&mut self) -> Result<()> {
         wait::until(&format!("{} to end", self.name), END_MAX, || {
-            if let Some(child) = &mut self.child {
-                // Takes the dead child off the process table.
-                let _ = child.try_wait();
-            }
-            if self.identity.is_some_and(Identity::alive) {
+            // A child has ended once it can be reaped: as a zombie its other threads may still hold
+            // its locks for a moment.
+            let runs = match &mut self.child {
+                Some(child) => child.try_wait()?.is_none(),
+                None => self.identity.is_some_and(Identity::alive),
+            };
+            if runs {
                 bail!("it still runs")
             }
             Ok(())
