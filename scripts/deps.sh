@@ -19,6 +19,7 @@ need g++ command -v "${CXX:-g++}"
 if [ "${1:-}" = tests ]; then
   need redis-tools command -v redis-cli
   need redis-server command -v redis-server
+  need python3-redis /usr/bin/python3 -c 'import redis'
 fi
 need util-linux command -v setpriv
 if ! has_libclang >/dev/null 2>&1; then

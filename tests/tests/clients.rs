@@ -65,6 +65,41 @@ fn clients_of_all_kinds_are_served_by_both_proxies() {
     story.equal("a", "b");
 }
 
+/// A session of redis-py, the client that most people use; `ARGV` is the proxy.
+const PYTHON: &str = r#"
+import sys, redis
+host, port = sys.argv[1].split(':')
+for protocol in (2, 3):
+    r = redis.Redis(host=host, port=int(port), decode_responses=True, protocol=protocol) if redis.VERSION[0] >= 5 else redis.Redis(host=host, port=int(port), decode_responses=True)
+    assert r.ping()
+    assert r.set('py:s', 'one', ex=100) and r.get('py:s') == 'one' and 0 < r.ttl('py:s') <= 100
+    r.hset('py:h', mapping={'a': '1', 'b': '2'})
+    assert r.hgetall('py:h') == {'a': '1', 'b': '2'}
+    r.zadd('py:z', {'x': 1.5, 'y': 2})
+    assert r.zrange('py:z', 0, -1, withscores=True)[0][1] == 1.5
+    r.rpush('py:l', 'a', 'b', 'c')
+    assert r.lrange('py:l', 0, -1) == ['a', 'b', 'c']
+    r.sadd('py:set', 'm', 'n')
+    assert r.smembers('py:set') == {'m', 'n'}
+    with r.pipeline(transaction=False) as p:
+        for n in range(100):
+            p.incr('py:n')
+        assert p.execute()[-1] == 100
+    assert r.delete('py:s', 'py:h', 'py:z', 'py:l', 'py:set', 'py:n') == 6
+r.set('py:stays', 1)
+print('good')
+"#;
+
+#[test]
+fn a_client_of_another_language_is_served() {
+    let story = Story::begin();
+    for proxy in story.clouds.proxies() {
+        let said = output("/usr/bin/python3", &["-c", PYTHON, &proxy]);
+        assert_eq!(said.trim(), "good");
+    }
+    story.equal("a", "b");
+}
+
 #[test]
 fn clouds_json_has_the_promised_shape() {
     let story = Story::begin();
