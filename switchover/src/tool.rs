@@ -1,5 +1,6 @@
 //! What every verb needs: the service, where to journal, how to talk to the person.
 
+use std::io::{Write as _, stderr, stdout};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -122,20 +123,19 @@ impl Tool {
         Ok((view, record, revision))
     }
 
-    /// Tells the person how it goes, on stderr.
+    /// Tells the person how it goes, on stderr. Nobody may be reading: that ends no switch.
     pub(crate) fn progress(&self, text: impl std::fmt::Display) {
-        eprintln!("[{:>8.3}s] {text}", self.began.elapsed().as_secs_f64());
+        let _ = writeln!(stderr(), "[{:>8.3}s] {text}", self.began.elapsed().as_secs_f64());
     }
 
-    /// Prints the result: its text, or one line of JSON.
+    /// Prints the result: its text, or one line of JSON. A reader that has gone (`| head`) changes
+    /// nothing of what was done, nor the exit code.
     pub(crate) fn result(&self, text: &str, json: &impl Serialize) -> anyhow::Result<()> {
-        #[allow(clippy::print_stdout)] // the output of a command
-        match self.output {
-            Output::Text => println!("{}", text.trim_end()),
-            Output::Json => {
-                println!("{}", serde_json::to_string(json).context("writing the result")?)
-            }
-        }
+        let text = match self.output {
+            Output::Text => text.trim_end().to_owned(),
+            Output::Json => serde_json::to_string(json).context("writing the result")?,
+        };
+        let _ = writeln!(stdout(), "{text}");
         Ok(())
     }
 }
