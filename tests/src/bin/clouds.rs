@@ -1,7 +1,7 @@
 //! Two clouds on this machine: `up`, `status`, `down`, and the tour `demo`. `make` calls it.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,6 +12,13 @@ use tests::clouds::control::switchover;
 use tests::clouds::start::{checkout, down};
 use tests::clouds::{Clouds, Layout, Plan};
 use tests::{demo, soak};
+
+/// Prints a line; nobody may be reading (`| head`), and that changes nothing.
+macro_rules! say {
+    ($($what:tt)*) => {{
+        let _ = writeln!(stdout(), $($what)*);
+    }};
+}
 
 /// Two clouds on this machine.
 #[derive(Parser)]
@@ -128,13 +135,12 @@ fn up(dir: PathBuf, fresh: bool) -> Result<bool> {
     Ok(true)
 }
 
-#[allow(clippy::print_stdout)]
 fn show(layout: &Layout) {
-    println!("registry {}  service {}", layout.registry, layout.service);
+    say!("registry {}  service {}", layout.registry, layout.service);
     for cloud in &layout.clouds {
-        println!("\ncloud {}", cloud.name);
+        say!("\ncloud {}", cloud.name);
         for p in &cloud.proxies {
-            println!(
+            say!(
                 "  proxy      client {}  metrics {}  pid {}",
                 p.client,
                 p.metrics,
@@ -143,15 +149,15 @@ fn show(layout: &Layout) {
         }
         for s in &cloud.shards {
             let (node, sidecar) = (&s.node, &s.sidecar);
-            println!("  shard {}  slots {}", s.name, s.slots);
-            println!(
+            say!("  shard {}  slots {}", s.name, s.slots);
+            say!(
                 "    node     client {}  metrics {}  pid {}\n             admin {}",
                 node.client,
                 node.metrics,
                 node.process.pid(),
                 node.admin
             );
-            println!(
+            say!(
                 "    sidecar  stream {}  metrics {}  pid {}",
                 sidecar.stream,
                 sidecar.metrics,
@@ -159,15 +165,14 @@ fn show(layout: &Layout) {
             );
         }
     }
-    println!("\nall of it: {}", layout.dir.join("clouds.json").display());
+    say!("\nall of it: {}", layout.dir.join("clouds.json").display());
     if let Some(proxy) = layout.clouds.first().and_then(|c| c.proxies.first())
         && let Some((_, port)) = proxy.client.rsplit_once(':')
     {
-        println!("try: redis-cli -p {port} set hello world");
+        say!("try: redis-cli -p {port} set hello world");
     }
 }
 
-#[allow(clippy::print_stdout)]
 fn status(dir: PathBuf) -> Result<bool> {
     let Some(layout) = Layout::load(&dir)?.filter(|l| l.processes().any(|p| p.alive())) else {
         bail!("no clouds are up in {}: `make up` brings them up", dir.display());
@@ -177,10 +182,10 @@ fn status(dir: PathBuf) -> Result<bool> {
         .args(["status", "--registry", &layout.registry, "--service", &layout.service])
         .status()
         .context("cannot run godwit-switchover status")?;
-    println!();
+    say!("");
     for process in layout.processes() {
         let state = if process.alive() { "runs" } else { "has ended" };
-        println!(
+        say!(
             "{:<12} pid {:<8} {state}; log {}",
             process.name,
             process.pid(),
@@ -191,14 +196,14 @@ fn status(dir: PathBuf) -> Result<bool> {
     Ok(status.success() && switchover(&layout, &["status"])?.code == 0)
 }
 
-#[allow(clippy::print_stdout)]
 fn take_down(dir: PathBuf) -> Result<bool> {
-    let Some(mut layout) = Layout::load(&dir)? else {
-        println!("no clouds are up in {}", dir.display());
+    let layout = Layout::load(&dir)?.filter(|l| l.processes().any(|p| p.alive()));
+    let Some(mut layout) = layout else {
+        say!("no clouds are up in {}", dir.display());
         return Ok(true);
     };
     let running = layout.processes().filter(|p| p.alive()).count();
     down(&mut layout);
-    println!("ended {running} processes; data and logs stay in {}", dir.display());
+    say!("ended {running} processes; data and logs stay in {}", dir.display());
     Ok(true)
 }
