@@ -18,7 +18,7 @@ mod set;
 mod spec;
 mod string;
 pub mod table;
-mod whole;
+pub(crate) mod whole;
 mod zadd;
 mod zrange;
 mod zset;
@@ -28,7 +28,7 @@ pub use fail::Fail;
 pub use glob::matches as glob_matches;
 pub use spec::{Flags, Handler, Keys, Spec};
 
-use crate::worker::View;
+use crate::worker::{Glance, View};
 use resp::reply::Writer;
 
 /// What a handler of a family gets and gives.
@@ -36,3 +36,6 @@ pub(crate) type Answer = Result<(), Fail>;
 
 /// A handler that a worker runs.
 pub type DataHandler = fn(&mut View<'_>, &Args<'_>, &mut Writer<'_>) -> Answer;
+
+/// A handler that looks at every key of a snapshot, beside the workers.
+pub type AsideHandler = fn(&Glance<'_>, &mut Writer<'_>) -> Answer;

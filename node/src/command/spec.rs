@@ -2,7 +2,7 @@
 
 use keyspace::Slot;
 
-use super::{Args, DataHandler};
+use super::{Args, AsideHandler, DataHandler};
 use crate::server::SessionHandler;
 
 /// Properties of a command, as COMMAND names them.
@@ -109,6 +109,8 @@ pub enum Handler {
     Session(SessionHandler),
     /// The worker of its slot, or one worker while those of all its slots wait.
     Data(DataHandler),
+    /// A thread of its own, on a snapshot that has all that came before.
+    Aside(AsideHandler),
 }
 
 /// One line of the table.
@@ -144,6 +146,17 @@ impl Spec {
         handler: DataHandler,
     ) -> Self {
         Self { name, arity, flags, keys, group, handler: Handler::Data(handler) }
+    }
+
+    /// A command that looks at every key beside the workers.
+    pub const fn aside(
+        group: &'static str,
+        name: &'static str,
+        arity: i32,
+        handler: AsideHandler,
+    ) -> Self {
+        let handler = Handler::Aside(handler);
+        Self { name, arity, flags: Flags::READONLY, keys: Keys::NONE, group, handler }
     }
 
     /// A command that the connection's I/O thread runs.

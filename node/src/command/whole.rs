@@ -1,13 +1,16 @@
-//! Commands that see the whole keyspace: all workers wait while one runs them.
+//! Commands that see the whole keyspace: all workers wait while one runs them, or only while a
+//! snapshot is taken.
 
 use std::time::Duration;
 
 use keyspace::meta::{self, Meta};
-use keyspace::{SLOTS, Slot};
+use keyspace::{Cf, SLOTS, Slot};
 use resp::reply::Writer;
+use rocksdb::ReadOptions;
 
 use super::{Answer, Args, Fail, Flags, Keys, Spec, float, glob_matches};
-use crate::worker::View;
+use crate::store::Store;
+use crate::worker::{Glance, View};
 
 const G: &str = "generic";
 const S: &str = "server";
@@ -17,7 +20,7 @@ const W: Flags = Flags::WRITE;
 pub(super) const SPECS: &[Spec] = &[
     Spec::data(G, "keys", 2, R, Keys::NONE, keys),
     Spec::data(G, "randomkey", 1, R, Keys::NONE, randomkey),
-    Spec::data(S, "dbsize", 1, R, Keys::NONE, dbsize),
+    Spec::aside(S, "dbsize", 1, dbsize),
     Spec::data(S, "flushall", -1, W, Keys::NONE, flushall),
     Spec::data(S, "flushdb", -1, W, Keys::NONE, flushall),
     Spec::data(S, "debug", -2, R.and(Flags::ADMIN), Keys::NONE, debug),
@@ -71,15 +74,74 @@ fn randomkey(view: &mut View<'_>, _: &Args<'_>, out: &mut Writer<'_>) -> Answer 
 }
 
 /// Counts, so that it is exact: its time grows with the number of keys.
-fn dbsize(view: &mut View<'_>, _: &Args<'_>, out: &mut Writer<'_>) -> Answer {
-    let mut count = 0;
-    each(view, vec![0, 0], |_| {
-        count += 1;
-        true
-    })?;
-    out.integer(count);
+fn dbsize(glance: &Glance<'_>, out: &mut Writer<'_>) -> Answer {
+    /// How often it asks whether to go on, in keys.
+    const ASK_EVERY: i64 = 1024;
+    let mut options = ReadOptions::default();
+    options.set_total_order_seek(true);
+    options.fill_cache(false);
+    let mut keys = glance.snapshot.raw_iterator_cf_opt(glance.store.cf(Cf::Meta), options);
+    let (mut seen, mut live) = (0, 0);
+    keys.seek_to_first();
+    while let Some(value) = keys.value() {
+        live += i64::from(Meta::decode(value)?.is_live(glance.now_ms));
+        seen += 1;
+        if seen % ASK_EVERY == 0 && !(glance.goes_on)() {
+            return Err(Fail::text(AWAY));
+        }
+        keys.next();
+    }
+    keys.status()?;
+    out.integer(live);
     Ok(())
 }
+
+/// What can be counted in a moment, for INFO.
+pub(crate) struct Few {
+    /// Live keys.
+    pub(crate) keys: u64,
+    /// Those of them that expire.
+    pub(crate) expiring: u64,
+    /// What they have left to live on average, in milliseconds; 0 if none expires.
+    pub(crate) ttl_ms_mean: u64,
+}
+
+impl Few {
+    /// The most keys that are counted.
+    pub(crate) const MAX: u64 = 1000;
+    /// The most records that may be in the way: deleted or overwritten, and not compacted yet.
+    const DEAD_MAX: u64 = 100_000;
+
+    /// `None`: there are more, or too many dead records among them to tell in a moment.
+    pub(crate) fn count(store: &Store) -> Option<Self> {
+        let now_ms = ops::clock::unix_ms();
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        options.set_max_skippable_internal_keys(Self::DEAD_MAX);
+        let mut keys = store.db().raw_iterator_cf_opt(store.cf(Cf::Meta), options);
+        let (mut seen, mut few, mut left_ms) =
+            (0, Self { keys: 0, expiring: 0, ttl_ms_mean: 0 }, 0);
+        keys.seek_to_first();
+        while let Some(value) = keys.value() {
+            seen += 1;
+            if seen > Self::MAX {
+                return None;
+            }
+            let meta = Meta::decode(value).ok()?;
+            if meta.is_live(now_ms) {
+                few.keys += 1;
+                few.expiring += u64::from(meta.expire_ms > 0);
+                left_ms += meta.expire_ms.saturating_sub(now_ms);
+            }
+            keys.next();
+        }
+        keys.status().ok()?;
+        few.ttl_ms_mean = left_ms / few.expiring.max(1);
+        Some(few)
+    }
+}
+
+const AWAY: &str = "LOADING the database was swapped before all keys were counted; try again soon";
 
 fn flushall(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     if args.len() > 2 || args.len() == 2 && !args.is(1, "async") && !args.is(1, "sync") {

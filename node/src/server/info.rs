@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
-use keyspace::Cf;
 use resp::reply::Writer;
 
 use super::hello::{REDIS_VERSION, is_replica};
 use super::session::{Session, Shared};
+use crate::command::whole::Few;
 use crate::command::{Args, Fail};
 use crate::control::Mode;
 
@@ -141,14 +141,18 @@ fn cluster(shared: &Shared, out: &mut String) {
     line!(out, "cluster_enabled:{}", u8::from(shared.authority.mode() != Mode::Standalone));
 }
 
-/// An estimate of RocksDB's: DBSIZE counts.
+/// Only what is exact: RocksDB's own estimate counts overwritten and deleted records too.
 fn keyspace(shared: &Shared, out: &mut String) {
     line!(out, "# Keyspace");
     let Some(store) = shared.store.load() else { return };
-    let keys = store.db().property_int_value_cf(store.cf(Cf::Meta), "rocksdb.estimate-num-keys");
-    match keys.ok().flatten().unwrap_or(0) {
-        0 => {}
-        keys => line!(out, "db0:keys={keys},expires=0,avg_ttl=0"),
+    match Few::count(&store) {
+        None => {
+            line!(out, "# more than {} keys, or many deleted ones between: ask DBSIZE", Few::MAX);
+        }
+        Some(Few { keys: 0, .. }) => {}
+        Some(Few { keys, expiring, ttl_ms_mean }) => {
+            line!(out, "db0:keys={keys},expires={expiring},avg_ttl={ttl_ms_mean}");
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! Start with [`Workers`], the handle; [`run`](self::run) is a worker's loop, [`View`] what a
 //! command sees, [`Request`] what a connection hands over.
 
+mod aside;
 mod cursor;
 mod expiry;
 mod gate;
@@ -17,6 +18,7 @@ mod request;
 mod run;
 mod view;
 
+pub use aside::Glance;
 pub use cursor::{Cursor, Direction, Record};
 pub use gate::WorkerSet;
 pub use pool::{Paused, Waiting, Workers};

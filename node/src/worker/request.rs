@@ -132,6 +132,15 @@ pub struct Part {
     pub lost: bool,
 }
 
+impl Part {
+    /// Puts an answer where an empty one had been left for it.
+    pub(super) fn fill(&mut self, at: usize, answer: &[u8]) {
+        let Some(&end) = self.ends.get(at) else { return };
+        self.bytes.splice(end..end, answer.iter().copied());
+        self.ends[at..].iter_mut().for_each(|end| *end += answer.len());
+    }
+}
+
 /// Where a worker leaves finished parts: one for each I/O thread.
 pub trait Outbox: Send + Sync {
     /// Which it is, to group parts by.

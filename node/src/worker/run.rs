@@ -9,6 +9,7 @@ use keyspace::{SLOTS, Slot};
 use resp::reply::Writer;
 use wal::Kind;
 
+use super::aside::{Aside, Asides, Glance};
 use super::expiry::Sweeper;
 use super::pending::Pending;
 use super::positions::Positions;
@@ -35,11 +36,20 @@ pub(super) struct Worker {
     store: Current,
     authority: Authority,
     pending: Pending,
-    held: Vec<(Arc<dyn Outbox>, Part)>,
+    held: Vec<Held>,
     held_bytes: usize,
     scratch: (Vec<u8>, Vec<u8>),
     sweeper: Sweeper,
     positions: Arc<Positions>,
+    asides: Asides,
+}
+
+/// Answers that wait for a commit.
+struct Held {
+    outbox: Arc<dyn Outbox>,
+    part: Part,
+    /// One of them is found out in another thread, which then delivers them.
+    aside: Option<Aside>,
 }
 
 impl Worker {
@@ -62,6 +72,7 @@ impl Worker {
             scratch: Default::default(),
             sweeper: Sweeper::new(index, workers),
             positions,
+            asides: Asides::default(),
         }
     }
 
@@ -102,6 +113,7 @@ impl Worker {
             ends: Vec::new(),
             lost: false,
         };
+        let mut aside = None;
         for call in &request.calls {
             match call.by {
                 RunBy::Worker(worker) if worker == self.index => {
@@ -112,7 +124,10 @@ impl Worker {
                     part.lost |= !self.commit(store);
                     if gate.workers.lowest() == self.index {
                         gate.wait_for_others();
-                        self.run_call(store, request, call, &mut part);
+                        match self.begin_aside(call, &mut part, aside.is_some()) {
+                            Some(begun) => aside = Some(begun),
+                            None => self.run_call(store, request, call, &mut part),
+                        }
                         part.lost |= !self.commit(store);
                         gate.open();
                     } else {
@@ -126,10 +141,22 @@ impl Worker {
             }
         }
         self.held_bytes += part.bytes.len();
-        self.held.push((request.outbox.clone(), part));
+        self.held.push(Held { outbox: request.outbox.clone(), part, aside });
         if self.held_bytes >= HELD_BYTES_MAX || self.held.len() >= HELD_REQUESTS_MAX {
             self.finish(store);
         }
+    }
+
+    /// Begins a look at the whole keyspace beside the workers, one for each part; `None`: it is not
+    /// such a command, or has to run here.
+    fn begin_aside(&mut self, call: &Call, part: &mut Part, has_one: bool) -> Option<Aside> {
+        let Handler::Aside(handler) = call.spec.handler else { return None };
+        if has_one || call.silent || part.lost || self.admit_whole(call).is_err() {
+            return None;
+        }
+        let aside = self.asides.begin(&self.store, handler, call.version, part.ends.len())?;
+        part.ends.push(part.bytes.len());
+        Some(aside)
     }
 
     fn run_call(&mut self, store: Option<&Store>, request: &Request, call: &Call, part: &mut Part) {
@@ -175,13 +202,22 @@ impl Worker {
         if call.slot.is_none() && call.spec.keys.is_none() {
             self.admit_whole(call)?;
         }
-        let Handler::Data(handler) = call.spec.handler else { return Ok(()) };
+        let handler = match call.spec.handler {
+            Handler::Session(_) => return Ok(()),
+            Handler::Data(handler) => handler,
+            Handler::Aside(handler) => {
+                let snapshot = store.db().snapshot();
+                let now_ms = ops::clock::unix_ms();
+                let glance = Glance { store, snapshot: &snapshot, now_ms, goes_on: &|| true };
+                return handler(&glance, &mut Writer::new(&mut part.bytes, call.version));
+            }
+        };
         let authority = &self.authority;
         let held = &mut self.held;
         let mut commit = |pending: &mut Pending| {
             let done = commit(store, authority, pending);
             if !done {
-                held.iter_mut().for_each(|(_, part)| part.lost = true);
+                held.iter_mut().for_each(|held| held.part.lost = true);
             }
             if done { Ok(()) } else { Err(Fail::Lost) }
         };
@@ -199,7 +235,7 @@ impl Worker {
                 tracing::error!("a command failed half-way: {}; its batch is dropped", fail.line());
             }
             drop(self.pending.take());
-            self.held.iter_mut().for_each(|(_, part)| part.lost = true);
+            self.held.iter_mut().for_each(|held| held.part.lost = true);
             return Err(Fail::Lost);
         }
         answered
@@ -227,7 +263,7 @@ impl Worker {
     fn commit(&mut self, store: Option<&Store>) -> bool {
         let done = store.is_none_or(|store| commit(store, &self.authority, &mut self.pending));
         if !done {
-            self.held.iter_mut().for_each(|(_, part)| part.lost = true);
+            self.held.iter_mut().for_each(|held| held.part.lost = true);
         }
         done
     }
@@ -237,12 +273,15 @@ impl Worker {
         self.commit(store);
         self.held_bytes = 0;
         // One delivery for each I/O thread: its thread is woken once.
-        self.held.sort_by_key(|(outbox, _)| outbox.index());
+        self.held.sort_by_key(|held| held.outbox.index());
         let mut parts = Vec::new();
         let mut held = self.held.drain(..).peekable();
-        while let Some((outbox, part)) = held.next() {
-            parts.push(part);
-            if held.peek().is_none_or(|(next, _)| next.index() != outbox.index()) {
+        while let Some(Held { outbox, part, aside }) = held.next() {
+            match aside {
+                Some(aside) => aside.release(outbox.clone(), part),
+                None => parts.push(part),
+            }
+            if held.peek().is_none_or(|next| next.outbox.index() != outbox.index()) {
                 outbox.deliver(&mut parts);
             }
         }

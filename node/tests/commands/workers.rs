@@ -72,3 +72,64 @@ fn flushall_leaves_nothing_and_later_writes_stay() {
     (0..1002).for_each(|_| assert_eq!(show(&client.read()), "OK"));
     assert_eq!(show(&client.read()), "1");
 }
+
+#[test]
+fn dbsize_counts_what_came_before_it_while_others_write() {
+    let node = Node::new();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (node, done) = (&node, &done);
+        scope.spawn(move || {
+            let mut client = node.client();
+            while !done.load(Ordering::Relaxed) {
+                client.ask("INCR counter");
+            }
+        });
+        let mut client = node.client();
+        client.ask("INCR counter");
+        for n in 0..50 {
+            let mut bytes = Vec::new();
+            let (key, other) = (format!("key:{n}"), format!("other:{n}"));
+            resp::command::write(&mut bytes, &[b"SET", key.as_bytes(), b"v"]);
+            resp::command::write(&mut bytes, &[b"DBSIZE"]);
+            resp::command::write(&mut bytes, &[b"SET", other.as_bytes(), b"v"]);
+            resp::command::write(&mut bytes, &[b"MGET", key.as_bytes(), other.as_bytes(), b"none"]);
+            resp::command::write(&mut bytes, &[b"DBSIZE"]);
+            resp::command::write(&mut bytes, &[b"ECHO", b"end"]);
+            client.send(&bytes);
+            let answers: Vec<_> = (0..6).map(|_| show(&client.read())).collect();
+            let counts = [2 * n + 2, 2 * n + 3].map(|count: i32| count.to_string());
+            assert_eq!(answers, ["OK", &counts[0], "OK", "[v v nil]", &counts[1], "end"]);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn dbsize_of_many_clients_at_once_is_exact() {
+    let node = Node::new();
+    let mut client = node.client();
+    (0..100).for_each(|n| assert_eq!(client.ask(&format!("SET key:{n} v")), "OK"));
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let mut client = node.client();
+                (0..20).for_each(|_| assert_eq!(client.ask("DBSIZE"), "100"));
+            });
+        }
+    });
+}
+
+#[test]
+fn info_shows_a_count_of_keys_only_if_it_is_exact() {
+    let node = Node::new();
+    let mut client = node.client();
+    (0..3000).for_each(|n| assert_eq!(client.ask(&format!("SET key:{} v", n % 13)), "OK"));
+    assert_eq!(client.ask("EXPIRE key:0 1000"), "1");
+    let info = client.ask("INFO keyspace");
+    assert!(info.contains("db0:keys=13,expires=1,avg_ttl="), "{info}");
+    (0..1001).for_each(|n| assert_eq!(client.ask(&format!("SET more:{n} v")), "OK"));
+    let info = client.ask("INFO keyspace");
+    assert!(!info.contains("db0") && info.contains("ask DBSIZE"), "{info}");
+    assert_eq!(client.ask("DBSIZE"), "1014");
+}
