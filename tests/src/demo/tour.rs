@@ -12,7 +12,7 @@ use super::lag;
 use super::report::Report;
 use super::screen::{Screen, megabytes, thousands};
 use crate::check::{self, Survivors, digest};
-use crate::clouds::control::{switchover, switchover_ok};
+use crate::clouds::control::{Run, switchover_ok};
 use crate::clouds::observer::{Observer, sidecar_counter};
 use crate::clouds::{Clouds, Plan};
 use crate::load::{Traffic, TrafficPlan, fill, packages};
@@ -249,11 +249,13 @@ impl Tour {
         self.screen.line("node a/0 is dead; its sidecar reads the rest of its log from disk");
         let commanded = self.traffic()?.now_us();
         let run = switchover_ok(&self.clouds.layout, &["failover", "--to", "b", "--yes"])?;
-        self.screen.line(&format!("godwit-switchover took {:.2} s", run.took.as_secs_f64()));
-        let back = wait::until("a write to the dead shard's slots", FOLLOW_MAX, || {
-            let ledger = self.traffic()?.ledger();
-            ledger.first_acknowledged_us(commanded, dead).context("none yet")
-        })?;
+        self.steps(&run);
+        let again =
+            || self.traffic()?.ledger().served_again_us(commanded, dead).context("none yet");
+        wait::until("a write to the dead shard's slots", FOLLOW_MAX, again)?;
+        self.breathe();
+        let ledger = self.traffic()?.ledger();
+        let back = ledger.served_again_us(commanded, dead).context("writes were served again")?;
         let (failover, outage) = ((back - commanded) / 1000, (back - killed) / 1000);
         self.report.set("failover_ms", failover);
         self.report.set("outage_ms", outage);
@@ -261,7 +263,6 @@ impl Tour {
             true,
             &format!("writes again {failover} ms after the command, {outage} ms after the kill"),
         );
-        self.breathe();
         self.judge()?;
         self.screen.line("cloud a starts again: rewinds what b does not have, and follows");
         self.clouds.start_cloud("a")?;
@@ -318,16 +319,9 @@ impl Tour {
     /// Runs a switch; the pause is the slowest write that a client saw meanwhile.
     fn switch_to(&mut self, cluster: &str, args: &[&str]) -> Result<u64> {
         let before = self.traffic()?.now_us();
-        let run = switchover(&self.clouds.layout, args)?;
-        if run.code != 0 {
-            bail!(
-                "godwit-switchover {} ended with {}: {}",
-                args.join(" "),
-                run.code,
-                run.said.trim()
-            );
-        }
+        let run = switchover_ok(&self.clouds.layout, args)?;
         let after = self.traffic()?.now_us();
+        self.steps(&run);
         wait::pause(Duration::from_secs(1));
         let pause = self.traffic()?.ledger().slowest_us(before, after) / 1000;
         let stood = run.report["pause_ms"].as_f64().unwrap_or_default();
@@ -386,6 +380,13 @@ impl Tour {
             self.screen.live(&format!("{} writes acknowledged", thousands(acknowledged)));
             wait::pause(Duration::from_millis(200));
         }
+    }
+
+    /// The tool's steps and how long each took.
+    fn steps(&mut self, run: &Run) {
+        let steps = run.report["steps"].as_array().into_iter().flatten();
+        let shown = steps.filter_map(|s| Some(format!("{} {} ms", s["name"].as_str()?, s["ms"])));
+        self.screen.line(&shown.collect::<Vec<_>>().join(", "));
     }
 
     fn errors(&mut self, errors: &[String]) {

@@ -86,11 +86,14 @@ impl Ledger {
         acknowledged.map(|e| e.done_us.saturating_sub(e.sent_us)).max().unwrap_or(0)
     }
 
-    /// When the first write to these slots was acknowledged after a moment.
-    pub fn first_acknowledged_us(&self, after_us: u64, slots: impl Fn(u16) -> bool) -> Option<u64> {
-        // Sent before and answered after counts as well: that is when service was back.
+    /// When writes to these slots were acknowledged again: the end of the longest silence that
+    /// reached past this moment. (The first answer after it may have been on its way before.)
+    pub fn served_again_us(&self, after_us: u64, slots: impl Fn(u16) -> bool) -> Option<u64> {
         let entries = self.entries().filter(|e| e.acknowledged() && slots(e.slot));
-        entries.map(|e| e.done_us).filter(|done| *done > after_us).min()
+        let mut answers: Vec<u64> = entries.map(|e| e.done_us).collect();
+        answers.sort_unstable();
+        let pairs = answers.iter().zip(answers.iter().skip(1)).filter(|(_, end)| **end > after_us);
+        pairs.max_by_key(|(begin, end)| *end - *begin).map(|(_, end)| *end)
     }
 
     /// Bytes of the keys and values of acknowledged writes in a span.
@@ -102,5 +105,27 @@ impl Ledger {
             command.iter().skip(1).map(String::len).sum::<usize>() as u64
         };
         acknowledged.map(size).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_is_back_at_the_end_of_the_longest_silence() {
+        let entry = |(n, done_us): (u32, u64)| Entry {
+            operation: Operation { writer: 0, number: n },
+            outcome: Outcome::Acknowledged(0),
+            slot: 1,
+            sent_us: 0,
+            done_us,
+        };
+        // Killed at 100; the answer at 101 was on its way.
+        let entries = (0..).zip([80, 90, 101, 400, 410, 420]).map(entry).collect();
+        let ledger = Ledger { writers: vec![entries], ..Ledger::default() };
+        assert_eq!(ledger.served_again_us(100, |slot| slot == 1), Some(400));
+        assert_eq!(ledger.served_again_us(100, |slot| slot == 2), None);
+        assert_eq!(ledger.served_again_us(500, |_| true), None);
     }
 }
