@@ -143,7 +143,8 @@ impl Operation<'_> {
     pub(crate) async fn drain_failover(&mut self) -> Result<Vec<Fork>, Stop> {
         let mut view = self.view.clone();
         let lease = Duration::from_millis(self.record.lease_ms) + LEASE_MARGIN;
-        let (lease_ends, drain_ends) = (self.frozen + lease, self.frozen + self.limits.drain_wait);
+        let (lease_ends, drain_ends) =
+            (self.leases_from + lease, self.frozen + self.limits.drain_wait);
         self.tool.progress(format!(
             "waiting for the end of each log: from its node, from its sidecar, or one lease ({} ms) for what cannot be reached",
             lease.as_millis()
@@ -168,7 +169,7 @@ impl Operation<'_> {
         });
         let ends = self.settled(ended.await)?;
         if ends.values().any(Option::is_none) {
-            self.report.lease_wait_ms = Some(ms(self.frozen.elapsed()));
+            self.report.lease_wait_ms = Some(ms(self.leases_from.elapsed()));
         }
         self.done("end", false).await;
         let patience = self.deadline.min(Instant::now() + self.limits.drain_wait);
@@ -244,14 +245,19 @@ impl Operation<'_> {
         let (mut known, mut bound_ms, mut bounded) = (0, 0, false);
         for fork in forks {
             let Some(at) = applied(view, &fork.source, &fork.target) else { continue };
-            match ends.get(&fork.source).copied().flatten() {
+            let end = ends.get(&fork.source).copied().flatten();
+            match end {
                 Some(end) if self.is_level(at, end) => {}
                 Some(end) if at.position.timeline == end.timeline => {
                     known += end.sequence.0.saturating_sub(at.position.sequence.0);
                 }
                 _ => {
                     bounded = true;
-                    bound_ms = bound_ms.max(self.freeze.since.0.saturating_sub(at.stamp_ms));
+                    // Who cannot be reached may not have seen the freeze: it wrote on until its lease
+                    // ended.
+                    let blind = if end.is_none() { self.record.lease_ms } else { 0 };
+                    let last = self.freeze.since.0.saturating_add(blind);
+                    bound_ms = bound_ms.max(last.saturating_sub(at.stamp_ms));
                 }
             }
         }
@@ -261,13 +267,7 @@ impl Operation<'_> {
         };
         let says = match &lost {
             Lost::Known(0) => "nothing is lost: every log was applied to its end".to_owned(),
-            Lost::Known(count) => {
-                format!("{count} sequences that were acknowledged are not on `{}`", self.freeze.to)
-            }
-            Lost::BoundSeconds(seconds) => format!(
-                "the end of a log cannot be read: what was acknowledged in the last {seconds:.3} s before the freeze may not be on `{}` (a bound, not a count)",
-                self.freeze.to
-            ),
+            lost => format!("not on `{}`: {}", self.freeze.to, lost.text()),
         };
         self.tool.progress(&says);
         let refused = lost != Lost::Known(0) && !self.limits.accept_loss;

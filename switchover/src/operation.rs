@@ -45,6 +45,9 @@ pub(crate) struct Operation<'a> {
     pub(crate) report: Report,
     pub(crate) began: Instant,
     pub(crate) frozen: Instant,
+    /// No lease of a frozen primary was asked for after this moment of this machine's clock: the
+    /// freeze was in the record by then, and no lease is renewed under another record.
+    pub(crate) leases_from: Instant,
     pub(crate) deadline: Instant,
     journal: Journal,
     step: Instant,
@@ -93,6 +96,7 @@ impl<'a> Operation<'a> {
             report,
             began,
             frozen,
+            leases_from: frozen,
             deadline: frozen + timeout,
             journal,
             step: began,
@@ -101,6 +105,8 @@ impl<'a> Operation<'a> {
             operation.journal.end("failed", json!(why.to_string())).await;
             return Err(why);
         }
+        // A registry that was slow may have renewed a lease until just before it took the freeze.
+        operation.leases_from = Instant::now();
         operation.done("freeze", false).await;
         Ok(operation)
     }
@@ -131,6 +137,8 @@ impl<'a> Operation<'a> {
             report,
             began,
             frozen,
+            // When it froze is told by another machine's clock: good for a report, not for a lease.
+            leases_from: began,
             journal,
             step: began,
         })

@@ -58,11 +58,30 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lost {
-    /// The end of each log is known: this many sequences (changed keys and fields) are missing.
+    /// The end of each log is known: this many sequences are missing. Each record that a batch
+    /// changed takes one, so there are at most so many batches and keys; which ones only their log
+    /// says.
     Known(u64),
-    /// The end of a log is not known: what was acknowledged in this many seconds before the freeze
-    /// may be missing. A bound, not a count.
+    /// The end of a log is not known: what was acknowledged in this many seconds before the last
+    /// moment at which its node may have written may be missing. A bound, not a count.
     BoundSeconds(f64),
+}
+
+impl Lost {
+    /// In words, with what is exact and what is not.
+    pub(crate) fn text(&self) -> String {
+        /// Where the list comes from.
+        const LISTED: &str = "the old side's sidecar lists the batches and keys in its ledger when it returns, before it takes them back";
+        match self {
+            Self::Known(0) => "nothing".to_owned(),
+            Self::Known(count) => format!(
+                "{count} sequences that were acknowledged, so at most {count} batches and {count} keys (their log's end is known, and they were not sent); {LISTED}"
+            ),
+            Self::BoundSeconds(seconds) => format!(
+                "the end of a log cannot be read: at most what was acknowledged in its last {seconds:.3} s, up to the freeze or the end of its lease (a bound, not a count); if that log comes back, {LISTED}"
+            ),
+        }
+    }
 }
 
 /// A proxy that routes by the new epoch.
@@ -131,21 +150,8 @@ impl Report {
         if let Some(wait) = self.lease_wait_ms {
             line("lease wait", format!("{wait} ms"));
         }
-        match &self.lost {
-            Some(Lost::Known(0)) => line("lost", "nothing".to_owned()),
-            Some(Lost::Known(count)) => line(
-                "lost",
-                format!(
-                    "{count} sequences; they are in the old side's log and are listed when it returns"
-                ),
-            ),
-            Some(Lost::BoundSeconds(s)) => line(
-                "lost",
-                format!(
-                    "at most what was acknowledged in the last {s:.3} s before the freeze (a bound, not a count)"
-                ),
-            ),
-            None => {}
+        if let Some(lost) = &self.lost {
+            line("lost", lost.text());
         }
         if let Some(moved) = self.bytes_moved {
             line(

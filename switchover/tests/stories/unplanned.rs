@@ -1,9 +1,11 @@
 //! Failovers: what is missing is said before anything is decided.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::fakes::{Clouds, POSITION, STUCK_AT, seed};
-use topology::Epoch;
+use topology::record::{Cause, Freeze, Phase, UnixMs};
+use topology::{Epoch, FreezeId, Outcome, Record};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_nodes_whose_sidecars_live_lose_nothing() {
@@ -56,4 +58,28 @@ async fn what_is_known_to_be_missing_is_counted() {
     assert_eq!(clouds.record().await.active(), Some("a"));
     let (code, report) = clouds.ask(&[&failover[..], &["--accept-loss"]].concat()).await;
     assert_eq!((code, &report["lost"]["known"]), (0, &missing.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_resumes_waits_out_a_lease_on_its_own_clock() {
+    let clouds = Clouds::up(seed()).await;
+    clouds.kill("a", true).await;
+    // Another machine's clock says that the freeze began a minute ago; it has only just begun.
+    let (record, revision) = clouds.service.read_record().await.unwrap().unwrap();
+    let now = UnixMs::now();
+    let freeze = Freeze {
+        id: FreezeId(7),
+        cause: Cause::Failover,
+        shards: record.primaries.clone(),
+        to: "b".to_owned(),
+        deadline: now.after(Duration::from_secs(60)),
+        since: UnixMs(now.0 - 60_000),
+    };
+    let frozen = Record { phase: Phase::Frozen(freeze), ..record };
+    let swapped = clouds.service.swap_record(revision, &frozen).await.unwrap();
+    assert!(matches!(swapped, Outcome::Committed(_)));
+    let began = Instant::now();
+    let (code, report) = clouds.ask(&["resume", "--accept-loss"]).await;
+    assert_eq!((code, clouds.record().await.active()), (0, Some("b")), "{report}");
+    assert!(began.elapsed() >= Duration::from_millis(600), "a lease of `a` may have lasted");
 }
