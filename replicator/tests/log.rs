@@ -202,6 +202,80 @@ fn a_recovery_to_an_earlier_point_is_a_fork_and_not_data() {
     assert_eq!(cursor.position(), node.end());
 }
 
+/// A power cut took the name of the last log file from the database's directory, the spool has it
+/// still, and the next open gave its number again.
+#[test]
+fn of_two_files_with_one_number_the_one_that_the_node_recovered_to_goes_on() {
+    let lost = tempfile::tempdir().unwrap();
+    let mut before = Node::open(lost.path(), History::default());
+    before.write(10);
+    let dir = tempfile::tempdir().unwrap();
+    copy(&lost.path().join("db"), &dir.path().join("db"));
+    before.roll();
+    before.write(10);
+    let stale = newest_log(lost.path());
+    let number =
+        |log: &Path| -> u64 { log.file_stem().unwrap().to_str().unwrap().parse().unwrap() };
+    let spooled = |number: u64, inode: u64| {
+        dir.path().join("spool").join(DATABASE).join(format!("{number:012}-{inode}.log"))
+    };
+    Spool::open(dir.path()).unwrap();
+    // A sidecar that had read what is lost by now.
+    let link = spooled(number(&stale), 1);
+    std::fs::copy(&stale, &link).unwrap();
+    let spool = Spool::open(dir.path()).unwrap();
+    let mut ahead = Cursor::open(&spool, &database(), &before.history, before.start()).unwrap();
+    read_to_end(&mut ahead);
+    assert_eq!(ahead.position(), before.end());
+    let mut node = Node::open(dir.path(), before.history.clone());
+    let opened = number(&newest_log(dir.path()));
+    node.write(30);
+    node.roll();
+    node.write(1);
+    spool.scan().unwrap();
+    let fork = ahead.advance().unwrap_err();
+    assert!(matches!(fork, CursorError::Forked { .. }), "{fork}");
+    for inode in [1, u64::MAX] {
+        std::fs::rename(&link, spooled(opened, inode)).unwrap();
+        let spool = Spool::open(dir.path()).unwrap();
+        let twice = spool.files(&database()).into_iter().filter(|f| f.number == opened);
+        assert_eq!(twice.count(), 2);
+        let mut cursor = Cursor::open(&spool, &database(), &node.history, node.start()).unwrap();
+        read_to_end(&mut cursor);
+        assert_eq!(cursor.position(), node.end(), "inode {inode}");
+        let facts = read_facts(&spool, &database()).unwrap();
+        assert_eq!(facts.position(&History::default()), Some(node.end()));
+        std::fs::rename(spooled(opened, inode), &link).unwrap();
+    }
+}
+
+#[test]
+fn a_log_is_read_once_however_often_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::open(dir.path(), History::default());
+    node.write(50);
+    node.roll();
+    node.write(50);
+    let spool = Spool::open(dir.path()).unwrap();
+    let at = |spool: &Spool| read_facts(spool, &database()).unwrap().position(&node.history);
+    assert_eq!(at(&spool), Some(node.end()));
+    // Were it read again, it would not be what it was.
+    let files = spool.files(&database());
+    let former = &files[files.len() - 2].path;
+    let copy = std::fs::read(former).unwrap();
+    std::fs::write(former, vec![0xff; copy.len()]).unwrap();
+    let facts = read_facts(&spool, &database()).unwrap();
+    assert_eq!(facts.history.as_ref(), Some(&node.history));
+    std::fs::write(former, copy).unwrap();
+    // What is written after that is found.
+    node.write(7);
+    node.roll();
+    node.write(7);
+    spool.scan().unwrap();
+    let facts = read_facts(&spool, &database()).unwrap();
+    assert_eq!(facts.position(&History::default()), Some(node.end()));
+}
+
 fn newest_log(dir: &Path) -> PathBuf {
     let files = std::fs::read_dir(dir.join("db")).unwrap().map(|e| e.unwrap().path());
     files.filter(|p| p.extension().is_some_and(|e| e == "log")).max().unwrap()

@@ -3,8 +3,7 @@
 
 use wal::{History, Position, Sequence};
 
-use super::reader::FileReader;
-use super::{CursorError, history_in};
+use super::{CursorError, head};
 use crate::identity::DatabaseId;
 use crate::spool::Spool;
 
@@ -32,22 +31,15 @@ impl Facts {
 }
 
 /// Reads the newest files, as far back as needed to find the end and the last start of a timeline.
+/// What was read once is remembered: a follower that connects again costs what was written since.
 pub fn read_facts(spool: &Spool, database: &DatabaseId) -> Result<Facts, CursorError> {
     let mut facts = Facts::default();
-    for file in spool.files(database).iter().rev() {
-        let mut reader = FileReader::open(file)?;
-        let (mut end, mut history) = (None, None);
-        // Damage at the end is where the log ends for now; who follows it finds out more.
-        while let Ok(true) = reader.advance() {
-            let batch = reader.batch()?;
-            end = Some(batch.end());
-            for tag in batch.tags().flatten() {
-                facts.stamp = facts.stamp.max(tag.stamp);
-            }
-            history = history_in(&batch).or(history);
-        }
-        facts.end = facts.end.or(end);
-        facts.history = facts.history.or(history);
+    for (file, _) in head::in_order(spool, database)?.iter().rev() {
+        // Nothing is written to a file any more once a later one has a batch.
+        let read = spool.index().account(database, file, facts.end.is_some())?;
+        facts.end = facts.end.or(read.end);
+        facts.history = facts.history.or(read.history);
+        facts.stamp = facts.stamp.max(read.stamp);
         if facts.end.is_some() && facts.history.is_some() {
             break;
         }

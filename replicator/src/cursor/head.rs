@@ -1,11 +1,16 @@
-//! The first batch of each log file, and which file holds a position.
+//! The first batch of each log file: which file holds a position, and which goes on from it.
+//!
+//! Two files may have one number: a power cut can take a file's name from the database's directory
+//! and leave our link to it, and the next open gives its number again. The one that an open began
+//! with comes after the one that it did not find.
 
 use wal::batch::{BatchRef, Record};
 use wal::{History, Kind, Position, Sequence, TimelineId};
 
 use super::CursorError;
 use super::reader::FileReader;
-use crate::spool::LogFile;
+use crate::identity::DatabaseId;
+use crate::spool::{LogFile, Spool};
 
 /// What the first batch of a file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +42,46 @@ impl Head {
             return Ok(Some(Self { first: batch.sequence(), timeline }));
         }
     }
+
+    /// The timeline that it starts, if the log was recovered to before this sequence for it.
+    pub(super) fn recovered_before(&self, expected: Sequence) -> Option<(TimelineId, Sequence)> {
+        self.timeline.filter(|_| self.first < expected).map(|timeline| (timeline, self.first))
+    }
+}
+
+/// A file that has a batch, with its head.
+pub(super) type Begun = (LogFile, Head);
+
+/// The files of a database that have a batch, in the order of its log.
+pub(super) fn in_order(spool: &Spool, database: &DatabaseId) -> Result<Vec<Begun>, CursorError> {
+    let mut all = Vec::new();
+    for file in spool.files(database) {
+        if let Some(head) = spool.index().head(database, &file)? {
+            all.push((file, head));
+        }
+    }
+    all.sort_by_key(|(file, head)| (file.number, head.timeline.is_some(), head.first, file.inode));
+    Ok(all)
+}
+
+/// Those after this one. Of its own number only one that an open began with.
+pub(super) fn after<'a>(this: &LogFile, files: &'a [Begun]) -> Vec<&'a Begun> {
+    let here =
+        files.iter().position(|(file, _)| file.inode == this.inode && file.number == this.number);
+    let later = files.iter().skip(here.map_or(0, |here| here + 1));
+    later
+        .filter(|(file, head)| {
+            file.number > this.number || (file.number == this.number && head.timeline.is_some())
+        })
+        .collect()
+}
+
+/// The one that goes on at `expected`: rather one that an open began with, which says that the log
+/// was recovered to there, than one that only has the right sequence.
+pub(super) fn going_on<'a>(later: &[&'a Begun], expected: Sequence) -> Option<&'a LogFile> {
+    let fit = || later.iter().filter(|(_, head)| head.first == expected);
+    let opened = fit().rfind(|(_, head)| head.timeline.is_some());
+    opened.or_else(|| fit().next()).map(|(file, _)| file)
 }
 
 /// The list of timelines in a batch that starts one.
@@ -59,32 +104,30 @@ pub fn history_in(batch: &BatchRef<'_>) -> Option<History> {
 /// Files of one open belong together: their sequences rise. Another open may have the same
 /// sequences again, so the timeline decides which of them is meant.
 pub(super) fn locate(
-    files: &[LogFile],
+    files: &[Begun],
     history: &History,
     at: Position,
 ) -> Result<LogFile, CursorError> {
     let index = |timeline| history.starts().iter().position(|s| s.timeline == timeline);
-    let not_here = || CursorError::NotHere(at);
-    let wanted = index(at.timeline).ok_or_else(not_here)?;
+    let wanted = index(at.timeline).ok_or(CursorError::NotHere(at))?;
     // Of each file: the index of the timeline that it begins on, as far as that is known.
-    let mut heads = Vec::new();
     let mut on = None;
-    for file in files {
-        let Some(head) = Head::read(file)? else { continue };
-        let opens = head.timeline.and_then(index);
-        on = opens.or(on);
-        heads.push((file, head, on, opens.is_some()));
-    }
+    let heads: Vec<_> = files
+        .iter()
+        .map(|(file, head)| {
+            let opens = head.timeline.and_then(index);
+            on = opens.or(on);
+            (file, head, on, opens.is_some())
+        })
+        .collect();
     // The open that the timeline belongs to: the last one that begins on it or before.
     let open = heads.iter().filter(|h| h.3).filter_map(|h| h.2).filter(|i| *i <= wanted).max();
-    let of_open = |i: &Option<usize>| *i == open;
     let mut best = None;
-    for (file, head, on, _) in heads.iter().filter(|h| of_open(&h.2)) {
+    for (file, head, ..) in heads.iter().filter(|h| h.2 == open) {
         let before = head.first <= at.sequence;
         if before || (best.is_none() && head.first == at.sequence.next()) {
             best = Some(*file);
         }
-        let _ = on;
     }
     // Its own files are gone, but it ended where the next open began.
     let next = history.starts().get(wanted + 1);

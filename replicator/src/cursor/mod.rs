@@ -3,10 +3,14 @@
 //! Each batch must start where the last one ended; anything else is a typed [`CursorError`], never
 //! data. A cursor goes on to the next file only when that file's first sequence is the one expected,
 //! so damage or a half-written record at the end of a file that was left behind costs nothing.
+//!
+//! Numbers of files are not enough to tell which comes next: after a power cut a number may come
+//! again, with another inode. What goes on from the position decides ([`head`]).
 
 mod facts;
 mod growth;
 mod head;
+mod index;
 mod reader;
 
 use wal::batch::BatchRef;
@@ -16,6 +20,7 @@ use wal::{Chain, History, Kind, Position, Sequence, TimelineId};
 pub use facts::{Facts, read_facts};
 pub use growth::Growth;
 pub use head::{Head, history_in};
+pub(crate) use index::Index;
 use reader::FileReader;
 
 use crate::identity::DatabaseId;
@@ -98,7 +103,7 @@ impl Cursor {
         history: &History,
         at: Position,
     ) -> Result<Self, CursorError> {
-        let files = spool.files(database);
+        let files = head::in_order(spool, database)?;
         let file = head::locate(&files, history, at)?;
         let mut cursor = Self {
             spool: spool.clone(),
@@ -254,40 +259,31 @@ impl Cursor {
         Ok(())
     }
 
-    /// Goes on to the file whose first sequence is the one expected.
+    /// Goes on to the file that goes on from here.
     fn next_file(&mut self, damage: Option<Damage>) -> Result<bool, CursorError> {
         let expected = self.at.sequence.next();
         for round in 0..2 {
-            let number = self.file().number;
-            let files = self.spool.files(&self.database);
-            let mut later = None;
-            for file in files.into_iter().filter(|file| file.number > number) {
-                if let Some(first) = Head::read(&file)? {
-                    later = Some((file, first));
-                    break;
-                }
-            }
-            let Some((file, head)) = later else { return Ok(false) };
-            // The file may have grown between its end and the look at the next one.
+            let files = head::in_order(&self.spool, &self.database)?;
+            let later = head::after(self.file(), &files);
+            let Some((_, nearest)) = later.first() else { return Ok(false) };
+            // The file may have grown between its end and the look at the later ones.
             if damage.is_none() && round == 0 && self.reader.grew() {
                 return Ok(true);
             }
-            if head.first == expected {
-                self.reader = FileReader::open(&file)?;
+            let fork = later.iter().find_map(|(_, head)| head.recovered_before(expected));
+            if let Some((timeline, first)) = fork {
+                return Err(CursorError::Forked { at: self.at.sequence, timeline, first });
+            }
+            if let Some(file) = head::going_on(&later, expected) {
+                self.reader = FileReader::open(file)?;
                 self.chain = Chain::START;
                 return Ok(true);
-            }
-            if let Some(timeline) = head.timeline.filter(|_| head.first < expected) {
-                return Err(CursorError::Forked {
-                    at: self.at.sequence,
-                    timeline,
-                    first: head.first,
-                });
             }
             if round == 0 {
                 self.spool.scan()?;
             } else {
-                return Err(CursorError::Gap { after: self.at.sequence, found: Some(head.first) });
+                let found = Some(nearest.first);
+                return Err(CursorError::Gap { after: self.at.sequence, found });
             }
         }
         Ok(false)

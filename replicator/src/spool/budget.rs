@@ -137,6 +137,7 @@ impl Spool {
                 }
             }
         });
+        self.index().forget(database, file);
         self.0.changes.send_modify(|count| *count += 1);
     }
 }

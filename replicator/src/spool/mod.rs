@@ -25,6 +25,7 @@ pub use lock::SpoolLock;
 pub use pins::Pin;
 pub use watch::keep_linking;
 
+use crate::cursor::Index;
 use crate::identity::{DatabaseId, Identity};
 
 /// Why the spool cannot do its work. The node is not touched by any of it.
@@ -90,6 +91,8 @@ struct Shared {
     state: Mutex<State>,
     /// Counts changes of the set of files, for readers that wait for the next one.
     changes: signal::Sender<u64>,
+    /// What cursors have read of the files, so that they are read once.
+    index: Index,
 }
 
 #[derive(Debug, Default)]
@@ -109,8 +112,9 @@ impl Spool {
         std::fs::create_dir_all(&root).map_err(SpoolError::io("create the spool", &root))?;
         let state = State { files: file::list(&root)?, ..State::default() };
         let (changes, _) = signal::channel(0);
-        let shared =
-            Shared { node_dir: node_dir.to_owned(), root, state: Mutex::new(state), changes };
+        let index = Index::default();
+        let state = Mutex::new(state);
+        let shared = Shared { node_dir: node_dir.to_owned(), root, state, changes, index };
         let spool = Self(Arc::new(shared));
         spool.scan()?;
         Ok(spool)
@@ -180,6 +184,10 @@ impl Spool {
     /// Keeps nothing more for followers that are not among these.
     pub fn retain_pins(&self, keep: impl Fn(&str) -> bool) {
         self.locked(|state| state.pins.retain(keep));
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.0.index
     }
 
     fn locked<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
