@@ -231,14 +231,15 @@ pub struct Record {
     pub lease_ms: u64,
     /// The clusters by name.
     pub clusters: BTreeMap<String, Cluster>,
-    /// The last switches, newest last; at most [`Record::FORKS`].
+    /// The last switches, newest last: all forks of the last one, and of those before it up to
+    /// [`Record::FORKS`] in all.
     pub forks: Vec<Fork>,
 }
 
 impl Record {
     /// The format that this version writes.
     pub const FORMAT: u32 = 1;
-    /// How many forks are kept.
+    /// Beyond so many, forks of earlier switches are forgotten.
     pub const FORKS: usize = 64;
 
     /// Why this record cannot be right; every reader checks before it believes.
@@ -263,6 +264,14 @@ impl Record {
             return Err("a primary is named that is in no cluster".to_owned());
         };
         covers_once(slots.into_iter()).map_err(|why| format!("the primaries {why}"))
+    }
+
+    /// The forks of the switch that made this shard primary: one for each source whose log it left.
+    /// Empty if it has been primary since the service began, or is none.
+    pub fn made_primary(&self, name: &ShardName) -> Vec<&Fork> {
+        let to_it = || self.forks.iter().filter(|fork| fork.target == *name);
+        let last = to_it().map(|fork| fork.epoch).max();
+        to_it().filter(|fork| self.is_primary(name) && Some(fork.epoch) == last).collect()
     }
 
     /// The slots of a shard of the plan.
@@ -327,16 +336,18 @@ impl Record {
         Self { epoch: self.epoch.next(), phase: Phase::Steady, ..self.clone() }
     }
 
-    /// This record with cluster `to` primary of everything: the commit of a switch.
+    /// This record with cluster `to` primary of everything: the commit of a switch. `forks` has one
+    /// fork for each pair of a frozen source and a target with some of its slots: without them no
+    /// target knows what it must have, and none lets itself be promoted.
     #[must_use]
     pub fn committed(&self, to: &str, forks: Vec<Fork>) -> Self {
         let count = self.clusters.get(to).map_or(0, |c| c.shards.len());
         let primaries = (0..u32::try_from(count).unwrap_or(u32::MAX))
             .map(|shard| ShardName { cluster: to.to_owned(), shard })
             .collect();
-        let mut all = self.forks.clone();
+        let keep = Self::FORKS.saturating_sub(forks.len()).min(self.forks.len());
+        let mut all = self.forks[self.forks.len() - keep..].to_vec();
         all.extend(forks);
-        all.drain(..all.len().saturating_sub(Self::FORKS));
         Self {
             epoch: self.epoch.next(),
             primaries,
@@ -407,6 +418,30 @@ mod tests {
         assert_eq!((after.epoch, after.active()), (Epoch(4), Some("b")));
         assert_eq!(after.validate(), Ok(()));
         assert_eq!(record().cancelled().epoch, Epoch(4));
+    }
+
+    #[test]
+    fn the_forks_of_the_last_switch_are_never_forgotten() {
+        let timeline = wal::TimelineId(1);
+        let fork = |epoch, source: &str, target: &str, sequence| Fork {
+            epoch: Epoch(epoch),
+            freeze: FreezeId(1),
+            source: source.parse().unwrap(),
+            target: target.parse().unwrap(),
+            at: Position { timeline, sequence: wal::Sequence(sequence) },
+            end: None,
+        };
+        let many: Vec<_> = (0..100).map(|n| fork(4, "a/0", &format!("b/{n}"), n)).collect();
+        let once = record().committed("b", many);
+        assert_eq!(once.forks.len(), 100);
+        assert_eq!(once.made_primary(&"b/1".parse().unwrap()).len(), 1);
+        // Two cancels later they still say what the primary had to have.
+        let later = once.cancelled().cancelled();
+        assert_eq!(later.made_primary(&"b/0".parse().unwrap())[0].epoch, Epoch(4));
+        let back = later.committed("a", vec![fork(7, "b/0", "a/0", 9), fork(7, "b/1", "a/0", 9)]);
+        assert_eq!(back.forks.len(), Record::FORKS);
+        assert_eq!(back.made_primary(&"a/0".parse().unwrap()).len(), 2);
+        assert!(back.made_primary(&"b/0".parse().unwrap()).is_empty(), "it is no primary now");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! once.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use admin::{Applied, Code, Follow};
@@ -107,6 +108,8 @@ impl Control {
         let ended = run.applied.ended.is_some();
         drop(turn);
         if ended {
+            // A switch commits on the strength of it, so it must outlive a power cut here.
+            store.sync()?;
             self.0.changed.notify_one();
         }
         Ok(now)
@@ -130,8 +133,7 @@ impl Control {
                 state.standing.role
             )));
         }
-        let mut applied = state.applied.clone();
-        applied.insert(follow.source.clone(), start_of(follow, store.hlc().last()));
+        let applied = followed(&state.applied, follow, store.hlc().last());
         store.exclusive().stand_with(state.standing.clone(), applied)?;
         self.settle(&store);
         tracing::info!(source = %follow.source, position = %follow.position, "following");
@@ -148,8 +150,22 @@ impl Control {
     }
 }
 
+/// What is applied once `follow` is: all of this shard's slots come from its cluster from here on,
+/// so sources of other clusters are superseded. One that was kept would be taken for a log that
+/// this node continues, long after it has gone on with another.
+pub(super) fn followed(
+    before: &BTreeMap<ShardName, Applied>,
+    follow: &Follow,
+    stamp: Hlc,
+) -> BTreeMap<ShardName, Applied> {
+    let mut applied = before.clone();
+    applied.retain(|source, _| source.cluster == follow.source.cluster);
+    applied.insert(follow.source.clone(), start_of(follow, stamp));
+    applied
+}
+
 /// Where a stream begins.
-pub(super) fn start_of(follow: &Follow, stamp: Hlc) -> Applied {
+fn start_of(follow: &Follow, stamp: Hlc) -> Applied {
     Applied {
         position: follow.position,
         log_chain: follow.log_chain,

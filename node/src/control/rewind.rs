@@ -8,7 +8,7 @@ use topology::members::Role;
 use wal::Position;
 use wal::batch::{BatchRef, Record};
 
-use super::apply::start_of;
+use super::apply::followed;
 use super::export::each_record;
 use super::{Control, Fault, Mode};
 use crate::store::{Standing, Until};
@@ -102,8 +102,7 @@ impl Control {
             local_until: None,
             ..state.standing.clone()
         };
-        let mut applied = state.applied.clone();
-        applied.insert(follow.source.clone(), start_of(follow, store.hlc().last()));
+        let applied = followed(&state.applied, follow, store.hlc().last());
         store.exclusive().stand_with(standing, applied)?;
         self.settle(&store);
         tracing::info!(source = %follow.source, position = %follow.position, "rewound; following");

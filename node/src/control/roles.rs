@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keyspace::SlotSet;
-use topology::members::Role;
+use topology::members::{NodeMember, Role};
 use topology::record::{Freeze, UnixMs};
 use topology::{Epoch, FreezeId, Record, Revision, ServiceView, ShardName};
 use wal::history::TimelineStart;
@@ -34,7 +34,7 @@ impl Control {
             return Ok(());
         }
         let before = (self.0.authority.mode(), store.state());
-        let outcome = self.become_told(&mut turn, &store, record, shard, &slots)?;
+        let outcome = self.become_told(&mut turn, &store, view, (record, shard), &slots)?;
         let news = turn.record.as_ref().is_none_or(|(_, known)| known != revision);
         turn.record = Some((record.clone(), *revision));
         let (mode, said) = match outcome {
@@ -64,8 +64,8 @@ impl Control {
         &self,
         turn: &mut Turn,
         store: &Arc<Store>,
-        record: &Record,
-        shard: &ShardName,
+        view: &ServiceView,
+        (record, shard): (&Record, &ShardName),
         slots: &SlotSet,
     ) -> Result<Result<Mode, Unfit>, Fault> {
         let standing = store.state().standing.clone();
@@ -84,7 +84,7 @@ impl Control {
             self.stand_by(store, record.epoch)?;
             return Ok(Ok(readable_mode(store.state().standing.role, store)));
         }
-        if let Err(unfit) = self.lead(store, record, shard)? {
+        if let Err(unfit) = self.lead(store, view, record, shard)? {
             return Ok(Err(unfit));
         }
         if let Some(freeze) = record.freeze_of(shard) {
@@ -128,6 +128,7 @@ impl Control {
     fn lead(
         &self,
         store: &Arc<Store>,
+        view: &ServiceView,
         record: &Record,
         shard: &ShardName,
     ) -> Result<Result<(), Unfit>, Fault> {
@@ -135,15 +136,15 @@ impl Control {
         let standing = &state.standing;
         match standing.role {
             Role::Primary => {
-                let left = record
-                    .forks
-                    .iter()
-                    .find(|fork| fork.source == *shard && fork.epoch > standing.epoch);
+                // A switch that made it primary again left someone who had taken over before.
+                let left = record.forks.iter().find(|fork| {
+                    (fork.source == *shard || fork.target == *shard) && fork.epoch > standing.epoch
+                });
                 if let Some(fork) = left {
                     let why = format!(
-                        "others took over from this node at {} (epoch {}) and it has not followed \
-                         them since",
-                        fork.at, fork.epoch
+                        "others took over from this node (it last wrote under epoch {}, and the \
+                         switch of epoch {} went from {} to {}), and it has not followed them since",
+                        standing.epoch, fork.epoch, fork.source, fork.target
                     );
                     self.stand_by(store, record.epoch)?;
                     return Ok(Err(Unfit(why)));
@@ -154,14 +155,17 @@ impl Control {
                 Ok(Ok(()))
             }
             Role::Standby => {
-                if let Err(unfit) = promotable(&state, record, shard) {
-                    return Ok(Err(unfit));
+                match promotable(&state, record, shard) {
+                    Ok(sources) => self.promote_at(store, record.epoch, &sources)?,
+                    Err(unfit) => return Ok(Err(unfit)),
                 }
-                self.promote_at(store, record.epoch)?;
                 Ok(Ok(()))
             }
             Role::Unknown if record.epoch <= FIRST_EPOCH => {
-                self.promote_at(store, record.epoch)?;
+                if let Err(unfit) = is_first(view, shard) {
+                    return Ok(Err(unfit));
+                }
+                self.promote_at(store, record.epoch, &[])?;
                 Ok(Ok(()))
             }
             Role::Unknown => Ok(Err(Unfit(format!(
@@ -190,13 +194,20 @@ impl Control {
         Ok(())
     }
 
-    /// Starts a timeline as primary: it continues the node's own log and all that was applied.
-    fn promote_at(&self, store: &Arc<Store>, epoch: Epoch) -> Result<(), Fault> {
+    /// Starts a timeline as primary: it continues the node's own log and what was applied of these
+    /// sources. Of no others: whoever follows one of those would miss what came after it.
+    fn promote_at(
+        &self,
+        store: &Arc<Store>,
+        epoch: Epoch,
+        sources: &[ShardName],
+    ) -> Result<(), Fault> {
         let state = store.state();
         let mut exclusive = store.exclusive();
         let at = exclusive.position();
         let mut parents = vec![at];
-        parents.extend(state.applied.values().map(|applied| applied.position));
+        let applied = sources.iter().filter_map(|source| state.applied.get(source));
+        parents.extend(applied.map(|applied| applied.position));
         for applied in state.applied.values() {
             store.hlc().observe(applied.stamp);
         }
@@ -299,7 +310,7 @@ impl Control {
                 "epoch {epoch} is below what this node acted under or is fenced at; take a later one"
             )));
         }
-        self.promote_at(&store, epoch)?;
+        self.promote_at(&store, epoch, &[])?;
         let alone = Standing { role: Role::Standalone, epoch, ..Standing::new(Role::Standalone) };
         store.exclusive().stand(Kind::Data, 0, |_| alone)?;
         turn.manual = None;
@@ -342,18 +353,25 @@ fn demoted(before: &Standing, epoch: Epoch, end: wal::Position, own: wal::Positi
     }
 }
 
-/// Whether a standby has what the switch says it has.
-fn promotable(state: &NodeState, record: &Record, shard: &ShardName) -> Result<(), Unfit> {
-    if state.applied.is_empty() {
-        return Err(Unfit(
-            "this node follows nobody, so it may lack what the last primary wrote: it cannot be a \
-             primary"
-                .to_owned(),
-        ));
+/// The sources whose logs a standby continues when it is promoted, if it has of them what the
+/// switch says it has.
+fn promotable(
+    state: &NodeState,
+    record: &Record,
+    shard: &ShardName,
+) -> Result<Vec<ShardName>, Unfit> {
+    // A cancel after the switch raises the epoch; the switch is still what it must answer to.
+    let forks = record.made_primary(shard);
+    if state.applied.is_empty() || forks.is_empty() {
+        return Err(Unfit(format!(
+            "this node follows {}, and the record of epoch {} names {} whose log it continues: it \
+             may lack what the last primary wrote, and cannot be a primary",
+            if state.applied.is_empty() { "nobody" } else { "someone" },
+            record.epoch,
+            if forks.is_empty() { "nobody" } else { "someone" },
+        )));
     }
-    let latest =
-        |fork: &&topology::record::Fork| fork.target == *shard && fork.epoch == record.epoch;
-    for fork in record.forks.iter().filter(latest) {
+    for fork in &forks {
         let has = state.applied.get(&fork.source).map(|applied| applied.position);
         if has.is_none_or(|has| has.sequence < fork.at.sequence) {
             return Err(Unfit(format!(
@@ -365,7 +383,29 @@ fn promotable(state: &NodeState, record: &Record, shard: &ShardName) -> Result<(
             )));
         }
     }
-    Ok(())
+    Ok(forks.into_iter().map(|fork| fork.source.clone()).collect())
+}
+
+/// Whether an empty node may begin a new service: if somebody has data of this shard, or writes as
+/// this shard, then it is an old service whose data is elsewhere, and an empty primary would be
+/// copied over it.
+fn is_first(view: &ServiceView, shard: &ShardName) -> Result<(), Unfit> {
+    let has = |node: &&NodeMember| node.applied.contains_key(&shard.to_string());
+    if let Some(node) = view.nodes.values().find(has) {
+        return Err(Unfit(format!(
+            "this node's directory is empty, and {} has data of {shard}: start it on the directory \
+             that it had, or fail over to cluster `{}`",
+            node.shard, node.shard.cluster
+        )));
+    }
+    match view.leases.get(shard) {
+        Some(lease) => Err(Unfit(format!(
+            "this node's directory is empty, and another process holds the lease of {shard} (epoch \
+             {}): it may write on until that ends",
+            lease.epoch
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// What a node that may not write does with reads.

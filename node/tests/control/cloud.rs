@@ -1,15 +1,15 @@
-//! A service with two clusters of one shard each, and its nodes as processes.
+//! A service with three clusters of one shard each, and its nodes as processes.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use admin::{Client, Status};
 use tempfile::TempDir;
 use topology::members::Role;
-use topology::record::{Cause, Cluster, Freeze, Phase, Shard, UnixMs};
-use topology::{Epoch, FreezeId, Outcome, Record, Service, ShardName};
+use topology::record::{Cause, Cluster, Fork, Freeze, Phase, Shard, UnixMs};
+use topology::{Epoch, FreezeId, Outcome, Record, Service, ServiceView, ShardName};
 
 /// Long enough for a busy machine; nothing waits for it when all is well.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,7 +52,7 @@ impl Cloud {
             primaries: vec![shard("a")],
             phase: Phase::Steady,
             lease_ms: 1_500,
-            clusters: BTreeMap::from([("a".to_owned(), cluster()), ("b".to_owned(), cluster())]),
+            clusters: ["a", "b", "c"].map(|name| (name.to_owned(), cluster())).into(),
             forks: Vec::new(),
         };
         let created = service.create_record(&record).await.unwrap();
@@ -122,8 +122,33 @@ impl Cloud {
         id
     }
 
+    /// Commits a switch, with what the target's key says that it has applied.
     pub(crate) async fn commit(&self, to: &str) -> Epoch {
-        self.change(|record| record.committed(to, Vec::new())).await.epoch
+        let record = self.service.read_record().await.unwrap().unwrap().0;
+        let mut forks = Vec::new();
+        for source in &record.primaries {
+            forks.extend(self.fork(&record, source, to).await);
+        }
+        self.change(|record| record.committed(to, forks.clone())).await.epoch
+    }
+
+    /// What the target has applied of the source; its key is written each second at least.
+    pub(crate) async fn fork(&self, record: &Record, source: &ShardName, to: &str) -> Option<Fork> {
+        let told = |view: &Arc<ServiceView>| {
+            let node = view.nodes.get(&shard(to));
+            node.is_some_and(|node| node.applied.contains_key(&source.to_string()))
+        };
+        let mut watch = self.service.watch();
+        let told = tokio::time::timeout(Duration::from_secs(2), watch.wait_for(told)).await;
+        let applied = told.ok()?.unwrap().nodes[&shard(to)].applied[&source.to_string()].clone();
+        Some(Fork {
+            epoch: record.epoch.next(),
+            freeze: FreezeId(record.epoch.0.into()),
+            source: source.clone(),
+            target: shard(to),
+            at: applied.position,
+            end: None,
+        })
     }
 }
 

@@ -9,4 +9,5 @@ mod digests;
 mod frames;
 mod refusals;
 mod ship;
+mod superseded;
 mod switch;

@@ -72,7 +72,7 @@ async fn a_switch_loses_nothing_and_goes_back_by_following() {
     assert_eq!(left.total.keys, 2);
 }
 
-async fn follow(
+pub(crate) async fn follow(
     node: &crate::cloud::Node,
     source: &topology::ShardName,
     at: Position,
