@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use topology::members::Role;
 use topology::{Epoch, ShardName};
+use wal::History;
 
 use super::inbound::Inbound;
 use super::stage::StageError;
@@ -44,6 +45,8 @@ pub(super) struct Session {
     pub(super) inbound: Inbound,
     pub(super) source: ShardName,
     pub(super) epoch: Epoch,
+    /// The timelines of the source's log.
+    pub(super) history: History,
     pub(super) conn: Connection<TcpStream>,
 }
 
@@ -67,8 +70,9 @@ pub(super) async fn serve(mut conn: Connection<TcpStream>, hello: Hello, sidecar
     let token = CancellationToken::new();
     inbound.take_over(&token);
     let epoch = Epoch(hello.epoch);
+    let (sidecar_again, history) = (sidecar.clone(), hello.history);
     let mut session =
-        Session { sidecar: sidecar.clone(), inbound, source: source.clone(), epoch, conn };
+        Session { sidecar: sidecar_again, inbound, source: source.clone(), epoch, history, conn };
     let prepared = tokio::select! {
         prepared = session.prepare() => prepared,
         () = token.cancelled() => return,
@@ -184,7 +188,7 @@ impl Session {
             version: wire::VERSION,
             from: self.sidecar.shard.to_string(),
             slots: status.slots.clone(),
-            standings: standings(&status, &self.source, tip),
+            standings: standings(&status, &self.source, &self.history, tip),
         };
         self.conn.writer.message(&Message::Welcome(welcome)).await?;
         self.conn.reader.set_deadline(Duration::from_secs(60));

@@ -4,11 +4,17 @@ use admin::{Applied, Status};
 use stream::message::{Of, Point, Standing};
 use topology::ShardName;
 use topology::members::Role;
+use wal::{Continuation, History, Position};
 
-/// What to offer to `source`. `tip` is the end of what is staged of it and goes on from what the
-/// node has applied.
-pub(super) fn standings(status: &Status, source: &ShardName, tip: Option<Point>) -> Vec<Standing> {
-    let own = own(status);
+/// What to offer to `source`, whose log has these timelines. `tip` is the end of what is staged of
+/// it and goes on from what the node has applied.
+pub(super) fn standings(
+    status: &Status,
+    source: &ShardName,
+    theirs: &History,
+    tip: Option<Point>,
+) -> Vec<Standing> {
+    let own = own(status, theirs);
     // A rewind that was interrupted begins again from the fork.
     if status.role == Role::Rewinding && status.until.is_none() {
         return own.into_iter().collect();
@@ -32,9 +38,22 @@ pub(super) fn standings(status: &Status, source: &ShardName, tip: Option<Point>)
     all
 }
 
-fn own(status: &Status) -> Option<Standing> {
-    let position = status.own_end?;
-    let local_until = status.local_until.unwrap_or(position.sequence);
+/// Where this node's own log stands to a source that took over from it.
+///
+/// The fork may lie on another timeline than the end: the node may have been opened again before it
+/// or since. So what is offered is said in the source's words: where to go on in its log, or the
+/// first sequence past the fork, which it answers with a rewind.
+fn own(status: &Status, theirs: &History) -> Option<Standing> {
+    let end = status.own_end?;
+    let (position, local_until) =
+        match theirs.rejoin(&status.history, end.sequence, status.position.sequence) {
+            Continuation::From(resume) => (resume, resume.sequence),
+            Continuation::Rewind { fork, .. } => {
+                let past = fork.sequence.next();
+                (Position { sequence: past, ..fork }, past)
+            }
+            Continuation::Seed => (end, status.local_until.unwrap_or(end.sequence)),
+        };
     let point = Point { position, log_chain: wal::Chain::START, stream_chain: wal::Chain::START };
     Some(Standing { local_until, ..standing(Of::Own, point) })
 }
@@ -69,7 +88,7 @@ mod tests {
     use super::*;
     use keyspace::Hlc;
     use topology::Epoch;
-    use wal::{Chain, History, Position, Sequence, TimelineId, TimelineStart};
+    use wal::{Chain, Sequence, TimelineId, TimelineStart};
 
     fn at(timeline: u128, sequence: u64) -> Position {
         Position { timeline: TimelineId(timeline), sequence: Sequence(sequence) }
@@ -124,7 +143,7 @@ mod tests {
 
     fn offered(status: &Status, tip: Option<Position>) -> Vec<String> {
         let point = |position| Point { position, log_chain: Chain(1), stream_chain: Chain(2) };
-        let all = standings(status, &"a/0".parse().unwrap(), tip.map(point));
+        let all = standings(status, &"a/0".parse().unwrap(), &History::default(), tip.map(point));
         all.iter().map(|s| format!("{:?} {}", s.of, s.position.sequence)).collect()
     }
 
@@ -145,6 +164,41 @@ mod tests {
         assert_eq!(offered(&before, None), ["Own 700"]);
         let after = status(Some(at(0xb2, 700)), &[("a/0", at(0xa2, 800))], &parents);
         assert_eq!(offered(&after, None), ["Applied(\"a/0\") 800"]);
+    }
+
+    #[test]
+    fn a_fork_on_another_timeline_than_the_end_is_found() {
+        let start = |timeline, first, parents: &[Position]| TimelineStart {
+            timeline: TimelineId(timeline),
+            first: Sequence(first),
+            parents: parents.to_vec(),
+            epoch: 1,
+        };
+        let source = "a/0".parse().unwrap();
+        let offer = |status: &Status, fork: Position| {
+            let mut theirs = History::default();
+            theirs.push(start(0xa1, 1, &[]));
+            theirs.push(start(0xa2, 91, &[at(0xa1, 90), fork]));
+            let offered = standings(status, &source, &theirs, None).remove(0);
+            theirs.continue_from(offered.position, offered.local_until, Sequence(99))
+        };
+        // Primary on 0xb, opened again as 0xb2, and primary there too until it ended at 700.
+        let mut old = status(Some(at(0xb2, 700)), &[], &[]);
+        old.history = History::default();
+        old.history.push(start(0xb, 1, &[]));
+        old.history.push(start(0xb2, 601, &[at(0xb, 600)]));
+        old.position = at(0xb2, 705);
+        let resume = at(0xa2, 90);
+        let rewind = |fork| Continuation::Rewind { fork, resume };
+        assert_eq!(offer(&old, at(0xb, 550)), rewind(at(0xb, 550)));
+        assert_eq!(offer(&old, at(0xb2, 650)), rewind(at(0xb2, 650)));
+        assert_eq!(offer(&old, at(0xb2, 702)), Continuation::From(resume));
+        // It ended on 0xb, and the follower had what it wrote of itself when it was opened again.
+        old.own_end = Some(at(0xb, 600));
+        assert_eq!(offer(&old, at(0xb2, 702)), Continuation::From(resume));
+        assert_eq!(offer(&old, at(0xb, 550)), rewind(at(0xb, 550)));
+        // A power cut took what the follower had.
+        assert_eq!(offer(&old, at(0xb, 640)), Continuation::Seed);
     }
 
     #[test]
