@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use godwit_replicator::cursor::{Cursor, CursorError, read_facts};
 use godwit_replicator::identity::DatabaseId;
 use godwit_replicator::spool::{Spool, SpoolError, SpoolLock};
+use godwit_replicator::target::write_ledger;
 use keyspace::{Cf, Hlc};
 use rocksdb::{DB, Options, WriteBatch};
 use wal::{History, Kind, Position, Sequence, Tag, TimelineId, TimelineStart};
@@ -355,4 +356,25 @@ fn one_sidecar_a_spool() {
     assert!(matches!(second, SpoolError::Locked(_)), "{second}");
     drop(lock);
     SpoolLock::take(dir.path(), Duration::ZERO).unwrap();
+}
+
+#[test]
+fn the_ledger_is_whole_also_where_keys_cannot_be_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::open(dir.path(), History::default());
+    node.write(10);
+    let fork = node.end();
+    node.write(5);
+    let mut flush = node.tagged(Kind::Data);
+    flush.delete_range([0, 0], [0, 9]);
+    node.db.write(flush).unwrap();
+    node.write(5);
+    let spool = Spool::open(dir.path()).unwrap();
+    let cursor = Cursor::open(&spool, &database(), &node.history, fork).unwrap();
+    let (slots, ledger) = (keyspace::SlotSet::all(), dir.path().join("ledger"));
+    let why = write_ledger(cursor, node.end(), &slots, "demo", "a/0", &ledger).unwrap_err();
+    let path = std::fs::read_dir(&ledger).unwrap().next().unwrap().unwrap().path();
+    assert!(why.contains(&path.display().to_string()), "{why}");
+    let scanned = wal::segment::scan(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!((scanned.header.start, scanned.end()), (fork, node.end()));
 }

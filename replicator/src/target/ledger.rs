@@ -69,7 +69,8 @@ pub fn stranded_keys(batch: &BatchRef<'_>, into: &mut Stranded) -> Result<(), St
 }
 
 /// Reads the node's own log from the fork (where the cursor stands) to `end`, writes it to the
-/// ledger, synced, and answers what it touched and where it is written.
+/// ledger, synced, and answers what it touched and where it is written. The ledger is whole also
+/// where the keys cannot be told: then the node is seeded, and it is all that is left of them.
 pub fn write_ledger(
     mut cursor: Cursor,
     end: Position,
@@ -96,6 +97,7 @@ pub fn write_ledger(
     let (epoch, stamp) = cursor.highest();
     let mut builder = FrameBuilder::new(fork, Chain::START, epoch, stamp);
     let mut chain = cursor.chain();
+    let mut untold = None;
     while cursor.position().sequence < end.sequence {
         if !cursor.advance().map_err(|error| error.to_string())? {
             return Err(format!("its log ends at {} and not at {end}", cursor.position()));
@@ -111,7 +113,9 @@ pub fn write_ledger(
             }
         }
         builder.push(&batch, slots).map_err(|error| error.to_string())?;
-        stranded_keys(&batch, &mut stranded)?;
+        if untold.is_none() {
+            untold = stranded_keys(&batch, &mut stranded).err();
+        }
         chain = cursor.chain();
     }
     if let Some(frame) = builder.finish(Codec::Zstd, chain) {
@@ -120,5 +124,8 @@ pub fn write_ledger(
     file.sync_all().map_err(failed)?;
     fs::rename(&new, &path).map_err(failed)?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
-    Ok((stranded, path))
+    match untold {
+        None => Ok((stranded, path)),
+        Some(why) => Err(format!("{why}; the ledger {} has all of it", path.display())),
+    }
 }
