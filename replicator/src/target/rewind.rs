@@ -44,6 +44,10 @@ impl Session {
                 match self.conn.reader.incoming().await? {
                     Incoming::Exported { position, batch } => break (position, batch),
                     Incoming::Message(Message::Ping) => {}
+                    // It cannot hand them out; the ledger is written, so nothing is thrown away.
+                    Incoming::Message(Message::SeedBegin(begin)) => {
+                        return self.receive_seed(begin).await;
+                    }
                     got => {
                         let want = "exported records";
                         return Err(WireError::Unexpected { got: got.name(), want }.into());
@@ -61,7 +65,7 @@ impl Session {
     }
 
     /// Writes the ledger and finds the keys; in words, why that is not possible.
-    async fn strand(&self, fork: Position) -> Result<Stranded, String> {
+    pub(super) async fn strand(&self, fork: Position) -> Result<Stranded, String> {
         let status = self.sidecar.node.status().await.map_err(|error| error.to_string())?;
         let end = status.own_end.ok_or("the node has not been a primary since it was seeded")?;
         let database =

@@ -11,8 +11,10 @@ use stream::message::{Incoming, SeedBegin};
 use stream::{Message, WireError};
 use tokio::fs::{self, File};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use wal::Continuation;
 
 use super::session::{Session, SessionError, follow};
+use super::standings::unfollowed;
 
 /// The most files of a checkpoint.
 const FILES_MAX: usize = 100_000;
@@ -40,6 +42,7 @@ impl Session {
         }
         let synced = File::open(&dir).await;
         synced.map_err(disk(&dir))?.sync_all().await.map_err(disk(&dir))?;
+        self.keep_stranded().await?;
         let node = self.sidecar.node.own_client().await?;
         let until = begin.point.position.sequence;
         let adopt = Adopt::following(
@@ -58,6 +61,31 @@ impl Session {
         // The note speaks of a directory that is the database now.
         let _ = fs::remove_file(&note).await;
         self.conn.writer.message(&Message::SeedDone).await?;
+        Ok(())
+    }
+
+    /// A seed replaces the log of an old primary: what that alone holds goes to the ledger first.
+    async fn keep_stranded(&self) -> Result<(), SessionError> {
+        let status = self.sidecar.node.status().await?;
+        let Some(end) = unfollowed(&status, &self.source) else { return Ok(()) };
+        let fork = match self.history.rejoin(&status.history, end.sequence, status.position.sequence)
+        {
+            Continuation::From(_) => return Ok(()),
+            Continuation::Rewind { fork, .. } => Some(fork),
+            // The source does not know this log; the record knows how far it was followed.
+            Continuation::Seed => self.sidecar.service.view().record().and_then(|record| {
+                let left = record.forks.iter().filter(|fork| fork.source == self.sidecar.shard);
+                left.map(|fork| fork.at).next_back()
+            }),
+        };
+        let lost = match fork {
+            Some(fork) if fork.sequence >= end.sequence => return Ok(()),
+            Some(fork) => self.strand(fork).await.err(),
+            None => Some("nobody knows how far it was followed".to_owned()),
+        };
+        if let Some(why) = lost {
+            tracing::error!(source = %self.source, %end, "a seed replaces the database of an old primary: {why}; what only it acknowledged cannot be listed beyond that");
+        }
         Ok(())
     }
 

@@ -29,13 +29,25 @@ pub(super) fn standings(
         all.extend(tip.map(|tip| standing(Of::Staged(source.to_string()), tip)));
         all.push(standing(Of::Applied(source.to_string()), point_of(applied)));
     }
-    // Once it follows someone, the end of what it wrote itself is not where it stands any more.
-    let moved_on = fresh.iter().any(|(name, _)| *name == source || name.cluster != source.cluster);
-    all.extend(own.filter(|_| !moved_on));
+    all.extend(own.filter(|_| !moved_on(status, source)));
     for (name, applied) in fresh.iter().filter(|(name, _)| *name != source) {
         all.push(standing(Of::Applied(name.to_string()), point_of(applied)));
     }
     all
+}
+
+/// Whether it follows someone who took over from it: then the end of what it wrote itself is not
+/// where it stands any more.
+fn moved_on(status: &Status, source: &ShardName) -> bool {
+    let mut fresh = status.applied.iter().filter(|(_, applied)| !is_past(status, applied));
+    fresh.any(|(name, _)| name == source || name.cluster != source.cluster)
+}
+
+/// The end of what this node wrote as a primary, if it has followed nobody since: a seed would
+/// throw away what it alone acknowledged.
+pub(super) fn unfollowed(status: &Status, source: &ShardName) -> Option<Position> {
+    let interrupted = status.role == Role::Rewinding && status.until.is_none();
+    status.own_end.filter(|_| interrupted || !moved_on(status, source))
 }
 
 /// Where this node's own log stands to a source that took over from it.
