@@ -27,5 +27,6 @@ pub use error::{Code, Error};
 pub use request::{Request, RequestError};
 pub use status::{Applied, FreezeStatus, Status};
 
-/// The longest argument of a request in bytes: a frame, an exported batch, a rewind's keys.
-pub const ARGUMENT_BYTES_MAX: usize = 512 << 20;
+/// The longest argument of a request in bytes: the greatest frame with its header, an exported
+/// batch, a rewind's keys.
+pub const ARGUMENT_BYTES_MAX: usize = wal::frame::MAX_FRAME + (1 << 20);

@@ -13,8 +13,9 @@ pub const MAGIC: [u8; 2] = *b"GS";
 pub const VERSION: u8 = 1;
 /// Bytes of a packet before its body.
 pub const HEADER: usize = 12;
-/// The longest body of a raw packet. One batch is never split and may carry a value of 512 MiB.
-pub const BODY_MAX: u32 = 768 << 20;
+/// The longest body of a raw packet: the greatest frame with its header, or exported records. One
+/// batch is never split.
+pub const BODY_MAX: u32 = (wal::frame::MAX_FRAME + (1 << 20)) as u32;
 
 /// Kind of a packet whose body is a [`crate::Message`].
 pub const MESSAGE: u8 = 1;

@@ -1,14 +1,16 @@
 //! The raw records of keys: read for another node's rewind, and replaced in one.
 
-use admin::Exported;
+use admin::{Code, Exported};
 use keyspace::{Cf, Slot, meta};
 use rocksdb::{DB, ReadOptions, WriteBatch};
+use wal::batch::MAX_BATCH;
 
 use super::{Control, Fault};
 use crate::store::Store;
 
 impl Control {
-    /// A batch of all raw records of these keys, as of one position.
+    /// A batch of all raw records of these keys, as of one position; refused beyond what one batch
+    /// may be, however few the keys are.
     pub(super) fn export(&self, keys: &[&[u8]]) -> Result<Exported, Fault> {
         let store = self.store()?;
         let exclusive = store.exclusive();
@@ -26,11 +28,24 @@ impl Control {
                 batch.put_cf(store.cf(Cf::Meta), &meta_key, value);
             }
             for cf in [Cf::Data, Cf::Score] {
+                let mut bytes = batch.size_in_bytes();
                 let mut options = ReadOptions::default();
                 options.set_snapshot(&snapshot);
                 each_record(store.db(), &store, cf, key, options, |raw, value| {
-                    batch.put_cf(store.cf(cf), raw, value);
+                    bytes += raw.len() + value.len();
+                    if bytes <= MAX_BATCH {
+                        batch.put_cf(store.cf(cf), raw, value);
+                    }
                 })?;
+                if bytes > MAX_BATCH {
+                    return Err(Fault::new(
+                        Code::Err,
+                        format!(
+                            "the records of these {} keys are more than the {MAX_BATCH} bytes of a batch: seed the follower instead",
+                            keys.len()
+                        ),
+                    ));
+                }
             }
         }
         Ok(Exported { position, batch: batch.data().to_vec() })

@@ -5,6 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use keyspace::{Cf, Hlc, system};
 use rocksdb::WriteBatch;
+use wal::batch::MAX_BATCH;
 use wal::{Kind, Sequence, Tag};
 
 use super::{Durability, Order, Store};
@@ -23,6 +24,9 @@ pub enum CommitError {
         "the batch was not written: the log failed before, and the database must be opened again"
     )]
     Latched,
+    /// More than followers could be sent: nothing was written.
+    #[error("the batch was not written: it has {0} bytes, and a batch may have {MAX_BATCH}")]
+    TooGreat(usize),
     /// The log failed now: whether the batch survives is unknown. Close without an answer.
     #[error(
         "writing to the log failed: {0}; whether the batch survives is unknown until the database has been opened again"
@@ -44,6 +48,9 @@ impl Store {
         }
         if batch.is_empty() {
             return Ok(Sequence(self.db.latest_sequence_number()));
+        }
+        if batch.size_in_bytes() > MAX_BATCH {
+            return Err(CommitError::TooGreat(batch.size_in_bytes()));
         }
         let stamp = self.stamp();
         let tag = self.tag(kind, stamp, 0);

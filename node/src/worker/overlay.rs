@@ -54,10 +54,6 @@ impl Overlay {
     }
 
     /// Bytes that it holds.
-    pub(super) fn bytes(&self) -> usize {
-        self.arena.len()
-    }
-
     /// Forgets everything; what one large batch needed is given back.
     pub(super) fn clear(&mut self) {
         const KEPT_BYTES_MAX: usize = 4 << 20;

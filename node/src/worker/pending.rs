@@ -3,6 +3,7 @@
 use hashbrown::HashSet;
 use keyspace::{Cf, Hlc};
 use rocksdb::WriteBatch;
+use wal::batch::{HEADER, MAX_BATCH};
 
 use super::overlay::Overlay;
 use crate::control::Permit;
@@ -10,6 +11,8 @@ use crate::store::Store;
 
 /// A batch is committed once it holds this many bytes, whatever is still waiting.
 pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
+/// What a record takes in a batch beside its key and value, at most: tags and lengths.
+const RECORD_BYTES: usize = 16;
 
 /// The writes of one batch, as RocksDB wants them and as later commands read them.
 pub(super) struct Pending {
@@ -21,6 +24,18 @@ pub(super) struct Pending {
     swept: bool,
     /// Under what the batch was admitted; asked again after the commit.
     permits: Vec<Permit>,
+    /// Bytes of the batch, never fewer than it has.
+    bytes: usize,
+    /// Counts the batches that were taken.
+    taken: u64,
+}
+
+/// Where a command's writes begin in the batch.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    taken: u64,
+    len: usize,
+    count: u32,
 }
 
 impl Pending {
@@ -31,10 +46,15 @@ impl Pending {
             dirty: HashSet::default(),
             swept: false,
             permits: Vec::new(),
+            bytes: HEADER,
+            taken: 0,
         }
     }
 
     pub(super) fn put(&mut self, store: &Store, cf: Cf, key: &[u8], value: &[u8]) {
+        if self.grow(key.len() + value.len()) {
+            return;
+        }
         self.batch.put_cf(store.cf(cf), key, value);
         if cf != Cf::Score {
             self.overlay.set(cf, key, Some(value));
@@ -42,6 +62,9 @@ impl Pending {
     }
 
     pub(super) fn delete(&mut self, store: &Store, cf: Cf, key: &[u8]) {
+        if self.grow(key.len()) {
+            return;
+        }
         self.batch.delete_cf(store.cf(cf), key);
         if cf != Cf::Score {
             self.overlay.set(cf, key, None);
@@ -49,8 +72,39 @@ impl Pending {
     }
 
     pub(super) fn delete_range(&mut self, store: &Store, cf: Cf, from: &[u8], to: &[u8]) {
+        if self.grow(from.len() + to.len()) {
+            return;
+        }
         self.batch.delete_range_cf(store.cf(cf), from, to);
         self.swept = true;
+    }
+
+    /// Counts a record. True: the batch is past the limit and takes no more; the command that did it
+    /// is refused when it has ended.
+    fn grow(&mut self, bytes: usize) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes + RECORD_BYTES);
+        self.is_too_great()
+    }
+
+    /// Whether the last command wrote more than one batch may hold.
+    pub(super) fn is_too_great(&self) -> bool {
+        self.bytes > MAX_BATCH
+    }
+
+    /// Where the next command's writes begin.
+    pub(super) fn mark(&self) -> Mark {
+        let count = u32::try_from(self.batch.len()).unwrap_or(u32::MAX);
+        Mark { taken: self.taken, len: self.batch.size_in_bytes(), count }
+    }
+
+    /// Drops what was written since the mark. The overlay still has it: commit next.
+    pub(super) fn cut_to(&mut self, mark: Mark) {
+        let here = mark.taken == self.taken;
+        let (len, count) = if here { (mark.len, mark.count) } else { (HEADER, 0) };
+        let mut kept = self.batch.data()[..len].to_vec();
+        kept[HEADER - size_of::<u32>()..HEADER].copy_from_slice(&count.to_le_bytes());
+        self.batch = WriteBatch::from_data(&kept);
+        self.bytes = len;
     }
 
     pub(super) fn get(&self, cf: Cf, key: &[u8]) -> Option<Option<&[u8]>> {
@@ -81,7 +135,7 @@ impl Pending {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.overlay.bytes() >= BATCH_BYTES_MAX
+        self.bytes >= BATCH_BYTES_MAX
     }
 
     /// Takes the batch and its permits out for the commit, and starts an empty one.
@@ -89,6 +143,8 @@ impl Pending {
         self.overlay.clear();
         self.dirty.clear();
         self.swept = false;
+        self.bytes = HEADER;
+        self.taken += 1;
         (std::mem::take(&mut self.batch), std::mem::take(&mut self.permits))
     }
 }

@@ -14,11 +14,11 @@ use super::expiry::Sweeper;
 use super::pending::Pending;
 use super::positions::Positions;
 use super::queue::{Queue, Task};
-use super::request::{Call, Outbox, Part, Request, RunBy};
+use super::request::{Call, Part, Request, RunBy};
 use super::view::View;
 use crate::command::{Fail, Flags, Handler};
-use crate::control::Authority;
-use crate::store::{Current, Store};
+use crate::control::{Authority, Refusal};
+use crate::store::{CommitError, Current, Store};
 
 /// Answers are released once so many bytes of them wait for a commit.
 const HELD_BYTES_MAX: usize = 4 << 20;
@@ -38,15 +38,30 @@ pub(super) struct Worker {
     pending: Pending,
     held: Vec<Held>,
     held_bytes: usize,
+    /// Writes of what is held are in the log already: it cannot be run again.
+    committed: bool,
+    /// What is held is being run again; not a third time.
+    again: bool,
     scratch: (Vec<u8>, Vec<u8>),
     sweeper: Sweeper,
     positions: Arc<Positions>,
     asides: Asides,
 }
 
+/// What became of a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It is in the log, and may be answered.
+    Done,
+    /// Nothing of it was written.
+    Refused,
+    /// It may be in the log, or is and may not be answered.
+    Unknown,
+}
+
 /// Answers that wait for a commit.
 struct Held {
-    outbox: Arc<dyn Outbox>,
+    request: Arc<Request>,
     part: Part,
     /// One of them is found out in another thread, which then delivers them.
     aside: Option<Aside>,
@@ -69,6 +84,8 @@ impl Worker {
             pending: Pending::new(),
             held: Vec::new(),
             held_bytes: 0,
+            committed: false,
+            again: false,
             scratch: Default::default(),
             sweeper: Sweeper::new(index, workers),
             positions,
@@ -104,7 +121,7 @@ impl Worker {
         }
     }
 
-    fn run_request(&mut self, store: Option<&Store>, request: &Request) {
+    fn run_request(&mut self, store: Option<&Store>, request: &Arc<Request>) {
         let mut part = Part {
             connection: request.connection,
             round: request.round,
@@ -141,7 +158,7 @@ impl Worker {
             }
         }
         self.held_bytes += part.bytes.len();
-        self.held.push(Held { outbox: request.outbox.clone(), part, aside });
+        self.held.push(Held { request: request.clone(), part, aside });
         if self.held_bytes >= HELD_BYTES_MAX || self.held.len() >= HELD_REQUESTS_MAX {
             self.finish(store);
         }
@@ -193,8 +210,13 @@ impl Worker {
     ) -> Result<(), Fail> {
         let store = store.ok_or(Fail::Text(LOADING.into()))?;
         let args = request.args_of(call);
-        if call.spec.flags.has(Flags::WRITE) && request.sticky.is_refused(call.hold) {
-            return Err(Fail::Text(STICKY.into()));
+        if call.spec.flags.has(Flags::WRITE) {
+            if request.sticky.is_refused(call.hold) {
+                return Err(Fail::Text(STICKY.into()));
+            }
+            if store.is_latched() {
+                return Err(Refusal::Latched.into());
+            }
         }
         for slot in call.spec.slots(&args, call.slot) {
             self.admit(slot, call)?;
@@ -213,14 +235,16 @@ impl Worker {
             }
         };
         let authority = &self.authority;
-        let held = &mut self.held;
+        let (held, committed) = (&mut self.held, &mut self.committed);
         let mut commit = |pending: &mut Pending| {
-            let done = commit(store, authority, pending);
+            let done = commit(store, authority, pending) == Outcome::Done;
+            *committed |= done;
             if !done {
                 held.iter_mut().for_each(|held| held.part.lost = true);
             }
             if done { Ok(()) } else { Err(Fail::Lost) }
         };
+        let before = self.pending.mark();
         let scratch = std::mem::take(&mut self.scratch);
         let now_ms = ops::clock::unix_ms();
         let positions = &self.positions;
@@ -237,6 +261,11 @@ impl Worker {
             drop(self.pending.take());
             self.held.iter_mut().for_each(|held| held.part.lost = true);
             return Err(Fail::Lost);
+        }
+        if self.pending.is_too_great() {
+            // What other commands wrote before it is kept and goes to the log without it.
+            self.pending.cut_to(before);
+            return Err(if self.commit(Some(store)) { Fail::text(TOO_GREAT) } else { Fail::Lost });
         }
         answered
     }
@@ -261,48 +290,91 @@ impl Worker {
 
     /// Commits what is pending. False: the outcome is unknown, and so it is for all that waits.
     fn commit(&mut self, store: Option<&Store>) -> bool {
-        let done = store.is_none_or(|store| commit(store, &self.authority, &mut self.pending));
+        let done = self.try_commit(store) == Outcome::Done;
         if !done {
             self.held.iter_mut().for_each(|held| held.part.lost = true);
         }
         done
     }
 
+    fn try_commit(&mut self, store: Option<&Store>) -> Outcome {
+        let empty = self.pending.is_empty();
+        let outcome =
+            store.map_or(Outcome::Done, |store| commit(store, &self.authority, &mut self.pending));
+        self.committed |= !empty && outcome == Outcome::Done;
+        outcome
+    }
+
+    /// Runs what is held once more after its batch was refused: nothing of it was written, so the
+    /// writes meet the refusal that they would have met a moment later, and reads that saw those
+    /// writes read again. False: that is not possible.
+    fn run_again(&mut self, store: Option<&Store>) -> bool {
+        let once = |held: &Held| {
+            !held.part.lost && held.aside.is_none() && !held.request.is_gated()
+        };
+        if self.again || self.committed || !self.held.iter().all(once) {
+            return false;
+        }
+        self.again = true;
+        self.held_bytes = 0;
+        for held in std::mem::take(&mut self.held) {
+            self.run_request(store, &held.request);
+        }
+        self.commit(store);
+        self.again = false;
+        true
+    }
+
     /// Commits, then lets the answers go.
     fn finish(&mut self, store: Option<&Store>) {
-        self.commit(store);
+        match self.try_commit(store) {
+            Outcome::Refused if self.run_again(store) => {}
+            Outcome::Done => {}
+            Outcome::Refused | Outcome::Unknown => {
+                self.held.iter_mut().for_each(|held| held.part.lost = true);
+            }
+        }
+        self.committed = false;
         self.held_bytes = 0;
         // One delivery for each I/O thread: its thread is woken once.
-        self.held.sort_by_key(|held| held.outbox.index());
+        self.held.sort_by_key(|held| held.request.outbox.index());
         let mut parts = Vec::new();
         let mut held = self.held.drain(..).peekable();
-        while let Some(Held { outbox, part, aside }) = held.next() {
+        while let Some(Held { request, part, aside }) = held.next() {
+            let outbox = &request.outbox;
             match aside {
                 Some(aside) => aside.release(outbox.clone(), part),
                 None => parts.push(part),
             }
-            if held.peek().is_none_or(|next| next.outbox.index() != outbox.index()) {
+            if held.peek().is_none_or(|next| next.request.outbox.index() != outbox.index()) {
                 outbox.deliver(&mut parts);
             }
         }
     }
 }
 
-/// Commits a batch and asks again whether it may be answered. False: the outcome is unknown.
-fn commit(store: &Store, authority: &Authority, pending: &mut Pending) -> bool {
+/// Commits a batch and asks again whether it may be answered.
+fn commit(store: &Store, authority: &Authority, pending: &mut Pending) -> Outcome {
     let (batch, permits) = pending.take();
     if batch.is_empty() {
-        return true;
+        return Outcome::Done;
+    }
+    if ops::failpoint::hit("batch-refused") {
+        return Outcome::Refused;
     }
     match store.commit(batch, Kind::Data) {
-        Ok(_) => permits.iter().all(|permit| authority.still_holds(permit)),
+        Ok(_) if permits.iter().all(|permit| authority.still_holds(permit)) => Outcome::Done,
+        Ok(_) => Outcome::Unknown,
+        // The mode changes before the log is closed, so the next look at it is a refusal.
+        Err(CommitError::Closed | CommitError::Latched) => Outcome::Refused,
         Err(error) => {
             tracing::error!("a batch of writes has no known outcome: {error}");
-            false
+            Outcome::Unknown
         }
     }
 }
 
+const TOO_GREAT: &str = "ERR this write is more than 640 MiB in the log, which is what a batch may be; nothing of it was written: write less at once";
 const LOADING: &str = "LOADING this node is taking over another copy of the data; try again soon";
 const STICKY: &str =
     "READONLY an earlier write of this connection was refused; this one did not run";

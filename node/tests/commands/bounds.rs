@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::node::Node;
+use crate::node::{Node, show};
 
 /// Resident memory of the node as INFO says, in bytes.
 fn resident(node: &Node) -> u64 {
@@ -42,4 +42,26 @@ fn clients_beyond_the_limit_are_told_so() {
     let answer = String::from_utf8(node.client().read_to_end()).unwrap();
     assert_eq!(answer, "-ERR max number of clients reached\r\n");
     assert_eq!(first.ask("PING"), "PONG");
+}
+
+#[test]
+fn a_write_that_could_not_be_shipped_is_refused_and_costs_the_others_nothing() {
+    let node = Node::new();
+    let mut client = node.client();
+    // Each field's record holds the key: 90 times 8 MiB.
+    let key = format!("{{t}}{}", "k".repeat(8 << 20));
+    let fields: Vec<String> = (0..90).map(|n| format!("f{n}")).collect();
+    let mut hset: Vec<&[u8]> = vec![b"HSET", key.as_bytes()];
+    fields.iter().for_each(|field| hset.extend([field.as_bytes(), b"v"]));
+    let mut all = Vec::new();
+    resp::command::write(&mut all, &[b"SET", b"{t}before", b"1"]);
+    resp::command::write(&mut all, &hset);
+    resp::command::write(&mut all, &[b"SET", b"{t}after", b"2"]);
+    client.send(&all);
+    assert_eq!(show(&client.read()), "OK");
+    let refused = show(&client.read());
+    assert!(refused.contains("more than 640 MiB"), "{refused}");
+    assert_eq!(show(&client.read()), "OK");
+    assert_eq!(client.ask("MGET {t}before {t}after"), "[1 2]");
+    assert_eq!(client.ask("DBSIZE"), "2");
 }

@@ -25,7 +25,15 @@ impl Session {
             match conn.reader.message().await? {
                 Message::Keys(keys) => {
                     let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-                    let got = node.export(&keys).await?;
+                    let got = match node.export(&keys).await {
+                        Err(error) if error.code() == Some(admin::Code::Err) => {
+                            // More than can be sent at once: the target takes a seed for an answer.
+                            tracing::warn!(follower = %self.follower, "no rewind: {error}");
+                            conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+                            return Ok(false);
+                        }
+                        got => got?,
+                    };
                     let bytes = got.batch.len() as u64;
                     conn.writer.exported(got.position, &got.batch).await?;
                     self.sidecar.metrics.seed_bytes.inc_by(bytes);

@@ -23,6 +23,11 @@ use crate::{Sequence, Tag};
 /// Bytes before the first record: the sequence (8) and the count (4), little endian.
 pub const HEADER: usize = 12;
 
+/// The greatest batch that a node writes, header included: a value of 512 MiB, its key and room. A
+/// node refuses a greater one in words, and every limit on the way to a follower is derived from
+/// this one, so that nothing can be written that cannot be shipped.
+pub const MAX_BATCH: usize = 640 << 20;
+
 /// A batch whose every record has been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchRef<'a> {

@@ -18,10 +18,15 @@ pub use codec::Codec;
 pub use error::{FrameError, PushError};
 pub use header::FrameHeader;
 
+use crate::batch::MAX_BATCH;
 use crate::log::MAX_RECORD;
 
-/// The greatest body, packed or not: one batch as large as a log may hold, and its neighbours.
-pub const MAX_FRAME: usize = MAX_RECORD + (16 << 20);
+/// The greatest body, packed or not: one batch as large as a node may write, its neighbours, and
+/// what a range delete grows by when it is clipped.
+pub const MAX_FRAME: usize = MAX_BATCH + (16 << 20);
+
+// A standby's log adds positions and tags to a batch, and its own sidecar reads that.
+const _: () = assert!(MAX_FRAME <= MAX_RECORD);
 
 /// Buffers that a large frame blew up beyond this are given back.
 const KEEP: usize = 8 << 20;

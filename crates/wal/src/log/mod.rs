@@ -15,5 +15,6 @@ pub use decoder::{LogDecoder, LogRecord};
 /// The size of a block.
 pub const BLOCK: usize = 32 << 10;
 
-/// The greatest record that is read: more than any node writes at once.
+/// The greatest record that is read: more than any node writes at once
+/// ([`MAX_BATCH`](crate::batch::MAX_BATCH)).
 pub const MAX_RECORD: usize = 1 << 30;
