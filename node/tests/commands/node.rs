@@ -18,19 +18,29 @@ pub(crate) struct Node {
 impl Node {
     /// A node with nothing in it.
     pub(crate) fn new() -> Self {
+        Self::failing("")
+    }
+
+    /// A node with nothing in it, and with these failpoints.
+    pub(crate) fn failing(points: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
-        let mut node = Self::open(scratch.path());
+        let mut node = Self::open_failing(scratch.path(), points);
         node._scratch = Some(scratch);
         node
     }
 
     /// A node on this directory.
     pub(crate) fn open(dir: &std::path::Path) -> Self {
+        Self::open_failing(dir, "")
+    }
+
+    fn open_failing(dir: &std::path::Path, points: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new(env!("CARGO_BIN_EXE_godwit-node"))
             .args(["--dir", dir.to_str().unwrap()])
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(["--workers", "3", "--io-threads", "2", "--log", "warn"])
+            .env("GODWIT_FAILPOINTS", points)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();

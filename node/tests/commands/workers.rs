@@ -133,3 +133,22 @@ fn info_shows_a_count_of_keys_only_if_it_is_exact() {
     assert!(!info.contains("db0") && info.contains("ask DBSIZE"), "{info}");
     assert_eq!(client.ask("DBSIZE"), "1014");
 }
+
+#[test]
+fn a_batch_that_was_not_written_is_run_again_and_takes_effect_once() {
+    let node = Node::failing("batch-refused:every=3");
+    let mut client = node.client();
+    for n in 1..=50 {
+        assert_eq!(client.ask("INCR counter"), n.to_string());
+    }
+    // Many in one batch, and reads that saw its writes.
+    let mut bytes = Vec::new();
+    for _ in 0..200 {
+        resp::command::write(&mut bytes, &[b"INCR", b"counter"]);
+        resp::command::write(&mut bytes, &[b"GET", b"counter"]);
+    }
+    client.send_beside(bytes);
+    for n in 51..=250 {
+        assert_eq!((show(&client.read()), show(&client.read())), (n.to_string(), n.to_string()));
+    }
+}

@@ -90,6 +90,42 @@ pub(crate) async fn follow(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_planned_freeze_leaves_no_write_without_an_answer() {
+    let cloud = Cloud::new().await;
+    let a = cloud.start("a").await;
+    a.writable().await;
+    for round in 1..=5 {
+        let writers: Vec<_> = (0..4)
+            .map(|writer| {
+                let mut connection = a.connection();
+                std::thread::spawn(move || {
+                    let incr = redis::cmd("INCR").arg(format!("{round}:{writer}")).clone();
+                    let mut written = 0u64;
+                    loop {
+                        match incr.query::<u64>(&mut connection) {
+                            Ok(now) => written = now,
+                            Err(refused) if refused.code() == Some("READONLY") => return written,
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        crate::cloud::eventually("traffic", || async {
+            a.get(&format!("{round}:3")).filter(|n| n.len() > 2)
+        })
+        .await;
+        cloud.freeze("a", "b", LONG).await;
+        for (writer, thread) in writers.into_iter().enumerate() {
+            let written = thread.join().unwrap();
+            assert_eq!(a.get(&format!("{round}:{writer}")), Some(written.to_string()));
+        }
+        cloud.change(topology::Record::cancelled).await;
+        a.writable().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_freeze_ends_by_its_deadline_and_the_primary_goes_on() {
     let cloud = Cloud::new().await;
     let a = cloud.start("a").await;
