@@ -27,11 +27,6 @@ enum Verb {
         #[arg(long, env = "GODWIT_ADMIN", value_name = "ADDRESS")]
         admin: String,
     },
-    /// Print a completion script
-    Completions {
-        /// For this shell
-        shell: clap_complete::Shell,
-    },
 }
 
 const EXAMPLES: &str = "\
@@ -56,16 +51,9 @@ fn main() -> ExitCode {
 
 async fn start(args: Args) -> anyhow::Result<Exit> {
     let Args { mut common, settings, verb } = args;
-    match verb {
-        Some(Verb::Compact { admin }) => {
-            admin::Client::connect(&admin).await?.compact().await?;
-            return Ok(Exit::Done);
-        }
-        Some(Verb::Completions { shell }) => {
-            ops::cli::completions::<Args>(shell);
-            return Ok(Exit::Done);
-        }
-        None => {}
+    if let Some(Verb::Compact { admin }) = verb {
+        admin::Client::connect(&admin).await?.compact().await?;
+        return Ok(Exit::Done);
     }
     if let Some(exit) = common.completions::<Args>() {
         return Ok(exit);

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use ops::cli::Shell;
+use ops::config::ConfigError;
 use ops::exit::Exit;
 use serde::{Deserialize, Serialize};
 use store::{Address, SnapshotId};
@@ -30,11 +32,14 @@ Exit codes:
 
 /// Sends compressed snapshots of a cluster to a store, proves that they can be read, restores them
 #[derive(Debug, Parser)]
-#[command(name = "godwit-snapshotter", version, after_help = EXAMPLES)]
+#[command(name = "godwit-snapshotter", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Args {
+    /// Print a completion script for this shell and exit
+    #[arg(long, value_enum, value_name = "SHELL", exclusive = true)]
+    completions: Option<Shell>,
     /// What to do.
     #[command(subcommand)]
-    verb: Verb,
+    verb: Option<Verb>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,7 +112,14 @@ pub enum Output {
 /// # Errors
 /// With the exit code that [`ops::exit::of`] finds.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
-    match args.verb {
+    if let Some(shell) = args.completions {
+        ops::cli::completions::<Args>(shell);
+        return Ok(Exit::Done);
+    }
+    let Some(verb) = args.verb else {
+        return Err(ConfigError::invalid("say what to do: see --help for the verbs").into());
+    };
+    match verb {
         Verb::Push(args) => {
             let PushArgs { mut common, settings } = *args;
             if let Some(exit) = common.completions::<Args>() {

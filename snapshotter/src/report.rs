@@ -52,11 +52,10 @@ pub struct PushedShard {
 
 /// Prints an answer: as it is for people, as one line of JSON for scripts.
 pub(crate) fn print(output: crate::cli::Output, text: &str, json: &impl Serialize) {
-    #[allow(clippy::print_stdout)] // the output of a command
     match output {
-        crate::cli::Output::Text => println!("{text}"),
+        crate::cli::Output::Text => ops::cli::say(text),
         crate::cli::Output::Json => {
-            println!("{}", serde_json::to_string(json).expect("answers are plain JSON"));
+            ops::cli::say(&serde_json::to_string(json).expect("answers are plain JSON"));
         }
     }
 }

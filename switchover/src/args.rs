@@ -33,8 +33,8 @@ pub struct Args {
     #[arg(long, global = true, value_enum, default_value_t)]
     pub output: Output,
     /// Print a completion script for this shell and exit
-    #[arg(long, value_enum, value_name = "SHELL", hide = true)]
-    pub completions: Option<clap_complete::Shell>,
+    #[arg(long, value_enum, value_name = "SHELL")]
+    pub completions: Option<ops::cli::Shell>,
     /// Where and what.
     #[command(flatten)]
     pub settings: Settings,

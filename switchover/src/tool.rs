@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use clap::CommandFactory;
 use ops::config::ConfigError;
 use ops::exit::{Exit, Stop};
 use serde::Serialize;
@@ -29,12 +28,7 @@ pub struct Tool {
 /// Parses nothing, does everything else.
 pub async fn main(args: Args) -> anyhow::Result<Exit> {
     if let Some(shell) = args.completions {
-        clap_complete::generate(
-            shell,
-            &mut Args::command(),
-            "godwit-switchover",
-            &mut std::io::stdout(),
-        );
+        ops::cli::completions::<Args>(shell);
         return Ok(Exit::Done);
     }
     let settings = ops::config::load(args.settings, args.config.as_deref())?;
@@ -45,10 +39,7 @@ pub async fn main(args: Args) -> anyhow::Result<Exit> {
         )
     })?;
     if args.check_config {
-        #[allow(clippy::print_stdout)] // the output of a command
-        {
-            println!("config is good");
-        }
+        ops::cli::say("config is good");
         return Ok(Exit::Done);
     }
     let Some(verb) = args.verb else {

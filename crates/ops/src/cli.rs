@@ -1,10 +1,11 @@
 //! The flags that every daemon has, and what is around its `main`.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use clap_complete::Shell;
+pub use clap_complete::Shell;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -33,7 +34,7 @@ pub struct Common {
     #[arg(long, env = "GODWIT_METRICS", value_name = "HOST:PORT")]
     pub metrics: Option<String>,
     /// Print a completion script for this shell and exit
-    #[arg(long, value_enum, value_name = "SHELL", exclusive = true, hide = true)]
+    #[arg(long, value_enum, value_name = "SHELL", exclusive = true)]
     pub completions: Option<Shell>,
 }
 
@@ -76,9 +77,8 @@ impl Common {
 
     /// With `--check-config`, says that the config is good: call it after checking all of it.
     pub fn checked(&self) -> Option<Exit> {
-        #[allow(clippy::print_stdout)] // the output of a command
         self.check_config.then(|| {
-            println!("config is good");
+            say("config is good");
             Exit::Done
         })
     }
@@ -105,7 +105,15 @@ impl Common {
 pub fn completions<A: CommandFactory>(shell: Shell) {
     let mut command = A::command();
     let name = command.get_name().to_owned();
-    clap_complete::generate(shell, &mut command, name, &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    // As with `say`.
+    let _ = std::io::stdout().write_all(&script);
+}
+
+/// A line of output. A reader that has heard enough (`| head -1`) is no error.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Runs a program: on an error prints one sentence to stderr, and exits with the code that the

@@ -10,6 +10,7 @@ mod current;
 mod dir;
 mod exclusive;
 mod identity;
+mod intact;
 mod open;
 mod options;
 mod state;

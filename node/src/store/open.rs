@@ -17,7 +17,7 @@ use wal::{History, Position, Sequence, Tag, TimelineId};
 
 use super::dir::{DirError, NodeDir, read_bounded, sync_dir};
 use super::state::{Found, NodeState, Standing, Until};
-use super::{Identity, Order, Store, StoreOptions, options};
+use super::{Identity, Order, Store, StoreOptions, intact, options};
 
 /// Why a database was not opened. No data was changed.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +94,9 @@ impl Store {
                  --cluster and --shard"
                     .to_owned(),
             ));
+        }
+        if existed {
+            intact::check(&path).map_err(refused)?;
         }
         let rocksdb = |why| OpenError::Rocksdb { db: name(), why };
         let db = DB::open_cf_descriptors(&options.database(), &path, options.families())

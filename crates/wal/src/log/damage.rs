@@ -1,6 +1,7 @@
 //! Where a log file stops making sense.
 
-use super::MAX_RECORD;
+use super::piece::{self, Piece, Role};
+use super::{BLOCK, MAX_RECORD};
 
 /// A log file that does not read on. The records before `offset` are good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -10,6 +11,26 @@ pub struct Damage {
     pub offset: u64,
     /// What is wrong with it.
     pub cause: Cause,
+}
+
+impl Damage {
+    /// Where in the file something whole was written after it, if so: then this is no write that
+    /// was cut short. `rest` is the file from [`Damage::offset`] on.
+    ///
+    /// Each block begins with a piece, so only the damaged one is searched byte by byte.
+    pub fn resumes(&self, rest: &[u8]) -> Option<u64> {
+        let in_block = |at: usize| (self.offset as usize).wrapping_add(at) % BLOCK;
+        let next_block = BLOCK - in_block(0);
+        let later = (next_block..rest.len()).step_by(BLOCK);
+        (0..next_block.min(rest.len())).chain(later).find_map(|at| {
+            let whole = match piece::read(&rest[at..], in_block(at)) {
+                Ok(Piece::Data { role: Role::Note, .. }) => false,
+                Ok(Piece::Data { len, .. }) => len > 0,
+                _ => false,
+            };
+            whole.then_some(self.offset + at as u64)
+        })
+    }
 }
 
 /// What is wrong with a piece of a log file.
