@@ -244,7 +244,10 @@ impl Operation<'_> {
     fn weigh_loss(&mut self, view: &ServiceView, ends: &Ends, forks: &[Fork]) -> Result<(), Stop> {
         let (mut known, mut bound_ms, mut bounded) = (0, 0, false);
         for fork in forks {
-            let Some(at) = applied(view, &fork.source, &fork.target) else { continue };
+            let Some(at) = applied(view, &fork.source, &fork.target) else {
+                let gone = format!("{} has gone: it cannot take over now", fork.target);
+                return Err(Stop::new(Exit::Refused, gone));
+            };
             let end = ends.get(&fork.source).copied().flatten();
             match end {
                 Some(end) if self.is_level(at, end) => {}
