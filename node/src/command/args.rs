@@ -87,6 +87,24 @@ pub fn float(text: &[u8]) -> Option<f64> {
     (!value.is_nan() && (named || value.is_finite())).then_some(value)
 }
 
+/// The arguments of LMPOP and ZMPOP: a count of keys, the keys, which end, and how many to take.
+pub(super) fn many<'a>(args: &Args<'a>) -> Result<(Vec<&'a [u8]>, &'a [u8], u64), Fail> {
+    let above_zero = |index: usize, what: &str| {
+        let number = args.integer(index).ok().and_then(|n| u64::try_from(n).ok());
+        let bad = || Fail::text(format!("ERR {what} should be greater than 0"));
+        number.filter(|&n| n > 0).ok_or_else(bad)
+    };
+    let keys = usize::try_from(above_zero(1, "numkeys")?).unwrap_or(usize::MAX);
+    let at = keys.checked_add(2).ok_or(Fail::Syntax)?;
+    let word = args.get(at).ok_or(Fail::Syntax)?;
+    let count = match args.len() - at {
+        1 => 1,
+        3 if args.is(at + 1, "count") => above_zero(at + 2, "count")?,
+        _ => return Err(Fail::Syntax),
+    };
+    Ok((args.from(2).take(keys).collect(), word, count))
+}
+
 /// The elements of a sequence of `len` that Redis's inclusive indices mean, where negative ones
 /// count from the end: a start and a count.
 pub(super) fn window(start: i64, stop: i64, len: u64) -> (u64, u64) {

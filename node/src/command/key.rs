@@ -11,7 +11,7 @@ const G: &str = "generic";
 const W: Flags = Flags::WRITE;
 const R: Flags = Flags::READONLY;
 const F: Flags = Flags::FAST;
-const OBJECT: Keys = Keys { first: 2, last: 2, step: 1 };
+const OBJECT: Keys = Keys::range(2, 2, 1);
 
 pub(super) const SPECS: &[Spec] = &[
     Spec::data(G, "del", -2, W, Keys::ALL, del),

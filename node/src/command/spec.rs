@@ -63,21 +63,35 @@ pub struct Keys {
     pub last: i32,
     /// From one key to the next.
     pub step: i32,
+    /// The first argument is a key too, whatever the others say.
+    pub also_first: bool,
 }
 
 impl Keys {
     /// No keys.
-    pub const NONE: Self = Self { first: 0, last: 0, step: 0 };
+    pub const NONE: Self = Self::range(0, 0, 0);
     /// One key, the first argument.
-    pub const ONE: Self = Self { first: 1, last: 1, step: 1 };
+    pub const ONE: Self = Self::range(1, 1, 1);
     /// Two keys, the first arguments.
-    pub const TWO: Self = Self { first: 1, last: 2, step: 1 };
+    pub const TWO: Self = Self::range(1, 2, 1);
     /// All arguments.
-    pub const ALL: Self = Self { first: 1, last: -1, step: 1 };
+    pub const ALL: Self = Self::range(1, -1, 1);
     /// All arguments from the second on are keys, and so is the first.
-    pub const PAIRS: Self = Self { first: 1, last: -1, step: 2 };
+    pub const PAIRS: Self = Self::range(1, -1, 2);
     /// The first argument says how many keys follow.
-    pub const COUNTED: Self = Self { first: 2, last: 0, step: 1 };
+    pub const COUNTED: Self = Self::range(2, 0, 1);
+    /// The first argument is a key, the second says how many more follow.
+    pub const TO_COUNTED: Self = Self { also_first: true, ..Self::range(3, 0, 1) };
+
+    /// From one argument to another.
+    pub const fn range(first: i32, last: i32, step: i32) -> Self {
+        Self { first, last, step, also_first: false }
+    }
+
+    /// Whether the argument before the first key says how many there are.
+    pub const fn are_counted(self) -> bool {
+        self.first > 1 && self.last == 0
+    }
 
     /// Whether there are none.
     pub const fn is_none(self) -> bool {
@@ -85,20 +99,21 @@ impl Keys {
     }
 
     /// The indices of the keys among `args`; empty if a count among the arguments makes no sense.
-    pub fn indices(self, args: &Args<'_>) -> std::iter::StepBy<std::ops::Range<usize>> {
+    pub fn indices(self, args: &Args<'_>) -> impl Iterator<Item = usize> + Clone + use<> {
         let len = args.len();
-        let end = if self == Self::COUNTED {
-            let count = args.get(1).and_then(resp::integer).unwrap_or(0);
-            usize::try_from(count).ok().and_then(|n| n.checked_add(2)).filter(|&n| n <= len)
+        let first = self.first as usize;
+        let end = if self.are_counted() {
+            let count = args.get(first - 1).and_then(resp::integer).unwrap_or(0);
+            usize::try_from(count).ok().and_then(|n| n.checked_add(first)).filter(|&n| n <= len)
         } else if self.last < 0 {
             len.checked_sub(self.last.unsigned_abs() as usize - 1)
         } else {
             Some(self.last as usize + 1)
         };
-        let first = self.first as usize;
         let end = end.unwrap_or(first).min(len);
-        (first..if self.is_none() { first } else { end.max(first) })
-            .step_by(self.step.max(1) as usize)
+        let keys = first..if self.is_none() { first } else { end.max(first) };
+        let also = (self.also_first && !keys.is_empty()).then_some(1);
+        also.into_iter().chain(keys.step_by(self.step.max(1) as usize))
     }
 }
 

@@ -4,20 +4,27 @@ use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
-use super::{Spec, counter, expire, hash, key, list, scan, set, string, whole, zadd, zrange, zset};
+use super::{
+    Spec, counter, expire, hash, key, lcs, list, list_edit, scan, set, string, whole, zadd,
+    zcombine, zpop, zrange, zset,
+};
 use crate::server;
 
 /// The longest name of a command in bytes; anything longer is unknown.
 const NAME_BYTES_MAX: usize = 32;
 
-static FAMILIES: [&[Spec]; 14] = [
+static FAMILIES: [&[Spec]; 18] = [
     string::SPECS,
     counter::SPECS,
     hash::SPECS,
+    lcs::SPECS,
     list::SPECS,
+    list_edit::SPECS,
     set::SPECS,
     zset::SPECS,
     zadd::SPECS,
+    zcombine::SPECS,
+    zpop::SPECS,
     zrange::SPECS,
     key::SPECS,
     expire::SPECS,

@@ -5,12 +5,10 @@ use std::ops::Bound;
 use keyspace::Cf;
 use keyspace::meta::Type;
 use keyspace::score::Score;
-use resp::Version;
 use resp::reply::Writer;
 
 use super::page::scan_collection;
 use super::zadd::score_of;
-use super::zrange::{split, take_out};
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
 use crate::worker::{Direction, View};
 
@@ -26,8 +24,6 @@ pub(super) const SPECS: &[Spec] = &[
     Spec::data(G, "zcard", 2, F, Keys::ONE, zcard),
     Spec::data(G, "zrank", -3, F, Keys::ONE, |v, a, o| rank(v, a, o, Direction::Up)),
     Spec::data(G, "zrevrank", -3, F, Keys::ONE, |v, a, o| rank(v, a, o, Direction::Down)),
-    Spec::data(G, "zpopmin", -2, W, Keys::ONE, |v, a, o| pop(v, a, o, Direction::Up)),
-    Spec::data(G, "zpopmax", -2, W, Keys::ONE, |v, a, o| pop(v, a, o, Direction::Down)),
     Spec::data(G, "zscan", -3, R, Keys::ONE, zscan),
 ];
 
@@ -122,41 +118,6 @@ fn rank(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, from: Direct
     }
     out.integer(rank);
     if with_score {
-        out.double(score.number());
-    }
-    Ok(())
-}
-
-fn pop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, from: Direction) -> Answer {
-    let count = match args.len() {
-        2 => None,
-        3 => Some(args.positive(2)?),
-        _ => return Err(Fail::Syntax),
-    };
-    let key = args.key(1);
-    let Some(mut head) = view.head(key, Type::Zset)? else {
-        out.array(0);
-        return Ok(());
-    };
-    let all = (Bound::Unbounded, Bound::Unbounded);
-    let mut members = view.iterate(Cf::Score, key, head.at.version, all.0, all.1, from)?;
-    let wanted = count.unwrap_or(1).min(head.at.size);
-    let mut popped: Vec<(Score, Vec<u8>)> = Vec::new();
-    while (popped.len() as u64) < wanted
-        && let Some((subkey, _)) = members.step()?
-    {
-        let (score, member) = split(subkey)?;
-        popped.push((score, member.to_vec()));
-    }
-    take_out(view, key, &mut head, &popped);
-    // Without a count RESP3 has one flat pair, with one it has pairs.
-    let nested = count.is_some() && out.version() == Version::V3;
-    out.array(if nested { popped.len() } else { popped.len() * 2 });
-    for (score, member) in &popped {
-        if nested {
-            out.array(2);
-        }
-        out.bulk(member);
         out.double(score.number());
     }
     Ok(())

@@ -69,7 +69,11 @@ fn info(spec: &Spec, out: &mut Writer<'_>) {
     out.set(spec.flags.names().count());
     spec.flags.names().for_each(|name| out.simple(name));
     // A count among the arguments is found by COMMAND GETKEYS, as in Redis.
-    let keys = if spec.keys == Keys::COUNTED { Keys::NONE } else { spec.keys };
+    let keys = match spec.keys {
+        keys if !keys.are_counted() => keys,
+        keys if keys.also_first => Keys::ONE,
+        _ => Keys::NONE,
+    };
     for number in [keys.first, keys.last, keys.step] {
         out.integer(number.into());
     }
@@ -122,10 +126,11 @@ fn get_keys(args: &Args<'_>, out: &mut Writer<'_>) -> Result<(), Fail> {
         return Err(Fail::text("ERR The command has no key arguments"));
     }
     let indices = spec.keys.indices(&rest);
-    if indices.len() == 0 {
+    let count = indices.clone().count();
+    if count == 0 {
         return Err(Fail::text("ERR Invalid arguments specified for command"));
     }
-    out.array(indices.len());
+    out.array(count);
     indices.for_each(|index| out.bulk(rest.at(index)));
     Ok(())
 }
