@@ -25,10 +25,7 @@ pub async fn keep_publishing(sidecar: Arc<Sidecar>, address: String, metrics: Op
         let notes = sidecar.board.read();
         let tail = notes.tail.max(sidecar.node.position().map(|p| p.sequence));
         sidecar.metrics.tail_sequence.set(tail.map_or(0, |s| s.0 as i64));
-        for status in notes.receiving.values() {
-            sidecar.metrics.staged_sequence.set(status.staged.map_or(0, |p| p.sequence.0 as i64));
-            sidecar.metrics.applied_sequence.set(status.applied.map_or(0, |p| p.sequence.0 as i64));
-        }
+        sidecar.metrics.streams(&last, &notes);
         let member = SidecarMember {
             shard: sidecar.shard.clone(),
             stream: address.clone(),
@@ -45,16 +42,9 @@ pub async fn keep_publishing(sidecar: Arc<Sidecar>, address: String, metrics: Op
             Ok(()) => check.ok(),
             Err(error) => check.failing(error.to_string()),
         }
-        // A change of state is news for a switch; counters can wait.
-        let urgent = states(&last) != states(&notes);
         last = notes;
-        let wait = async {
-            tokio::time::sleep(if urgent { GATHER } else { QUIET }).await;
-            sidecar.board.changed().await;
-        };
         tokio::select! {
-            () = wait => {}
-            () = urgent_change(&sidecar, &last) => {}
+            () = news(&sidecar, &last) => {}
             () = tokio::time::sleep(EVERY) => {}
             () = sidecar.shutdown.cancelled() => break,
         }
@@ -70,13 +60,17 @@ fn states(notes: &crate::board::Notes) -> impl PartialEq + use<> {
     (streams, notes.drained.clone())
 }
 
-/// Resolves soon after a state has changed.
-async fn urgent_change(sidecar: &Sidecar, last: &crate::board::Notes) {
-    let before = states(last);
-    loop {
-        tokio::time::sleep(GATHER).await;
-        if states(&sidecar.board.read()) != before {
-            return;
+/// Resolves when there is something to tell: soon after a change of a state, which is news for a
+/// switch; later if only counters have changed.
+async fn news(sidecar: &Sidecar, told: &crate::board::Notes) {
+    let before = states(told);
+    let quiet = tokio::time::Instant::now() + QUIET;
+    sidecar.board.changed().await;
+    while states(&sidecar.board.read()) == before {
+        tokio::select! {
+            () = sidecar.board.changed() => {}
+            () = tokio::time::sleep_until(quiet) => return,
         }
     }
+    tokio::time::sleep(GATHER).await;
 }

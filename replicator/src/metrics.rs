@@ -1,6 +1,10 @@
 //! What a sidecar counts: `godwit_replicator_*`.
 
-use ops::metrics::{Counter, Gauge, Histogram, Metrics};
+use ops::metrics::{Counter, Family, Gauge, Histogram, Labels, Metrics};
+use topology::members::{ReceiveStatus, StreamStatus};
+use wal::Position;
+
+use crate::board::Notes;
 
 /// The metrics of a sidecar; clones share them.
 #[derive(Clone, Debug)]
@@ -19,18 +23,16 @@ pub struct Meters {
     pub received_bytes: Counter,
     /// Frames that the node has applied.
     pub frames_applied: Counter,
-    /// Bytes sent and not acknowledged, of the stream that sent last.
-    pub window_bytes: Gauge,
+    /// Of each target.
+    targets: Targets,
+    /// Of each source.
+    sources: Sources,
     /// Streams that ended and are made again.
     pub resets: Counter,
     /// Bytes on the disk of the spool, stage and ledger included.
     pub spool_bytes: Gauge,
     /// Bytes free on its volume.
     pub free_bytes: Gauge,
-    /// The last sequence staged, of the source that staged last.
-    pub staged_sequence: Gauge,
-    /// The last sequence applied, of the source that applied last.
-    pub applied_sequence: Gauge,
     /// The end of the node's log, as read.
     pub tail_sequence: Gauge,
 }
@@ -48,13 +50,120 @@ impl Meters {
             frames_received: metrics.counter("frames_received", "Frames received"),
             received_bytes: metrics.counter("received_bytes", "Bytes of frames received"),
             frames_applied: metrics.counter("frames_applied", "Frames that the node has applied"),
-            window_bytes: metrics.gauge("window_bytes", "Bytes sent and not acknowledged"),
+            targets: Targets {
+                window_bytes: metrics.gauges("window_bytes", "Bytes sent and not acknowledged"),
+                behind_bytes: metrics
+                    .gauges("behind_bytes", "Bytes of the log that a target has not staged"),
+                staged: metrics
+                    .gauges("target_staged_sequence", "The last sequence that a target has staged"),
+                applied: metrics.gauges(
+                    "target_applied_sequence",
+                    "The last sequence that a target has applied",
+                ),
+            },
+            sources: Sources {
+                staged: metrics.gauges("staged_sequence", "The last sequence staged of a source"),
+                applied: metrics
+                    .gauges("applied_sequence", "The last sequence applied of a source"),
+            },
             resets: metrics.counter("stream_resets", "Streams that ended and were made again"),
             spool_bytes: metrics.gauge("spool_bytes", "Bytes on the disk of the spool"),
             free_bytes: metrics.gauge("spool_free_bytes", "Bytes free on the spool's volume"),
-            staged_sequence: metrics.gauge("staged_sequence", "The last sequence staged"),
-            applied_sequence: metrics.gauge("applied_sequence", "The last sequence applied"),
             tail_sequence: metrics.gauge("tail_sequence", "The end of the node's log, as read"),
         }
+    }
+
+    /// Bytes on their way to a target.
+    pub fn window(&self, target: &str, bytes: u64) {
+        set(&self.targets.window_bytes, &labels("target", target), bytes);
+    }
+
+    /// What the board says of each stream; a target or source that is gone has no series any more.
+    pub fn streams(&self, before: &Notes, now: &Notes) {
+        for target in before.streams.keys().filter(|name| !now.streams.contains_key(*name)) {
+            self.targets.remove(&labels("target", target));
+        }
+        for (target, status) in &now.streams {
+            self.targets.show(&labels("target", target), status);
+        }
+        for (source, status) in &now.receiving {
+            self.sources.show(&labels("source", source), status);
+        }
+    }
+}
+
+type Gauges = Family<Labels, Gauge>;
+
+#[derive(Clone, Debug)]
+struct Targets {
+    window_bytes: Gauges,
+    behind_bytes: Gauges,
+    staged: Gauges,
+    applied: Gauges,
+}
+
+impl Targets {
+    fn show(&self, labels: &Labels, status: &StreamStatus) {
+        set(&self.behind_bytes, labels, status.behind_bytes);
+        set(&self.staged, labels, sequence(status.staged));
+        set(&self.applied, labels, sequence(status.applied));
+    }
+
+    fn remove(&self, labels: &Labels) {
+        for gauges in [&self.window_bytes, &self.behind_bytes, &self.staged, &self.applied] {
+            gauges.remove(labels);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Sources {
+    staged: Gauges,
+    applied: Gauges,
+}
+
+impl Sources {
+    fn show(&self, labels: &Labels, status: &ReceiveStatus) {
+        set(&self.staged, labels, sequence(status.staged));
+        set(&self.applied, labels, sequence(status.applied));
+    }
+}
+
+fn labels(name: &str, value: &str) -> Labels {
+    vec![(name.to_owned(), value.to_owned())]
+}
+
+fn sequence(position: Option<Position>) -> u64 {
+    position.map_or(0, |position| position.sequence.0)
+}
+
+fn set(gauges: &Gauges, labels: &Labels, value: u64) {
+    gauges.get_or_create(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_stream_has_its_own_series_and_takes_them_along() {
+        let metrics = Metrics::new("replicator", "0.1.0", &Default::default());
+        let meters = Meters::new(&metrics);
+        let board = crate::board::Board::default();
+        for (target, behind) in [("b/0", 3), ("c/0", 7)] {
+            let target = target.parse().unwrap();
+            board.stream(&target, |status| status.behind_bytes = behind);
+        }
+        let both = board.read();
+        meters.streams(&Notes::default(), &both);
+        let line = |target: &str, bytes| {
+            format!("godwit_replicator_behind_bytes{{target=\"{target}\"}} {bytes}")
+        };
+        let text = metrics.encode();
+        assert!(text.contains(&line("b/0", 3)) && text.contains(&line("c/0", 7)), "{text}");
+        board.note(|notes| notes.streams.remove("b/0"));
+        meters.streams(&both, &board.read());
+        let text = metrics.encode();
+        assert!(!text.contains("b/0") && text.contains(&line("c/0", 7)), "{text}");
     }
 }

@@ -11,14 +11,17 @@ use keyspace::SlotSet;
 use ops::shutdown::Shutdown;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
-use topology::Epoch;
 use topology::members::Role;
+use topology::service::{Service, ServiceView};
+use topology::{Epoch, ShardName};
 use wal::{History, Position};
 
 use crate::identity::DatabaseId;
 
-/// How often the node is asked how it is.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+/// How often the node is asked how it is, if the registry has no news of it.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// The same while it does not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long it may take to answer before it counts as not there.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -104,9 +107,12 @@ impl Node {
         self.0.alive.borrow().as_ref().map(|status| status.position)
     }
 
-    /// Asks it how it is until shutdown.
-    pub async fn keep_asking(self, shutdown: Shutdown) {
+    /// Asks it how it is until shutdown: now and then, and when the registry says that the record,
+    /// or what the node does, has changed.
+    pub async fn keep_asking(self, service: Service, shard: ShardName, shutdown: Shutdown) {
+        let mut view = service.watch();
         loop {
+            let told = told(&view.borrow_and_update(), &shard);
             let asked = tokio::time::timeout(ANSWER_WITHIN, self.status()).await;
             let alive = match asked {
                 Ok(Ok(status)) => Some(Arc::new(status)),
@@ -119,13 +125,23 @@ impl Node {
                     None
                 }
             };
+            let pause = if alive.is_some() { ASK_EVERY } else { ASK_AGAIN };
             self.0.alive.send_if_modified(|held| {
                 let changed = *held != alive;
                 *held = alive;
                 changed
             });
+            let news = async {
+                while view.changed().await.is_ok() {
+                    if told != self::told(&view.borrow_and_update(), &shard) {
+                        return;
+                    }
+                }
+                std::future::pending().await
+            };
             tokio::select! {
-                () = tokio::time::sleep(ASK_EVERY) => {}
+                () = news => {}
+                () = tokio::time::sleep(pause) => {}
                 () = shutdown.cancelled() => return,
             }
         }
@@ -169,4 +185,10 @@ impl Node {
         file.sync_all()?;
         fs::rename(&new, &self.0.state)
     }
+}
+
+/// What the registry says that makes it worth asking.
+fn told(view: &ServiceView, shard: &ShardName) -> impl PartialEq + use<> {
+    let node = view.nodes.get(shard).map(|node| (node.pid, node.role, node.epoch));
+    (view.record.as_ref().map(|(_, revision)| *revision), node)
 }

@@ -112,7 +112,8 @@ pub async fn run(
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(linking(sidecar.clone()));
     tasks.spawn(holding_to_budget(sidecar.clone()));
-    tasks.spawn(sidecar.node.clone().keep_asking(shutdown.clone()));
+    let (service, shard) = (sidecar.service.clone(), sidecar.shard.clone());
+    tasks.spawn(sidecar.node.clone().keep_asking(service, shard, shutdown.clone()));
     tasks.spawn(target::listen(listener, sidecar.clone()));
     tasks.spawn(source::supervise(sidecar.clone()));
     tasks.spawn(drain::keep_draining(sidecar.clone()));

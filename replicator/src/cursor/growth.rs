@@ -13,7 +13,7 @@ const POLL: Duration = Duration::from_micros(200);
 /// How long after the last batch the poll goes on.
 const LINGER: Duration = Duration::from_millis(5);
 /// Waits for an event end after this anyway: an event may be missed.
-const RECHECK: Duration = Duration::from_millis(50);
+const RECHECK: Duration = Duration::from_millis(250);
 
 /// Waits for one cursor's log.
 #[derive(Default)]

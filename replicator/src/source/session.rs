@@ -169,6 +169,7 @@ impl Session {
         let mut window = Window::new(self.sidecar.config.window);
         let mut ping = tokio::time::interval(PING_EVERY);
         let mut counted = writer.sent();
+        let target = self.follower.to_string();
         loop {
             tokio::select! {
                 fed = feed.frames.recv(), if window.is_open() => {
@@ -196,7 +197,7 @@ impl Session {
             let sent = writer.sent();
             self.sidecar.metrics.sent_bytes.inc_by(sent - counted);
             let behind = feed.behind.load(Ordering::Relaxed) + window.bytes();
-            self.sidecar.metrics.window_bytes.set(window.bytes() as i64);
+            self.sidecar.metrics.window(&target, window.bytes());
             self.sidecar.board.stream(&self.follower, |status| {
                 status.sent_bytes += sent - counted;
                 status.behind_bytes = behind;
