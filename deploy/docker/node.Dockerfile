@@ -10,11 +10,11 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN scripts/rocksdb.sh && cargo build --release --locked --workspace --bins
+RUN scripts/rocksdb.sh && cargo build --profile dist --locked --workspace --bins
 
 FROM debian:${DEBIAN}-slim
 RUN useradd --system --uid 6400 --home-dir /var/lib/godwit --create-home godwit
-COPY --from=build /src/target/release/godwit-node /usr/bin/godwit-node
+COPY --from=build /src/target/dist/godwit-node /usr/bin/godwit-node
 USER 6400:6400
 EXPOSE 6400 9401
 VOLUME /var/lib/godwit
