@@ -205,6 +205,9 @@ fn streams(view: &ServiceView, pairs: &[(ShardName, ShardName)]) -> Verdict {
     )
 }
 
+/// How far behind a follower may be whose lag has not been measured yet.
+const UNMEASURED_BYTES_MAX: u64 = 1 << 20;
+
 /// How far a follower is behind, if that is too far. One that has staged and applied everything is
 /// level, however old the last batch was.
 pub(crate) fn behind(stream: &StreamStatus, limits: &Guards) -> Option<String> {
@@ -215,6 +218,8 @@ pub(crate) fn behind(stream: &StreamStatus, limits: &Guards) -> Option<String> {
     match stream.lag_ms {
         Some(ms) if u128::from(ms) <= allowed => None,
         Some(ms) => Some(format!("{ms} ms and {} bytes", stream.behind_bytes)),
+        // A stream that has just connected has no lag yet; so little is drained within any freeze.
+        None if stream.behind_bytes <= UNMEASURED_BYTES_MAX => None,
         None => Some(format!("{} bytes", stream.behind_bytes)),
     }
 }
