@@ -6,8 +6,10 @@
 //! anything else of this client.
 
 mod flow;
+mod hold;
 mod order;
 mod pump;
+mod route;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -21,6 +21,9 @@ const ACCEPTED_MAX: usize = 128;
 /// How often readiness is looked at.
 const READY_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
 
+/// A thread that does not get round to its clock within this is stuck, and so are its clients.
+const TICK_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Serves until shutdown. `metrics` is where /metrics, /healthz and /readyz are served.
 pub async fn run(
     config: Config,
@@ -64,9 +67,10 @@ pub async fn run(
         senders.push(sender);
         let shared = shared.clone();
         let name = format!("proxy-{number}");
+        let check = health.progress(&name, TICK_WITHIN);
         let spawned = std::thread::Builder::new()
             .name(name)
-            .spawn(move || thread::run(shared, number, incoming));
+            .spawn(move || thread::run(shared, number, incoming, check));
         threads.push(spawned.context("starting a thread for clients")?);
     }
     tracing::info!(listen = %bound, threads = threads.len(), "serving clients");

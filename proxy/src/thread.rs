@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ops::health::Check;
 use resp::Version;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -56,6 +57,7 @@ pub(crate) fn run(
     shared: Arc<Shared>,
     number: usize,
     incoming: mpsc::Receiver<std::net::TcpStream>,
+    check: Check,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
@@ -65,13 +67,14 @@ pub(crate) fn run(
             return shared.shutdown.request();
         }
     };
-    LocalSet::new().block_on(&runtime, control(shared, number, incoming));
+    LocalSet::new().block_on(&runtime, control(shared, number, incoming, check));
 }
 
 async fn control(
     shared: Arc<Shared>,
     number: usize,
     mut incoming: mpsc::Receiver<std::net::TcpStream>,
+    check: Check,
 ) {
     let mut changes = shared.changes();
     let thread = Rc::new(Thread {
@@ -105,7 +108,10 @@ async fn control(
                 thread.follow(shared.routes.load_full());
             }
             Some(stream) = incoming.recv(), if stop_by.is_none() => thread.welcome(stream),
-            _ = tick.tick() => thread.tick(),
+            _ = tick.tick() => {
+                thread.tick();
+                check.ok();
+            }
             () = shared.shutdown.cancelled(), if stop_by.is_none() => {
                 stop_by = Some(Instant::now() + DRAIN);
             }
