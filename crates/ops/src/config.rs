@@ -78,7 +78,14 @@ pub(crate) fn read(path: &Path) -> Result<toml::Table, ConfigError> {
         .map_err(|why| ConfigError::Read { path: path.to_owned(), why })?;
     text.parse().map_err(|why: toml::de::Error| ConfigError::Syntax {
         path: path.to_owned(),
-        why: why.to_string().trim_end().to_owned(),
+        why: match why.span() {
+            Some(at) => {
+                let line =
+                    text.get(..at.start).map_or(0, |before| before.matches('\n').count()) + 1;
+                format!("line {line}: {}", why.message().replace('\n', " "))
+            }
+            None => why.message().replace('\n', " "),
+        },
     })
 }
 
