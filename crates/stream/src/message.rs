@@ -77,7 +77,8 @@ pub struct Standing {
     pub of: Of,
     /// The position.
     pub position: Position,
-    /// The end of the node-local batches that follow it.
+    /// Of its own log: the end of the node-local batches that follow it. Of what was received: up to
+    /// where records were fetched for a rewind that is not over.
     pub local_until: Sequence,
     /// The log's chain there; [`Chain::START`] where it is not known.
     pub log_chain: Chain,

@@ -1,7 +1,7 @@
 //! What a source does about where its follower stands.
 
 use stream::message::{Of, Point, Standing};
-use wal::{Chain, Continuation, History, Position};
+use wal::{Chain, Continuation, History, Position, Sequence};
 
 use crate::cursor::{Cursor, CursorError, read_facts};
 use crate::node::Known;
@@ -48,7 +48,16 @@ pub(super) fn decide(
     let mut why = "it has nothing of this log".to_owned();
     for standing in standings {
         let at = standing.position;
-        match history.continue_from(at, standing.local_until, end.sequence) {
+        // For what was received it says up to where records were fetched, see [`fetched_past`].
+        let local = if standing.of == Of::Own { standing.local_until } else { at.sequence };
+        if let Some(fork) = fetched_past(&history, standing) {
+            why = format!(
+                "it rewound with records as of {}, and this log was recovered to {fork}",
+                standing.local_until
+            );
+            continue;
+        }
+        match history.continue_from(at, local, end.sequence) {
             Continuation::From(from) => {
                 let cursor = match Cursor::open(spool, &known.database, &history, from) {
                     Ok(cursor) => cursor,
@@ -93,4 +102,49 @@ pub(super) fn decide(
         }
     }
     Ok(Plan::Seed(why))
+}
+
+/// Where the timeline that it follows ended, if it holds records of a rewind that were fetched after
+/// that: the source lost power since, and those writes are in its database no more.
+fn fetched_past(history: &History, standing: &Standing) -> Option<Sequence> {
+    let (at, until) = (standing.position, standing.local_until);
+    if standing.of == Of::Own || until <= at.sequence {
+        return None;
+    }
+    let own = history.starts().iter().position(|start| start.timeline == at.timeline)?;
+    let end = history.starts().get(own + 1)?.first.before();
+    (until > end).then_some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use wal::{TimelineId, TimelineStart};
+
+    use super::*;
+
+    #[test]
+    fn who_fetched_what_the_source_has_lost_does_not_follow_on() {
+        let mut history = History::default();
+        let start = |timeline, first| TimelineStart {
+            timeline: TimelineId(timeline),
+            first: Sequence(first),
+            parents: Vec::new(),
+            epoch: 1,
+        };
+        history.push(start(1, 1));
+        let standing = |of, until| Standing {
+            of,
+            position: Position { timeline: TimelineId(1), sequence: Sequence(40) },
+            local_until: Sequence(until),
+            log_chain: Chain::START,
+            stream_chain: Chain::START,
+        };
+        let applied = || Of::Applied("a/0".to_owned());
+        assert_eq!(fetched_past(&history, &standing(applied(), 70)), None);
+        // It lost power and was recovered to 60.
+        history.push(start(2, 61));
+        assert_eq!(fetched_past(&history, &standing(applied(), 60)), None);
+        assert_eq!(fetched_past(&history, &standing(applied(), 70)), Some(Sequence(60)));
+        assert_eq!(fetched_past(&history, &standing(Of::Own, 70)), None);
+    }
 }

@@ -68,16 +68,16 @@ impl Session {
     async fn keep_stranded(&self) -> Result<(), SessionError> {
         let status = self.sidecar.node.status().await?;
         let Some(end) = unfollowed(&status, &self.source) else { return Ok(()) };
-        let fork = match self.history.rejoin(&status.history, end.sequence, status.position.sequence)
-        {
-            Continuation::From(_) => return Ok(()),
-            Continuation::Rewind { fork, .. } => Some(fork),
-            // The source does not know this log; the record knows how far it was followed.
-            Continuation::Seed => self.sidecar.service.view().record().and_then(|record| {
-                let left = record.forks.iter().filter(|fork| fork.source == self.sidecar.shard);
-                left.map(|fork| fork.at).next_back()
-            }),
-        };
+        let fork =
+            match self.history.rejoin(&status.history, end.sequence, status.position.sequence) {
+                Continuation::From(_) => return Ok(()),
+                Continuation::Rewind { fork, .. } => Some(fork),
+                // The source does not know this log; the record knows how far it was followed.
+                Continuation::Seed => self.sidecar.service.view().record().and_then(|record| {
+                    let left = record.forks.iter().filter(|fork| fork.source == self.sidecar.shard);
+                    left.map(|fork| fork.at).next_back()
+                }),
+            };
         let lost = match fork {
             Some(fork) if fork.sequence >= end.sequence => return Ok(()),
             Some(fork) => self.strand(fork).await.err(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use admin::{Follow, Status};
 use stream::conn::PING_EVERY;
-use stream::message::{self, Ack, Incoming, Point};
+use stream::message::{self, Ack, Incoming, Of, Point};
 use stream::{Connection, Hello, Message, Reader, Welcome, WireError, Writer, wire};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
@@ -184,11 +184,17 @@ impl Session {
         let tip = self
             .inbound
             .stage(|stage| stage.tip().filter(|_| reaches(stage, &status, &self.source)));
+        let mut standings = standings(&status, &self.source, &self.history, tip);
+        if let Some(until) = status.until.filter(|_| status.role == Role::Rewinding) {
+            // What it holds of some keys is from there: the source may have lost that since.
+            let received = standings.iter_mut().filter(|standing| standing.of != Of::Own);
+            received.for_each(|standing| standing.local_until = standing.local_until.max(until));
+        }
         let welcome = Welcome {
             version: wire::VERSION,
             from: self.sidecar.shard.to_string(),
             slots: status.slots.clone(),
-            standings: standings(&status, &self.source, &self.history, tip),
+            standings,
         };
         self.conn.writer.message(&Message::Welcome(welcome)).await?;
         self.conn.reader.set_deadline(Duration::from_secs(60));
