@@ -24,6 +24,12 @@ pub enum CommitError {
         "the batch was not written: the log failed before, and the database must be opened again"
     )]
     Latched,
+    /// The log failed after the batch was written and before it was synced: a sync that comes after
+    /// one that failed proves nothing of what came before. Close without an answer.
+    #[error(
+        "the batch was written and cannot be synced: the log failed; whether it survives is unknown until the database has been opened again"
+    )]
+    Unsynced,
     /// More than followers could be sent: nothing was written.
     #[error("the batch was not written: it has {0} bytes, and a batch may have {MAX_BATCH}")]
     TooGreat(usize),
@@ -39,8 +45,8 @@ impl Store {
     /// sequence at its end. A batch without records is no commit.
     ///
     /// The batch must not be able to fail half-way: no column family of it is unknown, and it has
-    /// no merge. After [`CommitError::Log`] the outcome is unknown; after the others nothing was
-    /// written.
+    /// no merge. After [`CommitError::Log`] and [`CommitError::Unsynced`] the outcome is unknown;
+    /// after the others nothing was written.
     pub fn commit(&self, batch: WriteBatch, kind: Kind) -> Result<Sequence, CommitError> {
         let mut order = self.order();
         if !order.open {
@@ -115,6 +121,9 @@ impl Store {
         let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.synced.load(Ordering::Acquire) >= sequence.0 {
             return Ok(());
+        }
+        if self.is_latched() {
+            return Err(CommitError::Unsynced);
         }
         let covers = self.db.latest_sequence_number();
         self.db.flush_wal(true).map_err(|why| self.latch(why))?;

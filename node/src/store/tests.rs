@@ -59,6 +59,21 @@ fn a_closed_log_takes_nothing_and_says_so() {
 }
 
 #[test]
+fn after_a_sync_that_failed_nothing_counts_as_synced() {
+    let (_temp, dir) = locked();
+    let store = open(&dir);
+    // Written, and waiting for its sync while another's fails: the kernel forgets the pages that it
+    // could not write, and the next sync would succeed without them.
+    let end = store.commit(put(&store, "written"), Kind::Data).unwrap();
+    store.latched.store(true, std::sync::atomic::Ordering::Release);
+    let unknown = store.sync_to(end);
+    assert!(matches!(unknown, Err(CommitError::Unsynced)), "{unknown:?}");
+    assert!(store.synced() < end);
+    let refused = store.commit(put(&store, "late"), Kind::Data);
+    assert!(matches!(refused, Err(CommitError::Latched)), "{refused:?}");
+}
+
+#[test]
 fn positions_are_exact_while_several_threads_commit() {
     let (_temp, dir) = locked();
     let store = open(&dir);
