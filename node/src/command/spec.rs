@@ -26,8 +26,18 @@ impl Flags {
     pub const STALE: Self = Self(64);
     /// Where its keys are has to be found out argument by argument.
     pub const MOVABLE_KEYS: Self = Self(128);
+    /// Publishes or subscribes.
+    pub const PUBSUB: Self = Self(256);
+    /// Not for scripts.
+    pub const NO_SCRIPT: Self = Self(512);
+    /// Not inside of a transaction.
+    pub const NO_MULTI: Self = Self(1024);
+    /// Answered while a script holds the server.
+    pub const ALLOW_BUSY: Self = Self(2048);
+    /// Changes what its connection is subscribed to; no name of Redis's.
+    pub const SUBSCRIBES: Self = Self(4096);
 
-    const NAMES: [(Self, &'static str); 8] = [
+    const NAMES: [(Self, &'static str); 12] = [
         (Self::WRITE, "write"),
         (Self::READONLY, "readonly"),
         (Self::DENYOOM, "denyoom"),
@@ -36,6 +46,10 @@ impl Flags {
         (Self::STALE, "stale"),
         (Self::FAST, "fast"),
         (Self::MOVABLE_KEYS, "movablekeys"),
+        (Self::PUBSUB, "pubsub"),
+        (Self::NO_SCRIPT, "noscript"),
+        (Self::NO_MULTI, "no_multi"),
+        (Self::ALLOW_BUSY, "allow_busy"),
     ];
 
     /// Both sets of properties.
@@ -122,10 +136,16 @@ impl Keys {
 pub enum Handler {
     /// The I/O thread of its connection, in the order of the connection's commands.
     Session(SessionHandler),
+    /// The same, once all that came before it on its connection is answered.
+    Late(SessionHandler),
     /// The worker of its slot, or one worker while those of all its slots wait.
     Data(DataHandler),
     /// A thread of its own, on a snapshot that has all that came before.
     Aside(AsideHandler),
+    /// The workers of its keys, which from then on tell of writes to them.
+    Watch,
+    /// The workers of all that its transaction touches.
+    Exec,
 }
 
 /// One line of the table.
@@ -183,6 +203,23 @@ impl Spec {
         handler: SessionHandler,
     ) -> Self {
         Self { name, arity, flags, keys: Keys::NONE, group, handler: Handler::Session(handler) }
+    }
+
+    /// A command that the connection's I/O thread runs once all before it is answered.
+    pub const fn late(
+        group: &'static str,
+        name: &'static str,
+        arity: i32,
+        flags: Flags,
+        handler: SessionHandler,
+    ) -> Self {
+        let handler = Handler::Late(handler);
+        Self { name, arity, flags, keys: Keys::NONE, group, handler }
+    }
+
+    /// Whether I/O threads run it.
+    pub const fn is_of_io(&self) -> bool {
+        matches!(self.handler, Handler::Session(_) | Handler::Late(_))
     }
 
     /// Whether so many arguments, the name among them, are right.

@@ -13,7 +13,7 @@ use crate::server;
 /// The longest name of a command in bytes; anything longer is unknown.
 const NAME_BYTES_MAX: usize = 32;
 
-static FAMILIES: [&[Spec]; 18] = [
+static FAMILIES: [&[Spec]; 20] = [
     string::SPECS,
     counter::SPECS,
     hash::SPECS,
@@ -32,6 +32,8 @@ static FAMILIES: [&[Spec]; 18] = [
     whole::SPECS,
     server::CONNECTION,
     server::SERVER,
+    server::TRANSACTIONS,
+    server::PUBSUB,
 ];
 
 /// What stands in a request for a command that could not be found or placed; it is in no table.

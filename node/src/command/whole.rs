@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use keyspace::meta::{self, Meta};
-use keyspace::{Cf, SLOTS, Slot};
+use keyspace::{Cf, SLOTS};
 use resp::reply::Writer;
 use rocksdb::ReadOptions;
 
@@ -92,6 +92,19 @@ fn dbsize(glance: &Glance<'_>, out: &mut Writer<'_>) -> Answer {
         keys.next();
     }
     keys.status()?;
+    // A transaction's own writes.
+    if glance.over.is_blank() {
+        live = 0;
+    }
+    for (key, value) in glance.over.records() {
+        let before = match glance.over.is_blank() {
+            true => None,
+            false => glance.snapshot.get_pinned_cf(glance.store.cf(Cf::Meta), key)?,
+        };
+        let is_live = |value: &[u8]| Meta::decode(value).map(|meta| meta.is_live(glance.now_ms));
+        live += i64::from(value.map(is_live).transpose()?.unwrap_or(false));
+        live -= i64::from(before.as_deref().map(is_live).transpose()?.unwrap_or(false));
+    }
     out.integer(live);
     Ok(())
 }
@@ -147,9 +160,7 @@ fn flushall(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answe
     if args.len() > 2 || args.len() == 2 && !args.is(1, "async") && !args.is(1, "sync") {
         return Err(Fail::Syntax);
     }
-    let all = Slot::new(0).zip(Slot::new(SLOTS - 1));
-    let (first, last) = all.expect("both are slots");
-    view.sweep(first, last)?;
+    view.sweep()?;
     out.simple("OK");
     Ok(())
 }

@@ -1,12 +1,14 @@
 //! Who is connected: what CLIENT LIST shows and CLIENT KILL reaches.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use hashbrown::HashMap;
 use tokio::sync::Notify;
+
+use super::broker::Mail;
 
 /// A connected client.
 pub(super) struct Client {
@@ -15,7 +17,12 @@ pub(super) struct Client {
     local: String,
     since: Instant,
     said: Mutex<Said>,
-    kill: Notify,
+    /// Told of a kill and of mail.
+    attention: Notify,
+    killed: AtomicBool,
+    mail: Mutex<Mail>,
+    /// What CLIENT LIST shows of subscriptions: channels, patterns, sharded channels.
+    pub(super) subscribed: [AtomicUsize; 3],
 }
 
 /// What it said of itself, and did last.
@@ -49,11 +56,26 @@ impl Client {
     }
 
     pub(super) fn kill(&self) {
-        self.kill.notify_one();
+        self.killed.store(true, Ordering::Release);
+        self.attention.notify_one();
     }
 
-    pub(super) async fn killed(&self) {
-        self.kill.notified().await;
+    pub(super) fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// There is mail.
+    pub(super) fn wake(&self) {
+        self.attention.notify_one();
+    }
+
+    /// Until it is killed or has mail.
+    pub(super) async fn attention(&self) {
+        self.attention.notified().await;
+    }
+
+    pub(super) fn mail(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its line in CLIENT LIST.
@@ -61,15 +83,18 @@ impl Client {
         let said = self.said().clone();
         let idle = said.last_seen.unwrap_or(self.since).elapsed().as_secs();
         let age = self.since.elapsed().as_secs();
+        let [sub, psub, ssub] =
+            [0, 1, 2].map(|kind: usize| self.subscribed[kind].load(Ordering::Relaxed));
         format!(
-            "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags=N db=0 sub=0 psub=0 \
-             ssub=0 multi=-1 watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
+            "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags={} db=0 sub={sub} psub={psub} \
+             ssub={ssub} multi=-1 watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
              oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} \
              lib-ver={}\n",
             self.id,
             self.peer,
             self.local,
             said.name,
+            if sub + psub + ssub > 0 { 'P' } else { 'N' },
             if said.last_command.is_empty() { "NULL" } else { said.last_command },
             said.version.max(2),
             said.library,
@@ -99,7 +124,10 @@ impl Clients {
             local,
             since: Instant::now(),
             said: Mutex::default(),
-            kill: Notify::new(),
+            attention: Notify::new(),
+            killed: AtomicBool::new(false),
+            mail: Mutex::default(),
+            subscribed: Default::default(),
         });
         self.by_id().insert(id, client.clone());
         self.count.fetch_add(1, Ordering::Relaxed);

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::input::Input;
 use super::io::Io;
+use super::pubsub;
 use super::ring::Ring;
 use super::session::Session;
 
@@ -71,7 +72,7 @@ impl Connection {
             let must_write = self.sent < self.unsent.len();
             let readable = tokio::select! {
                 () = self.wake.notified() => false,
-                () = client.killed() => break,
+                () = client.attention() => if client.is_killed() { break } else { false },
                 () = &mut stop, if !stopping => { stopping = true; self.session.closing = true; false }
                 ready = self.stream.readable(), if may_read => ready.is_ok(),
                 _ = self.stream.writable(), if must_write => false,
@@ -80,6 +81,7 @@ impl Connection {
                 self.read();
             }
         }
+        pubsub::leave(&mut self.session);
         self.io.rings.borrow_mut().remove(&id);
         self.io.shared.clients.remove(id);
     }
@@ -88,7 +90,8 @@ impl Connection {
     fn has_room(&self) -> bool {
         let ring = self.ring.borrow();
         let unsent = self.unsent.len() - self.sent;
-        ring.len() < ROUNDS_MAX && ring.room() > 0 && unsent < UNSENT_BYTES_MAX
+        let barred = self.session.barrier && ring.len() > 0;
+        !barred && ring.len() < ROUNDS_MAX && ring.room() > 0 && unsent < UNSENT_BYTES_MAX
     }
 
     /// Hands over what there was no room for, and sends what is complete.
@@ -105,10 +108,15 @@ impl Connection {
 
     /// Sends what is complete.
     fn send(&mut self) -> Next {
-        if !self.ring.borrow_mut().drain(&mut self.unsent) {
+        if self.session.subscriptions.len() > 0 {
+            let end = self.unsent.len();
+            pubsub::take_mail(&self.session, &mut self.unsent, end);
+        }
+        if !self.ring.borrow_mut().drain(&mut self.session, &mut self.unsent) {
             return Next::Close;
         }
         let idle = self.ring.borrow().len() == 0;
+        self.session.barrier &= !idle;
         if idle && let Some(farewell) = self.session.farewell.take() {
             self.unsent.extend_from_slice(&farewell);
         }

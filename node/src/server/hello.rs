@@ -19,7 +19,13 @@ fn ok(session: &Session, out: &mut Vec<u8>) -> Answer {
 
 pub(super) fn ping(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
     let mut out = Writer::new(out, session.version);
+    let subscribed = session.subscriptions.len() > 0 && session.version == Version::V2;
     match args.len() {
+        1 | 2 if subscribed => {
+            out.array(2);
+            out.bulk(b"pong");
+            out.bulk(args.get(1).unwrap_or_default());
+        }
         1 => out.simple("PONG"),
         2 => out.bulk(args.at(1)),
         _ => return Err(Fail::text("ERR wrong number of arguments for 'ping' command")),
@@ -125,6 +131,7 @@ pub(super) fn hello(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -
         session.client.rename(name);
     }
     session.version = version;
+    session.client.mail().speak(version);
     session.client.said().version = version.number() as u8;
     let mode = session.shared.authority.mode();
     let mut out = Writer::new(out, version);

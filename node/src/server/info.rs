@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use resp::reply::Writer;
 
+use super::broker::Kind;
 use super::hello::{REDIS_VERSION, is_replica};
 use super::session::{Session, Shared};
 use crate::command::whole::Few;
@@ -118,6 +119,12 @@ fn stats(shared: &Shared, out: &mut String) {
     line!(out, "total_connections_received:{}", stats.connections_received.load(Ordering::Relaxed));
     line!(out, "total_commands_processed:{}", stats.commands_processed.load(Ordering::Relaxed));
     line!(out, "rejected_connections:{}", stats.connections_rejected.load(Ordering::Relaxed));
+    let broker = &shared.broker;
+    line!(out, "pubsub_channels:{}", broker.names_active(Kind::Channel));
+    line!(out, "pubsub_patterns:{}", broker.names_active(Kind::Pattern));
+    line!(out, "pubsubshard_channels:{}", broker.names_active(Kind::Sharded));
+    let slow = broker.too_slow.load(Ordering::Relaxed);
+    line!(out, "client_output_buffer_limit_disconnections:{slow}");
     line!(out, "godwit_longest_queue:{}", shared.workers.longest_queue());
 }
 

@@ -7,9 +7,11 @@ use std::sync::atomic::Ordering;
 use resp::command::{Limits, Parser};
 use resp::reply::Writer;
 
+use super::pubsub;
 use super::ring::OWN;
 use super::session::{ReplyMode, Session};
-use crate::command::{Args, Fail, Handler, Keys, Spec, table};
+use super::transaction::{self, CROSSSLOT};
+use crate::command::{Args, Fail, Flags, Handler, Keys, Spec, table};
 use crate::control::Mode;
 use crate::worker::{Call, Key, Outbox, Part, Request, RunBy, WorkerSet};
 
@@ -52,13 +54,11 @@ impl Input {
     ) -> Option<(Request, Part)> {
         let client = session.client.clone();
         let mut request = Request::new(outbox, client.id, round, session.sticky.clone());
-        let (connection, worker) = (client.id, OWN);
-        let mut own =
-            Part { connection, round, worker, bytes: Vec::new(), ends: Vec::new(), lost: false };
+        let mut own = Part::new(client.id, round, OWN);
         let mut at = 0;
         self.more = false;
         while !session.closing {
-            if request.calls.len() >= calls_max {
+            if request.calls.len() >= calls_max || session.barrier && !request.calls.is_empty() {
                 self.more = true;
                 break;
             }
@@ -105,9 +105,16 @@ fn place(
     let args = Args::new(bytes, &ranges[range.clone()]);
     let placed = find(&args).and_then(|spec| {
         session.client.note(spec.name);
+        pubsub::check_mode(session, spec)?;
+        if let Some(answer) = transaction::queue(session, spec, &args)? {
+            return Ok((answer, (RunBy::Io, None)));
+        }
         let by = who(spec, &args, session, request)?;
         Ok((spec, by))
     });
+    if let (Err(_), Some(queued)) = (&placed, &mut session.queued) {
+        queued.aborted = true;
+    }
     let (spec, by) = match &placed {
         Ok((spec, (by, _))) => (*spec, *by),
         Err(_) => (&table::UNKNOWN, RunBy::Io),
@@ -167,13 +174,21 @@ fn unknown(args: &Args<'_>) -> Fail {
 fn who<'a>(
     spec: &Spec,
     args: &Args<'a>,
-    session: &Session,
+    session: &mut Session,
     request: &mut Request,
 ) -> Result<(RunBy, Option<Key<'a>>), Fail> {
-    let workers = &session.shared.workers;
-    if let Handler::Session(_) = spec.handler {
-        return Ok((RunBy::Io, None));
+    match spec.handler {
+        Handler::Session(_) => return Ok((RunBy::Io, None)),
+        Handler::Late(_) => {
+            request.late = true;
+            session.barrier |= spec.flags.has(Flags::SUBSCRIBES);
+            return Ok((RunBy::IoLate, None));
+        }
+        Handler::Exec => return Ok((transaction::exec(session, request)?, None)),
+        Handler::Watch => return Ok((transaction::watch(session, request, args)?, None)),
+        Handler::Data(_) | Handler::Aside(_) => {}
     }
+    let workers = &session.shared.workers;
     if spec.keys.is_none() {
         return Ok((request.gate(workers.all()), None));
     }
@@ -192,7 +207,7 @@ fn who<'a>(
     for index in indices {
         let other = args.key(index);
         if one_slot && other.slot != key.slot {
-            return Err(Fail::text("CROSSSLOT Keys in request don't hash to the same slot"));
+            return Err(Fail::text(CROSSSLOT));
         }
         involved.insert(workers.of(other.slot));
     }

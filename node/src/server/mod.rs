@@ -4,6 +4,7 @@
 //! turns bytes into requests, `ring` what puts answers back in order, `session` what a connection
 //! has said of itself. The other files hold the commands that I/O threads answer by themselves.
 
+mod broker;
 mod client;
 mod cluster;
 mod commands;
@@ -13,9 +14,11 @@ mod hello;
 mod info;
 mod input;
 mod io;
+mod pubsub;
 mod ring;
 mod session;
 mod specs;
+mod transaction;
 
 use std::io::Result;
 use std::net::SocketAddr;
@@ -25,7 +28,7 @@ use std::sync::atomic::Ordering;
 use tokio::net::TcpListener;
 
 pub use session::{SessionHandler, Shared};
-pub(crate) use specs::{CONNECTION, SERVER};
+pub(crate) use specs::{CONNECTION, PUBSUB, SERVER, TRANSACTIONS};
 
 /// The most I/O threads that a node can have.
 pub const IO_THREADS_MAX: usize = 64;

@@ -1,9 +1,12 @@
 //! Puts the answers of several workers back into the order of the commands.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::worker::{Part, Request};
+use super::pubsub;
+use super::session::Session;
+use crate::worker::{Call, Part, Request, RunBy};
 
 /// What a connection has in flight: one round for each read, in order.
 #[derive(Default)]
@@ -81,12 +84,12 @@ impl Ring {
 
     /// Appends the answers that are complete up to here. False: an outcome is unknown, and nothing
     /// more may be answered.
-    pub(super) fn drain(&mut self, out: &mut Vec<u8>) -> bool {
+    pub(super) fn drain(&mut self, session: &mut Session, out: &mut Vec<u8>) -> bool {
         while !self.lost && self.rounds.front().is_some_and(|round| round.missing == 0) {
             let Some(round) = self.rounds.pop_front() else { break };
             self.first += 1;
             let (calls, before) = (round.request.calls.len(), out.len());
-            round.write(out);
+            round.write(session, out);
             self.calls -= calls;
             self.window.learn(calls, out.len() - before);
         }
@@ -95,9 +98,11 @@ impl Ring {
 }
 
 impl Round {
-    fn write(mut self, out: &mut Vec<u8>) {
+    fn write(mut self, session: &mut Session, out: &mut Vec<u8>) {
         self.parts.retain(|part| !part.ends.is_empty());
-        if let [part] = &mut self.parts[..] {
+        if let [part] = &mut self.parts[..]
+            && !self.request.late
+        {
             if out.is_empty() {
                 std::mem::swap(out, &mut part.bytes);
             } else {
@@ -107,15 +112,47 @@ impl Round {
         }
         let mut cursors: Vec<(usize, usize)> = vec![(0, 0); self.parts.len()];
         for call in &self.request.calls {
+            if call.by == RunBy::IoLate {
+                let (args, start) = (self.request.args_of(call), out.len());
+                session.answer_late(call.spec, &args, call.version, out);
+                if call.silent {
+                    out.truncate(start);
+                }
+                if call.spec.name.ends_with("unsubscribe") {
+                    pubsub::take_mail(session, out, start);
+                }
+                continue;
+            }
             let worker = self.request.answered_by(call).unwrap_or(OWN);
             let Some(index) = self.parts.iter().position(|part| part.worker == worker) else {
                 continue;
             };
             let (part, (next, from)) = (&self.parts[index], &mut cursors[index]);
             let Some(&end) = part.ends.get(*next) else { continue };
-            out.extend_from_slice(&part.bytes[*from..end]);
+            self.copy(part, *from..end, (session, call), out);
             (*next, *from) = (*next + 1, end);
         }
+    }
+
+    /// Copies an answer, and runs those commands of a transaction that were left to this thread.
+    fn copy(
+        &self,
+        part: &Part,
+        range: Range<usize>,
+        (session, exec): (&mut Session, &Call),
+        out: &mut Vec<u8>,
+    ) {
+        let mut from = range.start;
+        let end = range.end;
+        // A hole at the end belongs to this answer: the next begins with what is no hole.
+        for hole in part.holes.iter().filter(|hole| range.start < hole.at && hole.at <= end) {
+            out.extend_from_slice(&part.bytes[from..hole.at]);
+            from = hole.at;
+            let transaction = &self.request.transactions[hole.transaction];
+            let call = &transaction.calls[hole.call];
+            session.answer_late(call.spec, &transaction.args_of(call), exec.version, out);
+        }
+        out.extend_from_slice(&part.bytes[from..end]);
     }
 }
 

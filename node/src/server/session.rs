@@ -2,18 +2,22 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use ops::shutdown::Shutdown;
 use resp::Version;
 use resp::command::Limits;
+use resp::reply::Writer;
 
+use super::broker::{Broker, Kind};
 use super::client::{Client, Clients};
-use crate::command::{Args, Fail};
+use super::pubsub::{self, Subscriptions};
+use super::transaction::Queued;
+use crate::command::{Args, Fail, Handler, Spec};
 use crate::control::Authority;
 use crate::store::Current;
-use crate::worker::{Sticky, Workers};
+use crate::worker::{Sticky, Watch, WorkerSet, Workers};
 
 /// What a handler on an I/O thread gets: the connection, the arguments, where its answer goes.
 pub type SessionHandler = fn(&mut Session, &Args<'_>, &mut Vec<u8>) -> Result<(), Fail>;
@@ -48,6 +52,7 @@ pub struct Shared {
     /// The longest argument in bytes.
     pub bulk_bytes_max: AtomicUsize,
     pub(super) clients: Clients,
+    pub(super) broker: Broker,
     pub(super) started: Instant,
     pub(super) run_id: String,
 }
@@ -72,6 +77,7 @@ impl Shared {
             clients_max: AtomicUsize::new(CLIENTS_MAX),
             bulk_bytes_max: AtomicUsize::new(Limits::default().bulk_bytes),
             clients: Clients::default(),
+            broker: Broker::default(),
             started: Instant::now(),
             run_id: format!("{:032x}{:08x}", rand::random::<u128>(), rand::random::<u32>()),
         }
@@ -108,6 +114,14 @@ pub struct Session {
     /// What is sent last, after all answers.
     pub(super) farewell: Option<Vec<u8>>,
     pub(super) sticky: Arc<Sticky>,
+    /// What it is subscribed to.
+    pub(super) subscriptions: Subscriptions,
+    /// The commands since MULTI.
+    pub(super) queued: Option<Box<Queued>>,
+    /// What it watches, and whose keys those are.
+    pub(super) watch: Option<(Arc<Watch>, WorkerSet)>,
+    /// No more is parsed before everything is answered: what comes changes the connection.
+    pub(super) barrier: bool,
     holding: bool,
     holds: u32,
 }
@@ -124,6 +138,10 @@ impl Session {
             closing: false,
             farewell: None,
             sticky: Arc::default(),
+            subscriptions: Subscriptions::default(),
+            queued: None,
+            watch: None,
+            barrier: false,
             holding: false,
             holds: 1,
         }
@@ -144,10 +162,40 @@ impl Session {
         self.holds = self.holds.saturating_add(1);
     }
 
+    /// Runs a command whose turn has come after all that was before it, in the protocol of then.
+    pub(super) fn answer_late(
+        &mut self,
+        spec: &Spec,
+        args: &Args<'_>,
+        version: Version,
+        out: &mut Vec<u8>,
+    ) {
+        let (Handler::Late(handler) | Handler::Session(handler)) = spec.handler else { return };
+        let now = std::mem::replace(&mut self.version, version);
+        let start = out.len();
+        if let Err(fail) = handler(self, args, out) {
+            out.truncate(start);
+            Writer::new(out, version).error(&fail.line());
+        }
+        if self.version == version {
+            self.version = now;
+        }
+    }
+
+    /// For CLIENT LIST.
+    pub(super) fn show_subscriptions(&self) {
+        for kind in Kind::ALL {
+            let shown = &self.client.subscribed[kind as usize];
+            shown.store(self.subscriptions.of(kind).len(), Ordering::Relaxed);
+        }
+    }
+
     /// RESET: as if it had just connected.
     pub(super) fn reset(&mut self) {
         (self.version, self.readonly, self.reply) = (Version::V2, false, ReplyMode::On);
         (self.holding, self.holds) = (false, self.holds.saturating_add(1));
+        (self.queued, self.watch) = (None, None);
+        pubsub::leave(self);
         self.client.rename(b"");
     }
 }

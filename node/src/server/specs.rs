@@ -1,7 +1,7 @@
 //! The table's lines for what I/O threads answer.
 
-use super::{cluster, commands, config, hello, info};
-use crate::command::{Flags, Spec};
+use super::{cluster, commands, config, hello, info, pubsub, transaction};
+use crate::command::{Flags, Handler, Keys, Spec};
 
 const C: &str = "connection";
 const S: &str = "server";
@@ -21,8 +21,8 @@ pub(crate) const CONNECTION: &[Spec] = &[
     Spec::session("cluster", "readonly", 1, F, hello::readonly),
     Spec::session("cluster", "readwrite", 1, F, hello::readwrite),
     Spec::session("cluster", "cluster", -2, L, cluster::cluster),
-    Spec::session("godwit", "godwit.hold", 1, F, hello::hold),
-    Spec::session("godwit", "godwit.resume", 1, F, hello::resume),
+    Spec::session("godwit", "godwit.hold", 1, F.and(Flags::NO_MULTI), hello::hold),
+    Spec::session("godwit", "godwit.resume", 1, F.and(Flags::NO_MULTI), hello::resume),
 ];
 
 pub(crate) const SERVER: &[Spec] = &[
@@ -31,5 +31,41 @@ pub(crate) const SERVER: &[Spec] = &[
     Spec::session(S, "info", -1, L, info::info),
     Spec::session(S, "time", 1, F, info::time),
     Spec::session(S, "role", 1, F, info::role),
-    Spec::session(S, "shutdown", -1, A, info::shutdown),
+    Spec::session(S, "shutdown", -1, A.and(Flags::NO_MULTI), info::shutdown),
+];
+
+const T: &str = "transactions";
+const B: Flags = L.and(Flags::NO_SCRIPT).and(Flags::ALLOW_BUSY);
+const BF: Flags = B.and(Flags::FAST);
+
+pub(crate) const TRANSACTIONS: &[Spec] = &[
+    Spec::session(T, "multi", 1, BF, transaction::multi),
+    Spec::session(T, "discard", 1, BF, transaction::discard),
+    Spec::session(T, "unwatch", 1, BF, transaction::unwatch),
+    Spec { name: "exec", arity: 1, flags: B, keys: Keys::NONE, group: T, handler: Handler::Exec },
+    Spec {
+        name: "watch",
+        arity: -2,
+        flags: BF,
+        keys: Keys::ALL,
+        group: T,
+        handler: Handler::Watch,
+    },
+];
+
+const P: &str = "pubsub";
+const PL: Flags = L.and(Flags::PUBSUB);
+const PU: Flags = PL.and(Flags::FAST);
+const PS: Flags = PL.and(Flags::NO_SCRIPT).and(Flags::SUBSCRIBES);
+
+pub(crate) const PUBSUB: &[Spec] = &[
+    Spec::late(P, "subscribe", -2, PS, pubsub::subscribe),
+    Spec::late(P, "unsubscribe", -1, PS, pubsub::unsubscribe),
+    Spec::late(P, "psubscribe", -2, PS, pubsub::subscribe),
+    Spec::late(P, "punsubscribe", -1, PS, pubsub::unsubscribe),
+    Spec::late(P, "ssubscribe", -2, PS, pubsub::subscribe),
+    Spec::late(P, "sunsubscribe", -1, PS, pubsub::unsubscribe),
+    Spec::late(P, "publish", 3, PU, pubsub::publish),
+    Spec::late(P, "spublish", 3, PU, pubsub::publish),
+    Spec::late(P, "pubsub", -2, PL, pubsub::pubsub),
 ];

@@ -10,6 +10,7 @@ use resp::Version;
 use resp::reply::Writer;
 use rocksdb::{DB, SnapshotWithThreadMode};
 
+use super::ordered::Over;
 use super::request::{Outbox, Part};
 use crate::command::AsideHandler;
 use crate::store::{Current, Store};
@@ -25,6 +26,8 @@ pub struct Glance<'a> {
     pub snapshot: &'a SnapshotWithThreadMode<'a, DB>,
     /// Unix milliseconds at that time.
     pub now_ms: u64,
+    /// What a transaction has written over the snapshot's meta records.
+    pub over: &'a Over,
     /// Whether the database is still the node's: one that is to be swapped must be let go.
     pub goes_on: &'a dyn Fn() -> bool,
 }
@@ -91,7 +94,9 @@ fn look(
     let _ = taken.send(());
     let goes_on = || current.load().is_some_and(|now| Arc::ptr_eq(&now, &store));
     let now_ms = ops::clock::unix_ms();
-    let glance = Glance { store: &store, snapshot: &snapshot, now_ms, goes_on: &goes_on };
+    let over = Over::default();
+    let glance =
+        Glance { store: &store, snapshot: &snapshot, now_ms, over: &over, goes_on: &goes_on };
     if let Err(fail) = handler(&glance, out) {
         out.error(&fail.line());
     }

@@ -3,6 +3,7 @@
 use keyspace::Cf;
 use rocksdb::{DBRawIterator, ReadOptions};
 
+use super::ordered::{Over, Turn};
 use crate::command::Fail;
 use crate::store::Store;
 
@@ -23,6 +24,10 @@ pub struct Cursor<'a> {
     records: DBRawIterator<'a>,
     direction: Direction,
     started: bool,
+    /// What a transaction has written in this range.
+    over: Option<Over>,
+    /// With those: the iterator's record was given out, or stood for.
+    given: bool,
 }
 
 impl<'a> Cursor<'a> {
@@ -39,22 +44,69 @@ impl<'a> Cursor<'a> {
         options.set_iterate_upper_bound(upper);
         options.set_total_order_seek(true);
         let records = store.db().raw_iterator_cf_opt(store.cf(cf), options);
-        Self { records, direction, started: false }
+        Self { records, direction, started: false, over: None, given: false }
     }
 
-    /// The next key and value, whole as stored; `None` at the end.
-    pub fn step(&mut self) -> Result<Option<Record<'_>>, Fail> {
+    /// With uncommitted records over those of the database.
+    pub(super) fn with(mut self, over: Option<Over>) -> Self {
+        self.over = over;
+        if self.over.is_some() {
+            self.advance();
+        }
+        self
+    }
+
+    fn advance(&mut self) {
         match (std::mem::replace(&mut self.started, true), self.direction) {
             (false, Direction::Up) => self.records.seek_to_first(),
             (false, Direction::Down) => self.records.seek_to_last(),
             (true, Direction::Up) => self.records.next(),
             (true, Direction::Down) => self.records.prev(),
         }
+    }
+
+    /// The next key and value, whole as stored; `None` at the end.
+    pub fn step(&mut self) -> Result<Option<Record<'_>>, Fail> {
+        if self.over.is_some() {
+            return self.step_over();
+        }
+        self.advance();
         if self.records.valid() {
             return Ok(self.records.item());
         }
         self.records.status()?;
         Ok(None)
+    }
+
+    /// The iterator stands one record ahead, or on the one that was given out.
+    fn step_over(&mut self) -> Result<Option<Record<'_>>, Fail> {
+        let Some(over) = &mut self.over else { return Ok(None) };
+        loop {
+            if std::mem::take(&mut self.given) {
+                match self.direction {
+                    Direction::Up => self.records.next(),
+                    Direction::Down => self.records.prev(),
+                }
+            }
+            if !self.records.valid() {
+                self.records.status()?;
+            }
+            let stored = if over.blank { None } else { self.records.key() };
+            match over.turn(stored, self.direction) {
+                Turn::End => return Ok(None),
+                Turn::Stored => {
+                    self.given = true;
+                    return Ok(self.records.item());
+                }
+                Turn::Written { at, both } => {
+                    self.given = both;
+                    if over.records[at].1.is_some() {
+                        let (key, value) = &over.records[at];
+                        return Ok(value.as_ref().map(|value| (&key[..], &value[..])));
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -7,8 +7,10 @@
 
 mod aside;
 mod cursor;
+mod exec;
 mod expiry;
 mod gate;
+mod ordered;
 mod overlay;
 mod pending;
 mod pool;
@@ -17,11 +19,14 @@ mod queue;
 mod request;
 mod run;
 mod view;
+mod watch;
 
 pub use aside::Glance;
 pub use cursor::{Cursor, Direction, Record};
 pub use gate::WorkerSet;
+pub use ordered::Over;
 pub use pool::{Paused, Waiting, Workers};
 pub use positions::Positions;
-pub use request::{Call, Outbox, Part, Request, RunBy, Sticky};
+pub use request::{Call, Hole, Outbox, Part, Request, RunBy, Sticky, Transaction};
 pub use view::{Entries, Entry, Head, Key, Text, View};
+pub use watch::{Watch, Watches};

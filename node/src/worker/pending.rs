@@ -5,6 +5,7 @@ use keyspace::{Cf, Hlc};
 use rocksdb::WriteBatch;
 use wal::batch::{HEADER, MAX_BATCH};
 
+use super::ordered::{Ordered, Over};
 use super::overlay::Overlay;
 use crate::control::Permit;
 use crate::store::Store;
@@ -28,6 +29,8 @@ pub(super) struct Pending {
     bytes: usize,
     /// Counts the batches that were taken.
     taken: u64,
+    /// A transaction runs: what it has written, and nothing is committed before its end.
+    whole: Option<Ordered>,
 }
 
 /// Where a command's writes begin in the batch.
@@ -48,6 +51,7 @@ impl Pending {
             permits: Vec::new(),
             bytes: HEADER,
             taken: 0,
+            whole: None,
         }
     }
 
@@ -56,6 +60,9 @@ impl Pending {
             return;
         }
         self.batch.put_cf(store.cf(cf), key, value);
+        if let Some(whole) = &mut self.whole {
+            whole.set(cf, key, Some(value));
+        }
         if cf != Cf::Score {
             self.overlay.set(cf, key, Some(value));
         }
@@ -66,6 +73,9 @@ impl Pending {
             return;
         }
         self.batch.delete_cf(store.cf(cf), key);
+        if let Some(whole) = &mut self.whole {
+            whole.set(cf, key, None);
+        }
         if cf != Cf::Score {
             self.overlay.set(cf, key, None);
         }
@@ -77,6 +87,44 @@ impl Pending {
         }
         self.batch.delete_range_cf(store.cf(cf), from, to);
         self.swept = true;
+    }
+
+    /// A transaction begins: until its end all that is written stays in this batch. What was
+    /// written before must be such that iterators do not miss it ([`Pending::misleads`]).
+    pub(super) fn begin_whole(&mut self) {
+        self.whole = Some(Ordered::default());
+    }
+
+    /// The transaction has written all that it will.
+    pub(super) fn end_whole(&mut self) {
+        self.whole = None;
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole.is_some()
+    }
+
+    /// The transaction has swept everything.
+    pub(super) fn sweep_whole(&mut self) {
+        if let Some(whole) = &mut self.whole {
+            self.overlay.clear();
+            whole.sweep();
+        }
+    }
+
+    /// Whether nothing of the database is seen.
+    pub(super) fn is_blank(&self) -> bool {
+        self.whole.as_ref().is_some_and(Ordered::is_blank)
+    }
+
+    /// What the transaction, if there is one, has written in a range.
+    pub(super) fn over(&self, cf: Cf, lower: &[u8], upper: &[u8]) -> Option<Over> {
+        self.whole.as_ref().map(|whole| whole.over(cf, lower, upper))
+    }
+
+    /// Whether an iterator over some collection would miss records of the batch.
+    pub(super) fn misleads(&self) -> bool {
+        self.swept || !self.dirty.is_empty()
     }
 
     /// Counts a record. True: the batch is past the limit and takes no more; the command that did it

@@ -12,6 +12,7 @@ use super::positions::Positions;
 use super::queue::{Queue, Task};
 use super::request::Request;
 use super::run::Worker;
+use super::watch::Watches;
 use crate::control::Authority;
 use crate::store::Current;
 
@@ -24,6 +25,7 @@ struct Pool {
     /// Held while something is put into several queues, so that all have it in one order.
     order: Mutex<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    watches: Watches,
 }
 
 /// Requests that wait to be handed over, by worker.
@@ -48,6 +50,7 @@ impl Workers {
         assert!((1..=Self::MAX).contains(&count), "the configuration bounds the workers");
         let queues: Vec<_> = (0..count).map(|_| Arc::new(Queue::default())).collect();
         let positions = Arc::new(Positions::default());
+        let watches = Watches::new(count);
         let mut threads = Vec::new();
         for (index, queue) in queues.iter().enumerate() {
             let worker = Worker::new(
@@ -56,12 +59,13 @@ impl Workers {
                 queue.clone(),
                 store.clone(),
                 authority.clone(),
-                positions.clone(),
+                (positions.clone(), watches.clone()),
             );
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             threads.push(thread.spawn(move || run_or_abort(worker))?);
         }
-        Ok(Self(Arc::new(Pool { queues, order: Mutex::new(()), threads: Mutex::new(threads) })))
+        let (order, threads) = (Mutex::new(()), Mutex::new(threads));
+        Ok(Self(Arc::new(Pool { queues, order, threads, watches })))
     }
 
     /// How many there are.
@@ -72,6 +76,11 @@ impl Workers {
     /// The worker that owns a slot.
     pub fn of(&self, slot: Slot) -> u16 {
         slot.number() % self.0.queues.len() as u16
+    }
+
+    /// The keys that connections watch.
+    pub fn watches(&self) -> Watches {
+        self.0.watches.clone()
     }
 
     /// All of them.

@@ -8,6 +8,7 @@ use keyspace::Slot;
 use resp::Version;
 
 use super::gate::{Gate, WorkerSet};
+use super::watch::Watch;
 use crate::command::{Args, Spec};
 
 /// The complete commands of one read of one connection. Workers share it and run their own.
@@ -19,6 +20,10 @@ pub struct Request {
     /// The commands, in order.
     pub calls: Vec<Call>,
     pub(super) gates: Vec<Gate>,
+    /// What its EXECs and WATCHes carry.
+    pub transactions: Vec<Transaction>,
+    /// It has commands that its I/O thread runs when all before them is answered.
+    pub late: bool,
     /// Workers that have something to do.
     pub workers: WorkerSet,
     /// What outlives the request of its connection.
@@ -36,6 +41,8 @@ pub struct Request {
 pub enum RunBy {
     /// The I/O thread did, while it parsed.
     Io,
+    /// The I/O thread does, once all that came before it on its connection is answered.
+    IoLate,
     /// The worker of its slot.
     Worker(u16),
     /// The lowest of several workers, while the others wait; which of the request's gates.
@@ -71,6 +78,8 @@ impl Request {
             args: Vec::new(),
             calls: Vec::new(),
             gates: Vec::new(),
+            transactions: Vec::new(),
+            late: false,
             workers: WorkerSet::default(),
             sticky,
             outbox,
@@ -109,7 +118,7 @@ impl Request {
     /// The worker whose part has the answer of this command; `None`: the I/O thread's.
     pub fn answered_by(&self, call: &Call) -> Option<u16> {
         match call.by {
-            RunBy::Io => None,
+            RunBy::Io | RunBy::IoLate => None,
             RunBy::Worker(worker) => Some(worker),
             RunBy::Gate(gate) => Some(self.gates[gate as usize].workers.lowest()),
         }
@@ -130,14 +139,55 @@ pub struct Part {
     pub ends: Vec<usize>,
     /// The outcome is not known: close the connection without an answer.
     pub lost: bool,
+    /// Where answers of the I/O thread belong into those of a transaction.
+    pub holes: Vec<Hole>,
+}
+
+/// The commands of a MULTI, or the keys of a WATCH.
+pub struct Transaction {
+    /// Which of its request's commands it belongs to.
+    pub index: usize,
+    /// The bytes of its commands.
+    pub bytes: Vec<u8>,
+    /// Where their arguments are in them.
+    pub args: Vec<Range<usize>>,
+    /// Its commands, in order.
+    pub calls: Vec<Call>,
+    /// What has to be unchanged, or where to add the keys.
+    pub watch: Option<Arc<Watch>>,
+}
+
+impl Transaction {
+    /// The arguments of one of its commands.
+    pub fn args_of(&self, call: &Call) -> Args<'_> {
+        Args::new(&self.bytes, &self.args[call.args.clone()])
+    }
+}
+
+/// A command of a transaction that the I/O thread answers, once the others have run.
+pub struct Hole {
+    /// Where its answer belongs among the part's bytes.
+    pub at: usize,
+    /// Which of the request's transactions.
+    pub transaction: usize,
+    /// Which of its commands.
+    pub call: usize,
 }
 
 impl Part {
+    /// An empty part.
+    pub fn new(connection: u64, round: u64, worker: u16) -> Self {
+        let (bytes, ends, holes) = Default::default();
+        Self { connection, round, worker, bytes, ends, lost: false, holes }
+    }
+
     /// Puts an answer where an empty one had been left for it.
     pub(super) fn fill(&mut self, at: usize, answer: &[u8]) {
         let Some(&end) = self.ends.get(at) else { return };
         self.bytes.splice(end..end, answer.iter().copied());
         self.ends[at..].iter_mut().for_each(|end| *end += answer.len());
+        let later = self.holes.iter_mut().filter(|hole| hole.at >= end);
+        later.for_each(|hole| hole.at += answer.len());
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keyspace::{SLOTS, Slot};
+use keyspace::{Cf, SLOTS, Slot};
+use resp::Version;
 use resp::reply::Writer;
 use wal::Kind;
 
@@ -16,7 +17,8 @@ use super::positions::Positions;
 use super::queue::{Queue, Task};
 use super::request::{Call, Part, Request, RunBy};
 use super::view::View;
-use crate::command::{Fail, Flags, Handler};
+use super::watch::Watches;
+use crate::command::{Args, Fail, Flags, Handler};
 use crate::control::{Authority, Refusal};
 use crate::store::{CommitError, Current, Store};
 
@@ -34,17 +36,18 @@ pub(super) struct Worker {
     index: u16,
     queue: Arc<Queue>,
     store: Current,
-    authority: Authority,
-    pending: Pending,
+    pub(super) authority: Authority,
+    pub(super) pending: Pending,
     held: Vec<Held>,
     held_bytes: usize,
     /// Writes of what is held are in the log already: it cannot be run again.
     committed: bool,
     /// What is held is being run again; not a third time.
     again: bool,
-    scratch: (Vec<u8>, Vec<u8>),
+    pub(super) scratch: (Vec<u8>, Vec<u8>),
     sweeper: Sweeper,
-    positions: Arc<Positions>,
+    pub(super) positions: Arc<Positions>,
+    pub(super) watches: Watches,
     asides: Asides,
 }
 
@@ -74,7 +77,7 @@ impl Worker {
         queue: Arc<Queue>,
         store: Current,
         authority: Authority,
-        positions: Arc<Positions>,
+        (positions, watches): (Arc<Positions>, Watches),
     ) -> Self {
         Self {
             index,
@@ -89,6 +92,7 @@ impl Worker {
             scratch: Default::default(),
             sweeper: Sweeper::new(index, workers),
             positions,
+            watches,
             asides: Asides::default(),
         }
     }
@@ -122,19 +126,12 @@ impl Worker {
     }
 
     fn run_request(&mut self, store: Option<&Store>, request: &Arc<Request>) {
-        let mut part = Part {
-            connection: request.connection,
-            round: request.round,
-            worker: self.index,
-            bytes: Vec::new(),
-            ends: Vec::new(),
-            lost: false,
-        };
+        let mut part = Part::new(request.connection, request.round, self.index);
         let mut aside = None;
-        for call in &request.calls {
+        for (index, call) in request.calls.iter().enumerate() {
             match call.by {
                 RunBy::Worker(worker) if worker == self.index => {
-                    self.run_call(store, request, call, &mut part);
+                    self.run_call(store, request, (index, call), &mut part);
                 }
                 RunBy::Gate(gate) if request.gates[gate as usize].workers.contains(self.index) => {
                     let gate = &request.gates[gate as usize];
@@ -143,7 +140,7 @@ impl Worker {
                         gate.wait_for_others();
                         match self.begin_aside(call, &mut part, aside.is_some()) {
                             Some(begun) => aside = Some(begun),
-                            None => self.run_call(store, request, call, &mut part),
+                            None => self.run_call(store, request, (index, call), &mut part),
                         }
                         part.lost |= !self.commit(store);
                         gate.open();
@@ -151,7 +148,7 @@ impl Worker {
                         gate.arrive_and_wait();
                     }
                 }
-                RunBy::Io | RunBy::Worker(_) | RunBy::Gate(_) => {}
+                RunBy::Io | RunBy::IoLate | RunBy::Worker(_) | RunBy::Gate(_) => {}
             }
             if self.pending.is_full() {
                 part.lost |= !self.commit(store);
@@ -176,13 +173,19 @@ impl Worker {
         Some(aside)
     }
 
-    fn run_call(&mut self, store: Option<&Store>, request: &Request, call: &Call, part: &mut Part) {
+    fn run_call(
+        &mut self,
+        store: Option<&Store>,
+        request: &Request,
+        (index, call): (usize, &Call),
+        part: &mut Part,
+    ) {
         let start = part.bytes.len();
         if part.lost || start > ANSWER_BYTES_MAX {
             part.lost = true;
             return;
         }
-        if let Err(fail) = self.answer(store, request, call, part) {
+        if let Err(fail) = self.answer(store, request, (index, call), part) {
             part.bytes.truncate(start);
             if let Fail::Lost = fail {
                 part.lost = true;
@@ -197,6 +200,7 @@ impl Worker {
         }
         if call.silent {
             part.bytes.truncate(start);
+            part.holes.retain(|hole| hole.at < start);
         }
         part.ends.push(part.bytes.len());
     }
@@ -205,10 +209,13 @@ impl Worker {
         &mut self,
         store: Option<&Store>,
         request: &Request,
-        call: &Call,
+        (index, call): (usize, &Call),
         part: &mut Part,
     ) -> Result<(), Fail> {
         let store = store.ok_or(Fail::Text(LOADING.into()))?;
+        if let Handler::Exec = call.spec.handler {
+            return self.exec(store, request, (index, call), part);
+        }
         let args = request.args_of(call);
         if call.spec.flags.has(Flags::WRITE) {
             if request.sticky.is_refused(call.hold) {
@@ -224,14 +231,44 @@ impl Worker {
         if call.slot.is_none() && call.spec.keys.is_none() {
             self.admit_whole(call)?;
         }
+        if let Handler::Watch = call.spec.handler {
+            let found = request.transactions.iter().find(|found| found.index == index);
+            let watch = found.and_then(|found| found.watch.as_deref());
+            let mut out = Writer::new(&mut part.bytes, call.version);
+            return self.watch(store, watch, &args, &mut out);
+        }
+        let before = self.pending.mark();
+        let now_ms = ops::clock::unix_ms();
+        let answered = self.run_handler(store, call, &args, &mut part.bytes, call.version, now_ms);
+        if self.pending.is_too_great() {
+            // What other commands wrote before it is kept and goes to the log without it.
+            self.pending.cut_to(before);
+            return Err(if self.commit(Some(store)) { Fail::text(TOO_GREAT) } else { Fail::Lost });
+        }
+        answered
+    }
+
+    /// Runs a command that was admitted.
+    pub(super) fn run_handler(
+        &mut self,
+        store: &Store,
+        call: &Call,
+        args: &Args<'_>,
+        out: &mut Vec<u8>,
+        version: Version,
+        now_ms: u64,
+    ) -> Result<(), Fail> {
         let handler = match call.spec.handler {
-            Handler::Session(_) => return Ok(()),
+            Handler::Session(_) | Handler::Late(_) | Handler::Watch | Handler::Exec => {
+                return Ok(());
+            }
             Handler::Data(handler) => handler,
             Handler::Aside(handler) => {
                 let snapshot = store.db().snapshot();
-                let now_ms = ops::clock::unix_ms();
-                let glance = Glance { store, snapshot: &snapshot, now_ms, goes_on: &|| true };
-                return handler(&glance, &mut Writer::new(&mut part.bytes, call.version));
+                let over = self.pending.over(Cf::Meta, b"", &[u8::MAX]).unwrap_or_default();
+                let goes_on = &|| true;
+                let glance = Glance { store, snapshot: &snapshot, now_ms, over: &over, goes_on };
+                return handler(&glance, &mut Writer::new(out, version));
             }
         };
         let authority = &self.authority;
@@ -244,13 +281,11 @@ impl Worker {
             }
             if done { Ok(()) } else { Err(Fail::Lost) }
         };
-        let before = self.pending.mark();
         let scratch = std::mem::take(&mut self.scratch);
-        let now_ms = ops::clock::unix_ms();
-        let positions = &self.positions;
-        let mut view = View::new(store, &mut self.pending, &mut commit, scratch, positions, now_ms);
-        let mut writer = Writer::new(&mut part.bytes, call.version);
-        let answered = handler(&mut view, &args, &mut writer);
+        let shared = (&*self.positions, &self.watches);
+        let mut view = View::new(store, &mut self.pending, &mut commit, scratch, shared, now_ms);
+        let mut writer = Writer::new(out, version);
+        let answered = handler(&mut view, args, &mut writer);
         let half_done = answered.is_err() && view.wrote();
         self.scratch = view.into_scratch();
         if half_done {
@@ -262,15 +297,10 @@ impl Worker {
             self.held.iter_mut().for_each(|held| held.part.lost = true);
             return Err(Fail::Lost);
         }
-        if self.pending.is_too_great() {
-            // What other commands wrote before it is kept and goes to the log without it.
-            self.pending.cut_to(before);
-            return Err(if self.commit(Some(store)) { Fail::text(TOO_GREAT) } else { Fail::Lost });
-        }
         answered
     }
 
-    fn admit(&mut self, slot: Slot, call: &Call) -> Result<(), Fail> {
+    pub(super) fn admit(&mut self, slot: Slot, call: &Call) -> Result<(), Fail> {
         if call.spec.flags.has(Flags::WRITE) {
             self.pending.admit(self.authority.admit_write(slot)?);
         } else {
@@ -280,7 +310,7 @@ impl Worker {
     }
 
     /// Commands without keys see every slot of the node.
-    fn admit_whole(&mut self, call: &Call) -> Result<(), Fail> {
+    pub(super) fn admit_whole(&mut self, call: &Call) -> Result<(), Fail> {
         if !call.spec.flags.has(Flags::WRITE) {
             return Ok(self.authority.admit_scan(call.readonly)?);
         }
@@ -289,7 +319,7 @@ impl Worker {
     }
 
     /// Commits what is pending. False: the outcome is unknown, and so it is for all that waits.
-    fn commit(&mut self, store: Option<&Store>) -> bool {
+    pub(super) fn commit(&mut self, store: Option<&Store>) -> bool {
         let done = self.try_commit(store) == Outcome::Done;
         if !done {
             self.held.iter_mut().for_each(|held| held.part.lost = true);
@@ -309,9 +339,8 @@ impl Worker {
     /// writes meet the refusal that they would have met a moment later, and reads that saw those
     /// writes read again. False: that is not possible.
     fn run_again(&mut self, store: Option<&Store>) -> bool {
-        let once = |held: &Held| {
-            !held.part.lost && held.aside.is_none() && !held.request.is_gated()
-        };
+        let once =
+            |held: &Held| !held.part.lost && held.aside.is_none() && !held.request.is_gated();
         if self.again || self.committed || !self.held.iter().all(once) {
             return false;
         }
@@ -374,7 +403,7 @@ fn commit(store: &Store, authority: &Authority, pending: &mut Pending) -> Outcom
     }
 }
 
-const TOO_GREAT: &str = "ERR this write is more than 640 MiB in the log, which is what a batch may be; nothing of it was written: write less at once";
+pub(super) const TOO_GREAT: &str = "ERR this write is more than 640 MiB in the log, which is what a batch may be; nothing of it was written: write less at once";
 const LOADING: &str = "LOADING this node is taking over another copy of the data; try again soon";
-const STICKY: &str =
+pub(super) const STICKY: &str =
     "READONLY an earlier write of this connection was refused; this one did not run";

@@ -5,12 +5,13 @@ use std::ops::{Bound, Deref};
 use keyspace::data::{self, DataKey, DataValue};
 use keyspace::meta::{self, Body, Collection, Meta, Type};
 use keyspace::score::{Score, ScoreKey};
-use keyspace::{Cf, Hlc, Slot};
+use keyspace::{Cf, Hlc, SLOTS, Slot};
 use rocksdb::DBPinnableSlice;
 
 use super::cursor::{Cursor, Direction, Record, after_prefix};
 use super::pending::Pending;
 use super::positions::Positions;
+use super::watch::Watches;
 use crate::command::Fail;
 use crate::store::Store;
 
@@ -92,6 +93,7 @@ pub struct View<'a> {
     pub now_ms: u64,
     /// Where pages of SCAN ended.
     pub positions: &'a Positions,
+    watches: &'a Watches,
     key_bytes: Vec<u8>,
     value_bytes: Vec<u8>,
     stamp: Option<Hlc>,
@@ -104,7 +106,7 @@ impl<'a> View<'a> {
         pending: &'a mut Pending,
         commit: &'a mut dyn FnMut(&mut Pending) -> Result<(), Fail>,
         scratch: (Vec<u8>, Vec<u8>),
-        positions: &'a Positions,
+        (positions, watches): (&'a Positions, &'a Watches),
         now_ms: u64,
     ) -> Self {
         let (key_bytes, value_bytes) = scratch;
@@ -114,11 +116,18 @@ impl<'a> View<'a> {
             commit,
             now_ms,
             positions,
+            watches,
             key_bytes,
             value_bytes,
             stamp: None,
             wrote: false,
         }
+    }
+
+    /// Before each write of a key: those who watch it learn of it.
+    fn touch(&mut self, key: Key<'_>) {
+        self.wrote = true;
+        self.watches.touch(key);
     }
 
     /// Whether the command has written anything since the last commit.
@@ -149,6 +158,7 @@ impl<'a> View<'a> {
     fn read(&self, cf: Cf, key: &[u8]) -> Result<Option<Raw<'_>>, Fail> {
         match self.pending.get(cf, key) {
             Some(found) => Ok(found.map(Raw::Pending)),
+            None if self.pending.is_blank() => Ok(None),
             None => {
                 let found = self.store.db().get_pinned_cf(self.store.cf(cf), key)?;
                 Ok(found.map(Raw::Stored))
@@ -212,7 +222,7 @@ impl<'a> View<'a> {
         meta::encode_key(key.slot, key.name, &mut self.key_bytes);
         self.value_bytes.clear();
         Meta { stamp, expire_ms, body }.encode(&mut self.value_bytes);
-        self.wrote = true;
+        self.touch(key);
         self.pending.put(self.store, Cf::Meta, &self.key_bytes, &self.value_bytes);
     }
 
@@ -234,7 +244,7 @@ impl<'a> View<'a> {
     pub fn delete(&mut self, key: Key<'_>) {
         self.key_bytes.clear();
         meta::encode_key(key.slot, key.name, &mut self.key_bytes);
-        self.wrote = true;
+        self.touch(key);
         self.pending.delete(self.store, Cf::Meta, &self.key_bytes);
     }
 
@@ -268,7 +278,7 @@ impl<'a> View<'a> {
         self.data_key(key, version, subkey);
         self.value_bytes.clear();
         DataValue::new(stamp, bytes).encode(&mut self.value_bytes);
-        self.wrote = true;
+        self.touch(key);
         self.pending.put(self.store, Cf::Data, &self.key_bytes, &self.value_bytes);
         self.pending.mark_dirty(version);
     }
@@ -276,7 +286,7 @@ impl<'a> View<'a> {
     /// Deletes a field, an element, a member.
     pub fn delete_data(&mut self, key: Key<'_>, version: Hlc, subkey: &[u8]) {
         self.data_key(key, version, subkey);
-        self.wrote = true;
+        self.touch(key);
         self.pending.delete(self.store, Cf::Data, &self.key_bytes);
         self.pending.mark_dirty(version);
     }
@@ -286,7 +296,7 @@ impl<'a> View<'a> {
         self.key_bytes.clear();
         let record = ScoreKey { slot: key.slot, key: key.name, version, score, member };
         record.encode(&mut self.key_bytes);
-        self.wrote = true;
+        self.touch(key);
         self.pending.put(self.store, Cf::Score, &self.key_bytes, b"");
         self.pending.mark_dirty(version);
     }
@@ -296,7 +306,7 @@ impl<'a> View<'a> {
         self.key_bytes.clear();
         let record = ScoreKey { slot: key.slot, key: key.name, version, score, member };
         record.encode(&mut self.key_bytes);
-        self.wrote = true;
+        self.touch(key);
         self.pending.delete(self.store, Cf::Score, &self.key_bytes);
         self.pending.mark_dirty(version);
     }
@@ -312,7 +322,8 @@ impl<'a> View<'a> {
         to: Bound<&[u8]>,
         direction: Direction,
     ) -> Result<Entries<'a>, Fail> {
-        if self.pending.is_dirty(version) || self.pending.is_swept() {
+        let misled = self.pending.is_dirty(version) || self.pending.is_swept();
+        if misled && !self.pending.is_whole() {
             self.commit()?;
         }
         let mut prefix = Vec::with_capacity(data::prefix_len(key.name.len()) + 16);
@@ -331,7 +342,9 @@ impl<'a> View<'a> {
             Bound::Unbounded => after_prefix(prefix),
         };
         let upper = upper.max(lower.clone());
-        Ok(Entries { cursor: Cursor::new(self.store, cf, lower, upper, direction), prefix_len })
+        let over = self.pending.over(cf, &lower, &upper);
+        let cursor = Cursor::new(self.store, cf, lower, upper, direction).with(over);
+        Ok(Entries { cursor, prefix_len })
     }
 
     /// All data records of a collection, in order.
@@ -344,13 +357,17 @@ impl<'a> View<'a> {
     pub fn keys(&mut self, lower: Vec<u8>, upper: Vec<u8>) -> Result<Cursor<'a>, Fail> {
         self.commit()?;
         let upper = upper.max(lower.clone());
-        Ok(Cursor::new(self.store, Cf::Meta, lower, upper, Direction::Up))
+        let over = self.pending.over(Cf::Meta, &lower, &upper);
+        Ok(Cursor::new(self.store, Cf::Meta, lower, upper, Direction::Up).with(over))
     }
 
-    /// Deletes all that these slots hold, in every family that is shipped.
-    pub fn sweep(&mut self, first: Slot, last: Slot) -> Result<(), Fail> {
+    /// Deletes all that there is, in every family that is shipped.
+    pub fn sweep(&mut self) -> Result<(), Fail> {
         self.commit()?;
-        let (from, to) = (first.prefix(), (last.number() + 1).to_be_bytes());
+        self.watches.touch_all();
+        self.pending.sweep_whole();
+        self.wrote = true;
+        let (from, to) = (0u16.to_be_bytes(), SLOTS.to_be_bytes());
         for cf in Cf::ALL.into_iter().filter(|cf| cf.is_shipped()) {
             self.pending.delete_range(self.store, cf, &from, &to);
         }
@@ -358,6 +375,10 @@ impl<'a> View<'a> {
     }
 
     fn commit(&mut self) -> Result<(), Fail> {
+        // A transaction is committed at its end, and what it wrote is read without that.
+        if self.pending.is_whole() {
+            return Ok(());
+        }
         debug_assert!(!self.wrote, "a command iterates before its first write");
         if self.pending.is_empty() { Ok(()) } else { (self.commit)(self.pending) }
     }

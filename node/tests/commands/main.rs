@@ -6,4 +6,6 @@ mod bounds;
 mod families;
 mod node;
 mod protocol;
+mod pubsub;
+mod transactions;
 mod workers;

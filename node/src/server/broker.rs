@@ -1,0 +1,165 @@
+//! Who is subscribed to what, and messages on their way: what PUBLISH reaches.
+//!
+//! A message is put into the mail of each subscriber of this node; its connection takes it from
+//! there. Nothing of it is stored or shipped.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashMap;
+use resp::Version;
+use resp::reply::Writer;
+
+use super::client::Client;
+use crate::command::glob_matches;
+
+/// What is named: a channel, a pattern, or a channel of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Channel,
+    Pattern,
+    Sharded,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 3] = [Self::Channel, Self::Pattern, Self::Sharded];
+
+    /// The command that begins it.
+    pub(super) const fn subscribe(self) -> &'static str {
+        match self {
+            Self::Channel => "subscribe",
+            Self::Pattern => "psubscribe",
+            Self::Sharded => "ssubscribe",
+        }
+    }
+
+    /// The command that ends it.
+    pub(super) const fn unsubscribe(self) -> &'static str {
+        match self {
+            Self::Channel => "unsubscribe",
+            Self::Pattern => "punsubscribe",
+            Self::Sharded => "sunsubscribe",
+        }
+    }
+}
+
+type Subscribers = HashMap<Vec<u8>, Vec<Arc<Client>>>;
+
+/// All subscriptions of the node.
+#[derive(Default)]
+pub(super) struct Broker {
+    by_name: [Mutex<Subscribers>; 3],
+    /// Subscribers that were closed because they did not read.
+    pub(super) too_slow: AtomicU64,
+}
+
+/// Messages that a subscriber has not been sent yet.
+#[derive(Default)]
+pub(super) struct Mail {
+    bytes: Vec<u8>,
+    version: Option<Version>,
+    overflown: bool,
+}
+
+impl Mail {
+    /// Beyond so many bytes the subscriber is closed, as by Redis's default.
+    const BYTES_MAX: usize = 32 << 20;
+
+    /// Takes what has arrived.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// In which protocol messages are written from now on.
+    pub(super) fn speak(&mut self, version: Version) {
+        self.version = Some(version);
+    }
+}
+
+impl Broker {
+    fn names(&self, kind: Kind) -> MutexGuard<'_, Subscribers> {
+        self.by_name[kind as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, kind: Kind, name: &[u8], client: &Arc<Client>) {
+        self.names(kind).entry_ref(name).or_default().push(client.clone());
+    }
+
+    pub(super) fn remove(&self, kind: Kind, name: &[u8], client: &Client) {
+        let mut names = self.names(kind);
+        let Some(subscribers) = names.get_mut(name) else { return };
+        subscribers.retain(|subscriber| subscriber.id != client.id);
+        if subscribers.is_empty() {
+            names.remove(name);
+        }
+    }
+
+    /// Puts a message into the mail of all who want it, and says how many that were.
+    pub(super) fn publish(&self, kind: Kind, channel: &[u8], message: &[u8]) -> i64 {
+        let mut reached = 0;
+        let word: &[u8] = if kind == Kind::Sharded { b"smessage" } else { b"message" };
+        for client in self.names(kind).get(channel).into_iter().flatten() {
+            self.deliver(client, &[word, channel, message]);
+            reached += 1;
+        }
+        if kind == Kind::Sharded {
+            return reached;
+        }
+        for (pattern, clients) in self.names(Kind::Pattern).iter() {
+            if !glob_matches(pattern, channel) {
+                continue;
+            }
+            for client in clients {
+                self.deliver(client, &[b"pmessage", pattern, channel, message]);
+                reached += 1;
+            }
+        }
+        reached
+    }
+
+    fn deliver(&self, client: &Client, parts: &[&[u8]]) {
+        let mut mail = client.mail();
+        if mail.overflown {
+            return;
+        }
+        let size = parts.iter().map(|part| part.len() + 16).sum::<usize>();
+        if mail.bytes.len() + size > Mail::BYTES_MAX {
+            mail.overflown = true;
+            mail.bytes = Vec::new();
+            drop(mail);
+            self.too_slow.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                "client {} is closed: it has more than 32 MiB of messages to read",
+                client.peer
+            );
+            client.kill();
+            return;
+        }
+        let was_empty = mail.bytes.is_empty();
+        let version = mail.version.unwrap_or(Version::V2);
+        let mut out = Writer::new(&mut mail.bytes, version);
+        out.push(parts.len());
+        parts.iter().for_each(|part| out.bulk(part));
+        drop(mail);
+        if was_empty {
+            client.wake();
+        }
+    }
+
+    /// Names with subscribers that match, or all.
+    pub(super) fn active(&self, kind: Kind, pattern: Option<&[u8]>) -> Vec<Vec<u8>> {
+        let names = self.names(kind);
+        let wanted = |name: &&Vec<u8>| pattern.is_none_or(|p| glob_matches(p, name));
+        names.keys().filter(wanted).cloned().collect()
+    }
+
+    /// How many subscribers a name has.
+    pub(super) fn count(&self, kind: Kind, name: &[u8]) -> usize {
+        self.names(kind).get(name).map_or(0, Vec::len)
+    }
+
+    /// How many names have subscribers.
+    pub(super) fn names_active(&self, kind: Kind) -> usize {
+        self.names(kind).len()
+    }
+}

@@ -1,0 +1,149 @@
+//! Runs a transaction: all of it is admitted, then all of it runs, and all that it writes is in
+//! one batch, which is never cut inside it.
+
+use resp::reply::Writer;
+
+use super::request::{Call, Hole, Part, Request, Transaction};
+use super::run::{STICKY, TOO_GREAT, Worker};
+use super::view::{Key, View};
+use super::watch::{Under, Watch};
+use crate::command::{Args, Fail, Flags};
+use crate::control::Refusal;
+use crate::store::Store;
+
+impl Worker {
+    /// WATCH, and what its call carries.
+    pub(super) fn watch(
+        &mut self,
+        store: &Store,
+        watch: Option<&Watch>,
+        args: &Args<'_>,
+        out: &mut Writer<'_>,
+    ) -> Result<(), Fail> {
+        let watch = watch.ok_or(Fail::Syntax)?;
+        let now_ms = ops::clock::unix_ms();
+        for name in args.from(1) {
+            let key = Key::new(name);
+            let under = self.under(store, key);
+            let scratch = std::mem::take(&mut self.scratch);
+            let mut never = |_: &mut _| Ok(());
+            let shared = (&*self.positions, &self.watches);
+            let mut view = View::new(store, &mut self.pending, &mut never, scratch, shared, now_ms);
+            let entry = view.entry(key);
+            self.scratch = view.into_scratch();
+            if !watch.add(key, entry?.map(|entry| entry.expire_ms), under) {
+                return Err(Fail::text(WATCHES_TOO_MANY));
+            }
+        }
+        out.simple("OK");
+        Ok(())
+    }
+
+    fn under(&self, store: &Store, key: Key<'_>) -> Under {
+        Under::new(self.authority.admit_write(key.slot).ok(), store.position())
+    }
+
+    /// EXEC: a refusal proves that nothing of the transaction ran.
+    pub(super) fn exec(
+        &mut self,
+        store: &Store,
+        request: &Request,
+        (index, call): (usize, &Call),
+        part: &mut Part,
+    ) -> Result<(), Fail> {
+        let found = request.transactions.iter().position(|transaction| transaction.index == index);
+        let Some(number) = found else { return Err(Fail::Syntax) };
+        let transaction = &request.transactions[number];
+        let writes = transaction.calls.iter().any(|call| call.spec.flags.has(Flags::WRITE));
+        if writes && request.sticky.is_refused(call.hold) {
+            return Err(aborted(STICKY));
+        }
+        if writes && store.is_latched() {
+            return Err(aborted(&Refusal::Latched.to_string()));
+        }
+        // So that no command of the transaction has to commit before it can iterate.
+        if self.pending.misleads() && !self.commit(Some(store)) {
+            return Err(Fail::Lost);
+        }
+        if let Err(refusal) = self.admit_all(transaction) {
+            if writes {
+                request.sticky.refuse(call.hold);
+            }
+            return Err(match refusal {
+                Fail::Refused(refusal @ Refusal::Moved { .. }) => Fail::Refused(refusal),
+                other => aborted(&other.line()),
+            });
+        }
+        let now_ms = ops::clock::unix_ms();
+        if let Some(watch) = &transaction.watch {
+            let key = watch.first().unwrap_or_default();
+            if !watch.holds(self.under(store, Key::new(&key)), now_ms) {
+                Writer::new(&mut part.bytes, call.version).null_array();
+                return Ok(());
+            }
+        }
+        let (before, holes) = (self.pending.mark(), part.holes.len());
+        self.pending.begin_whole();
+        let ran = self.run_all(store, (number, transaction), call, part, now_ms);
+        self.pending.end_whole();
+        if self.pending.is_too_great() {
+            part.holes.truncate(holes);
+            self.pending.cut_to(before);
+            return Err(if self.commit(Some(store)) { aborted(TOO_GREAT) } else { Fail::Lost });
+        }
+        ran
+    }
+
+    fn admit_all(&mut self, transaction: &Transaction) -> Result<(), Fail> {
+        for call in transaction.calls.iter().filter(|call| !call.spec.is_of_io()) {
+            let args = transaction.args_of(call);
+            for slot in call.spec.slots(&args, call.slot) {
+                self.admit(slot, call)?;
+            }
+            if call.slot.is_none() && call.spec.keys.is_none() {
+                self.admit_whole(call)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run_all(
+        &mut self,
+        store: &Store,
+        (number, transaction): (usize, &Transaction),
+        exec: &Call,
+        part: &mut Part,
+        now_ms: u64,
+    ) -> Result<(), Fail> {
+        Writer::new(&mut part.bytes, exec.version).array(transaction.calls.len());
+        for (index, call) in transaction.calls.iter().enumerate() {
+            if call.spec.is_of_io() {
+                part.holes.push(Hole { at: part.bytes.len(), transaction: number, call: index });
+                continue;
+            }
+            let start = part.bytes.len();
+            let args = transaction.args_of(call);
+            match self.run_handler(store, call, &args, &mut part.bytes, exec.version, now_ms) {
+                Ok(()) => {}
+                Err(Fail::Lost) => return Err(Fail::Lost),
+                Err(fail) => {
+                    part.bytes.truncate(start);
+                    Writer::new(&mut part.bytes, exec.version).error(&fail.line());
+                }
+            }
+            // The rest would run without what the batch had no room for.
+            if self.pending.is_too_great() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a transaction did not run, as Redis says it.
+fn aborted(why: &str) -> Fail {
+    Fail::text(format!("EXECABORT Transaction discarded because of: {why}"))
+}
+
+const WATCHES_TOO_MANY: &str =
+    "ERR a connection may watch 65536 keys: EXEC, DISCARD or UNWATCH lets go of them";
