@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::pubsub;
 use super::session::Session;
+use crate::command::Flags;
 use crate::worker::{Call, Part, Request, RunBy};
 
 /// What a connection has in flight: one round for each read, in order.
@@ -115,7 +116,8 @@ impl Round {
             if call.by == RunBy::IoLate {
                 let (args, start) = (self.request.args_of(call), out.len());
                 session.answer_late(call.spec, &args, call.version, out);
-                if call.silent {
+                // What tells of subscriptions is sent whatever CLIENT REPLY says, as by Redis.
+                if call.silent && !call.spec.flags.has(Flags::SUBSCRIBES) {
                     out.truncate(start);
                 }
                 if call.spec.name.ends_with("unsubscribe") {

@@ -96,6 +96,10 @@ fn a_subscriber_of_the_third_version_goes_on_asking() {
     );
     assert_eq!(hear(&mut client), "[message foo bar]");
     assert_eq!(hear(&mut client), "[message foo vaz]");
+    client.send(b"CLIENT REPLY OFF\r\nSUBSCRIBE quiet\r\nPUBLISH quiet x\r\n");
+    assert_eq!(hear(&mut client), "[subscribe quiet 2]");
+    assert_eq!(hear(&mut client), "[message quiet x]");
+    assert_eq!(client.ask("CLIENT REPLY ON"), "OK");
     // A transaction that does not run says nothing.
     client
         .story("WATCH k => OK\nSET k x => OK\nMULTI => OK\nPUBLISH foo no => QUEUED\nEXEC => nil");
