@@ -1,6 +1,6 @@
 # What there is to do here. `make demo` is the tour; CONTRIBUTING.md says the rest.
 
-.PHONY: help deps build demo up status down test lint soak
+.PHONY: help deps build demo up status down test suite lint soak
 
 # Programs for people are built for speed; tests use the dev profile, which has failpoints.
 clouds = cargo run --release --quiet --package godwit-tests --bin clouds --
@@ -14,6 +14,7 @@ help:
 	@echo 'make status  who is primary, epoch, leases, positions, lag; the processes'
 	@echo 'make down    ends exactly those processes'
 	@echo 'make test    all tests         make lint  format, clippy, licences'
+	@echo 'make suite   Redis'\''s own test suite against a node (units=core: data types and keys only)'
 	@echo 'make soak    faults under load for a while (minutes=10)'
 	@echo 'make build   everything, for speed (make deps: what that needs; the others call it)'
 
@@ -46,6 +47,9 @@ test:
 	else \
 	  echo cargo test --workspace; cargo test --workspace; \
 	fi
+
+suite: deps
+	@tests/suites/run $(units)
 
 lint: deps
 	cargo fmt --all --check

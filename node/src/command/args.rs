@@ -87,22 +87,34 @@ pub fn float(text: &[u8]) -> Option<f64> {
     (!value.is_nan() && (named || value.is_finite())).then_some(value)
 }
 
-/// The arguments of LMPOP and ZMPOP: a count of keys, the keys, which end, and how many to take.
-pub(super) fn many<'a>(args: &Args<'a>) -> Result<(Vec<&'a [u8]>, &'a [u8], u64), Fail> {
-    let above_zero = |index: usize, what: &str| {
-        let number = args.integer(index).ok().and_then(|n| u64::try_from(n).ok());
-        let bad = || Fail::text(format!("ERR {what} should be greater than 0"));
-        number.filter(|&n| n > 0).ok_or_else(bad)
-    };
-    let keys = usize::try_from(above_zero(1, "numkeys")?).unwrap_or(usize::MAX);
-    let at = keys.checked_add(2).ok_or(Fail::Syntax)?;
-    let word = args.get(at).ok_or(Fail::Syntax)?;
-    let count = match args.len() - at {
-        1 => 1,
-        3 if args.is(at + 1, "count") => above_zero(at + 2, "count")?,
-        _ => return Err(Fail::Syntax),
-    };
-    Ok((args.from(2).take(keys).collect(), word, count))
+/// The arguments of LMPOP and ZMPOP.
+pub(super) struct Many<'a> {
+    /// The keys, of which the first that is there is popped.
+    pub(super) keys: Vec<&'a [u8]>,
+    /// Which end.
+    pub(super) end: &'a [u8],
+    /// How many to take at most.
+    pub(super) count: u64,
+}
+
+impl<'a> Many<'a> {
+    /// Reads `numkeys key... end [COUNT count]`.
+    pub(super) fn read(args: &Args<'a>) -> Result<Self, Fail> {
+        let above_zero = |index: usize, what: &str| {
+            let number = args.integer(index).ok().and_then(|n| u64::try_from(n).ok());
+            let bad = || Fail::text(format!("ERR {what} should be greater than 0"));
+            number.filter(|&n| n > 0).ok_or_else(bad)
+        };
+        let keys = usize::try_from(above_zero(1, "numkeys")?).unwrap_or(usize::MAX);
+        let at = keys.checked_add(2).ok_or(Fail::Syntax)?;
+        let end = args.get(at).ok_or(Fail::Syntax)?;
+        let count = match args.len() - at {
+            1 => 1,
+            3 if args.is(at + 1, "count") => above_zero(at + 2, "count")?,
+            _ => return Err(Fail::Syntax),
+        };
+        Ok(Self { keys: args.from(2).take(keys).collect(), end, count })
+    }
 }
 
 /// The elements of a sequence of `len` that Redis's inclusive indices mean, where negative ones

@@ -150,7 +150,7 @@ fn object(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer 
         return Ok(());
     };
     match &sub[..] {
-        b"encoding" => out.bulk(encoding(view, key, &entry)?.as_bytes()),
+        b"encoding" => out.bulk(super::encoding::name(view, key, &entry)?.as_bytes()),
         b"refcount" => out.integer(1),
         b"idletime" => return Err(Fail::text("ERR access times are not kept by this server")),
         _ => {
@@ -162,19 +162,4 @@ fn object(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer 
         }
     }
     Ok(())
-}
-
-/// Redis's names for the general encodings; small ones of its memory do not exist here.
-fn encoding(view: &mut View<'_>, key: Key<'_>, entry: &Entry) -> Result<&'static str, Fail> {
-    const EMBSTR_BYTES_MAX: usize = 44;
-    Ok(match entry.kind {
-        Type::String => match view.string(key)? {
-            Some(text) if resp::integer(&text).is_some() => "int",
-            Some(text) if text.len() <= EMBSTR_BYTES_MAX => "embstr",
-            _ => "raw",
-        },
-        Type::List => "quicklist",
-        Type::Hash | Type::Set => "hashtable",
-        Type::Zset => "skiplist",
-    })
 }

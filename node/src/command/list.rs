@@ -6,7 +6,7 @@ use keyspace::Cf;
 use keyspace::meta::{LIST_ORIGIN, Type};
 use resp::reply::Writer;
 
-use super::args::{many, window};
+use super::args::{Many, window};
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
 use crate::worker::{Direction, Head, Key, View};
 
@@ -243,7 +243,7 @@ fn end(word: &[u8]) -> Result<End, Fail> {
 }
 
 fn lmpop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
-    let (keys, word, count) = many(args)?;
+    let Many { keys, end: word, count } = Many::read(args)?;
     let from = end(word)?;
     for name in keys {
         let key = Key::new(name);

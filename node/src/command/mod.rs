@@ -4,7 +4,10 @@
 //! Replies and error texts are those of Redis 7.2.
 
 mod args;
+mod bits;
 mod counter;
+mod dump;
+pub(crate) mod encoding;
 mod expire;
 mod fail;
 mod glob;
@@ -13,8 +16,10 @@ mod key;
 mod lcs;
 mod list;
 mod list_edit;
+mod memory;
 mod page;
 mod pick;
+mod rdb;
 mod scan;
 mod set;
 mod spec;

@@ -5,21 +5,23 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 use super::{
-    Spec, counter, expire, hash, key, lcs, list, list_edit, scan, set, string, whole, zadd,
-    zcombine, zpop, zrange, zset,
+    Spec, bits, counter, dump, expire, hash, key, lcs, list, list_edit, memory, scan, set, string,
+    whole, zadd, zcombine, zpop, zrange, zset,
 };
 use crate::server;
 
 /// The longest name of a command in bytes; anything longer is unknown.
 const NAME_BYTES_MAX: usize = 32;
 
-static FAMILIES: [&[Spec]; 20] = [
+static FAMILIES: [&[Spec]; 23] = [
     string::SPECS,
     counter::SPECS,
+    bits::SPECS,
     hash::SPECS,
     lcs::SPECS,
     list::SPECS,
     list_edit::SPECS,
+    memory::SPECS,
     set::SPECS,
     zset::SPECS,
     zadd::SPECS,
@@ -27,6 +29,7 @@ static FAMILIES: [&[Spec]; 20] = [
     zpop::SPECS,
     zrange::SPECS,
     key::SPECS,
+    dump::SPECS,
     expire::SPECS,
     scan::SPECS,
     whole::SPECS,

@@ -8,7 +8,7 @@ use keyspace::score::Score;
 use resp::Version;
 use resp::reply::Writer;
 
-use super::args::many;
+use super::args::Many;
 use super::pick::picks;
 use super::zput::{take_out, write_members};
 use super::zspan::split;
@@ -73,7 +73,7 @@ fn pop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, from: Directi
 }
 
 fn zmpop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
-    let (keys, word, count) = many(args)?;
+    let Many { keys, end: word, count } = Many::read(args)?;
     let from = match () {
         () if word.eq_ignore_ascii_case(b"min") => Direction::Up,
         () if word.eq_ignore_ascii_case(b"max") => Direction::Down,

@@ -1,5 +1,6 @@
 //! Ranges of sorted sets: what a client may write as one, and the members between its ends.
 
+use std::cmp::Ordering;
 use std::ops::Bound;
 
 use keyspace::Cf;
@@ -119,34 +120,49 @@ fn cursor<'v>(
         },
         // Within one score members are in the order of their names: as Redis, a range of names
         // makes sense only where all scores are the same.
-        Range::Names(low, high) => {
-            return names(view, key, head, *low, *high, direction).map(Some);
-        }
+        Range::Names(low, high) => match only_score(view, key, head)? {
+            Some(score) => {
+                let with = |end: Bound<&[u8]>| end.map(|name| [&score.bytes()[..], name].concat());
+                (with(*low), with(*high))
+            }
+            None => (Bound::Unbounded, Bound::Unbounded),
+        },
         Range::Nothing => return Ok(None),
     };
     let (low, high) = (low.as_ref().map(|b| &b[..]), high.as_ref().map(|b| &b[..]));
     view.iterate(Cf::Score, key, head.at.version, low, high, direction).map(Some)
 }
 
-/// Where names are looked for: behind the score of the first member.
-fn names<'v>(
-    view: &mut View<'v>,
-    key: Key<'_>,
-    head: &Head,
-    low: Bound<&[u8]>,
-    high: Bound<&[u8]>,
-    direction: Direction,
-) -> Result<Entries<'v>, Fail> {
-    let all = (Bound::Unbounded, Bound::Unbounded);
-    let mut first = view.iterate(Cf::Score, key, head.at.version, all.0, all.1, Direction::Up)?;
-    let score = match first.step()? {
-        Some((subkey, _)) => split(subkey)?.0.bytes().to_vec(),
-        None => Vec::new(),
+/// The score of all members, if they have one.
+fn only_score(view: &mut View<'_>, key: Key<'_>, head: &Head) -> Result<Option<Score>, Fail> {
+    let mut ends = [None; 2];
+    for (end, direction) in ends.iter_mut().zip([Direction::Up, Direction::Down]) {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let mut members = view.iterate(Cf::Score, key, head.at.version, all.0, all.1, direction)?;
+        *end = members.step()?.map(|(subkey, _)| split(subkey)).transpose()?.map(|found| found.0);
+    }
+    Ok(ends[0].filter(|_| ends[0] == ends[1]))
+}
+
+/// Whether a member is before a range of names, within it, or past it, for one who goes in this
+/// direction. Redis finds the first member and goes on to the last where scores differ too.
+fn side(range: &Range<'_>, member: &[u8], direction: Direction) -> Ordering {
+    let Range::Names(low, high) = range else { return Ordering::Equal };
+    let above = match low {
+        Bound::Included(low) => member >= *low,
+        Bound::Excluded(low) => member > *low,
+        Bound::Unbounded => true,
     };
-    let with = |bound: Bound<&[u8]>| bound.map(|name| [&score[..], name].concat());
-    let (low, high) = (with(low), with(high));
-    let (low, high) = (low.as_ref().map(|b| &b[..]), high.as_ref().map(|b| &b[..]));
-    view.iterate(Cf::Score, key, head.at.version, low, high, direction)
+    let below = match high {
+        Bound::Included(high) => member <= *high,
+        Bound::Excluded(high) => member < *high,
+        Bound::Unbounded => true,
+    };
+    match (direction, above, below) {
+        (_, true, true) => Ordering::Equal,
+        (Direction::Up, false, _) | (Direction::Down, _, false) => Ordering::Less,
+        (Direction::Up, true, false) | (Direction::Down, false, true) => Ordering::Greater,
+    }
 }
 
 /// A score key's subkey: the score, then the member.
@@ -179,8 +195,13 @@ pub(super) fn each(
     while index < pick.skip.saturating_add(pick.take)
         && let Some((subkey, _)) = members.step()?
     {
+        let (score, member) = split(subkey)?;
+        match side(range, member, direction) {
+            Ordering::Less => continue,
+            Ordering::Equal => {}
+            Ordering::Greater => break,
+        }
         if index >= pick.skip {
-            let (score, member) = split(subkey)?;
             look(score, member);
         }
         index += 1;

@@ -6,6 +6,7 @@ use resp::reply::Writer;
 
 use super::hello::unknown_subcommand;
 use super::session::{Session, Shared};
+use crate::command::encoding::{THRESHOLDS, Threshold};
 use crate::command::{Args, Fail, glob_matches};
 
 /// A setting: its name, its value, and how it is changed, if it can be.
@@ -51,18 +52,27 @@ pub(super) fn config(
             let wanted = |name: &str| {
                 args.from(2).any(|p| glob_matches(&p.to_ascii_lowercase(), name.as_bytes()))
             };
-            let found: Vec<_> = SETTINGS.iter().filter(|(name, ..)| wanted(name)).collect();
+            let found = SETTINGS.iter().filter(|(name, ..)| wanted(name));
+            let mut found: Vec<_> = found.map(|(name, value, _)| (*name, value(&shared))).collect();
+            for threshold in THRESHOLDS {
+                let names = [Some(threshold.name), threshold.old_name].into_iter().flatten();
+                let names = names.filter(|name| wanted(name));
+                found.extend(names.map(|name| (name, threshold.get().to_string())));
+            }
             out.map(found.len());
-            for (name, value, _) in found {
+            for (name, value) in found {
                 out.bulk(name.as_bytes());
-                out.bulk(value(&shared).as_bytes());
+                out.bulk(value.as_bytes());
             }
         }
         (b"set", 4..) if args.len().is_multiple_of(2) => {
             let changes = args.pairs(2).map(|(name, value)| change(name, value));
             // All or none.
-            for (set, value) in changes.collect::<Result<Vec<_>, _>>()? {
-                set(&shared, value);
+            for change in changes.collect::<Result<Vec<_>, _>>()? {
+                match change {
+                    To::Setting(set, value) => set(&shared, value),
+                    To::Threshold(threshold, value) => threshold.set(value),
+                }
             }
             out.simple("OK");
         }
@@ -87,13 +97,25 @@ pub(super) fn config(
     Ok(())
 }
 
-fn change(name: &[u8], value: &[u8]) -> Result<(Change, u64), Fail> {
+/// A change that can be made.
+enum To {
+    Setting(Change, u64),
+    Threshold(&'static Threshold, i64),
+}
+
+fn change(name: &[u8], value: &[u8]) -> Result<To, Fail> {
     let failed = |why: &str| {
         let name = String::from_utf8_lossy(name);
         Fail::text(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
     };
-    let setting = SETTINGS.iter().find(|(known, ..)| name.eq_ignore_ascii_case(known.as_bytes()));
-    let Some((_, _, set)) = setting else {
+    let no_integer = || failed("argument couldn't be parsed into an integer");
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    if let Some(threshold) =
+        THRESHOLDS.into_iter().find(|t| is(t.name) || t.old_name.is_some_and(is))
+    {
+        return Ok(To::Threshold(threshold, resp::integer(value).ok_or_else(no_integer)?));
+    }
+    let Some((_, _, set)) = SETTINGS.iter().find(|(known, ..)| is(known)) else {
         let name = String::from_utf8_lossy(name);
         return Err(Fail::text(format!(
             "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
@@ -101,5 +123,5 @@ fn change(name: &[u8], value: &[u8]) -> Result<(Change, u64), Fail> {
     };
     let set = set.ok_or_else(|| failed("can't set immutable config"))?;
     let number = resp::integer(value).and_then(|n| u64::try_from(n).ok());
-    Ok((set, number.ok_or_else(|| failed("argument couldn't be parsed into an integer"))?))
+    Ok(To::Setting(set, number.ok_or_else(no_integer)?))
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod bounds;
+mod combined;
 mod families;
 mod node;
 mod protocol;

@@ -1,0 +1,168 @@
+//! DUMP and RESTORE: a key's value as bytes that Redis reads too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keyspace::meta::Type;
+use keyspace::score::Score;
+use resp::reply::Writer;
+
+use super::rdb::{Dump, Form, Load};
+use super::{Answer, Args, Fail, Flags, Keys, Spec};
+use crate::worker::{Key, View};
+
+const G: &str = "generic";
+
+pub(super) const SPECS: &[Spec] = &[
+    Spec::data(G, "dump", 2, Flags::READONLY, Keys::ONE, dump),
+    Spec::data(G, "restore", -4, Flags::WRITE.and(Flags::DENYOOM), Keys::ONE, restore),
+];
+
+fn dump(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let key = args.key(1);
+    let Some(entry) = view.entry(key)? else {
+        out.null();
+        return Ok(());
+    };
+    let Some(at) = entry.at else {
+        let mut dump = Dump::new(Form::String);
+        if let Some(text) = view.string(key)? {
+            dump.string(&text);
+        }
+        out.bulk(&dump.end());
+        return Ok(());
+    };
+    let mut dump = Dump::new(match at.kind {
+        Type::List => Form::List,
+        Type::Set | Type::String => Form::Set,
+        Type::Hash => Form::Hash,
+        Type::Zset => Form::Zset,
+    });
+    dump.length(at.size);
+    let mut entries = view.entries(key, at.version)?;
+    while let Some((subkey, value)) = entries.step()? {
+        if at.kind != Type::List {
+            dump.string(subkey);
+        }
+        match at.kind {
+            Type::List | Type::Hash => dump.string(value),
+            Type::Zset => dump.double(Score::decode(value)?.number()),
+            Type::Set | Type::String => {}
+        }
+    }
+    out.bulk(&dump.end());
+    Ok(())
+}
+
+/// A value that was read whole before anything is written.
+enum Value {
+    String(Vec<u8>),
+    List(Vec<Vec<u8>>),
+    Set(BTreeSet<Vec<u8>>),
+    Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    Zset(BTreeMap<Vec<u8>, Score>),
+}
+
+/// `None`: the bytes make no sense, or something is in them twice.
+fn read(load: &mut Load<'_>) -> Option<Value> {
+    let form = load.form()?;
+    if form == Form::String {
+        return Some(Value::String(load.string()?)).filter(|_| load.end().is_some());
+    }
+    // At least a byte for each: no length makes more work than the payload has bytes.
+    let count = load.length().filter(|&count| count > 0)?;
+    let mut value = match form {
+        Form::String | Form::List => Value::List(Vec::new()),
+        Form::Set => Value::Set(BTreeSet::new()),
+        Form::Hash => Value::Hash(BTreeMap::new()),
+        Form::Zset => Value::Zset(BTreeMap::new()),
+    };
+    for _ in 0..count {
+        let first = load.string()?;
+        let fresh = match &mut value {
+            Value::String(_) => false,
+            Value::List(list) => {
+                list.push(first);
+                true
+            }
+            Value::Set(set) => set.insert(first),
+            Value::Hash(hash) => hash.insert(first, load.string()?).is_none(),
+            Value::Zset(zset) => zset.insert(first, Score::new(load.double()?)?).is_none(),
+        };
+        if !fresh {
+            return None;
+        }
+    }
+    load.end()?;
+    Some(value)
+}
+
+fn write(view: &mut View<'_>, key: Key<'_>, value: Value, expire_ms: u64) {
+    let kind = match &value {
+        Value::String(bytes) => return view.put_string(key, bytes, expire_ms),
+        Value::List(_) => Type::List,
+        Value::Set(_) => Type::Set,
+        Value::Hash(_) => Type::Hash,
+        Value::Zset(_) => Type::Zset,
+    };
+    let mut head = view.create(kind);
+    head.expire_ms = expire_ms;
+    let version = head.at.version;
+    match value {
+        Value::String(_) => {}
+        Value::List(list) => {
+            for element in list {
+                view.put_data(key, version, &head.at.tail.to_be_bytes(), &element);
+                head.at.tail += 1;
+                head.at.size += 1;
+            }
+        }
+        Value::Set(set) => {
+            head.at.size = set.len() as u64;
+            set.iter().for_each(|member| view.put_data(key, version, member, b""));
+        }
+        Value::Hash(hash) => {
+            head.at.size = hash.len() as u64;
+            hash.iter().for_each(|(field, value)| view.put_data(key, version, field, value));
+        }
+        Value::Zset(zset) => {
+            head.at.size = zset.len() as u64;
+            for (member, score) in &zset {
+                view.put_data(key, version, member, score.bytes());
+                view.put_score(key, version, *score, member);
+            }
+        }
+    }
+    view.put_head(key, &head);
+}
+
+fn restore(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+    let (mut replace, mut absolute) = (false, false);
+    for option in args.from(4) {
+        match &option.to_ascii_lowercase()[..] {
+            b"replace" => replace = true,
+            b"absttl" => absolute = true,
+            _ => return Err(Fail::Syntax),
+        }
+    }
+    let key = args.key(1);
+    if !replace && view.entry(key)?.is_some() {
+        return Err(Fail::text("BUSYKEY Target key name already exists."));
+    }
+    let ttl = u64::try_from(args.integer(2)?)
+        .map_err(|_| Fail::text("ERR Invalid TTL value, must be >= 0"))?;
+    let wrong = || Fail::text("ERR DUMP payload version or checksum are wrong");
+    let mut load = Load::new(args.at(3)).ok_or_else(wrong)?;
+    let value = read(&mut load).ok_or(Fail::text("ERR Bad data format"))?;
+    let expire_ms = match ttl {
+        0 => 0,
+        ttl if absolute => ttl,
+        ttl => ttl.saturating_add(view.now_ms),
+    };
+    if expire_ms > 0 && expire_ms <= view.now_ms {
+        view.delete(key);
+    } else {
+        write(view, key, value, expire_ms);
+    }
+    out.simple("OK");
+    Ok(())
+}
