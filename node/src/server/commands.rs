@@ -57,6 +57,7 @@ fn categories(spec: &Spec) -> impl Iterator<Item = String> + Clone {
     let group = match spec.group {
         "generic" => "@keyspace".to_owned(),
         "sorted-set" => "@sortedset".to_owned(),
+        "transactions" => "@transaction".to_owned(),
         group => format!("@{group}"),
     };
     write.into_iter().chain(read).chain(admin).chain([speed.to_owned(), group])
