@@ -112,7 +112,7 @@ fn images_start_what_the_programs_take() {
         let stem = file.file_stem().unwrap().to_str().unwrap();
         assert_eq!(program, format!("godwit-{stem}"), "{}", file.display());
         assert!(text.contains("\nUSER 6400:6400\n"), "{} runs as root", file.display());
-        assert!(text.contains(&format!("release/{program} ")), "{}", file.display());
+        assert!(text.contains(&format!("dist/{program} ")), "{}", file.display());
         let args = [&entrypoint[1..], &words("CMD")].concat();
         check(file.to_str().unwrap(), program, &args, &deploy("systemd"), &BTreeMap::new());
     }
