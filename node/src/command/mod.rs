@@ -22,6 +22,7 @@ mod pick;
 mod rdb;
 mod scan;
 mod set;
+mod set_combine;
 mod spec;
 mod string;
 pub mod table;

@@ -5,15 +5,15 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 use super::{
-    Spec, bits, counter, dump, expire, hash, key, lcs, list, list_edit, memory, scan, set, string,
-    whole, zadd, zcombine, zpop, zrange, zset,
+    Spec, bits, counter, dump, expire, hash, key, lcs, list, list_edit, memory, scan, set,
+    set_combine, string, whole, zadd, zcombine, zpop, zrange, zset,
 };
 use crate::server;
 
 /// The longest name of a command in bytes; anything longer is unknown.
 const NAME_BYTES_MAX: usize = 32;
 
-static FAMILIES: [&[Spec]; 23] = [
+static FAMILIES: [&[Spec]; 24] = [
     string::SPECS,
     counter::SPECS,
     bits::SPECS,
@@ -23,6 +23,7 @@ static FAMILIES: [&[Spec]; 23] = [
     list_edit::SPECS,
     memory::SPECS,
     set::SPECS,
+    set_combine::SPECS,
     zset::SPECS,
     zadd::SPECS,
     zcombine::SPECS,
