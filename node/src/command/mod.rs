@@ -38,7 +38,7 @@ mod zspan;
 pub use args::{Args, float};
 pub use fail::Fail;
 pub use glob::matches as glob_matches;
-pub use spec::{Flags, Handler, Keys, Spec};
+pub use spec::{Also, Flags, Handler, Keys, Spec};
 
 use crate::worker::{Glance, View};
 use resp::reply::Writer;

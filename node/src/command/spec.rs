@@ -7,7 +7,7 @@ use crate::server::SessionHandler;
 
 /// Properties of a command, as COMMAND names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flags(u16);
+pub struct Flags(u32);
 
 impl Flags {
     /// Changes keys.
@@ -36,8 +36,10 @@ impl Flags {
     pub const ALLOW_BUSY: Self = Self(2048);
     /// Changes what its connection is subscribed to; no name of Redis's.
     pub const SUBSCRIBES: Self = Self(4096);
+    /// May wait for another client.
+    pub const BLOCKING: Self = Self(8192);
 
-    const NAMES: [(Self, &'static str); 12] = [
+    const NAMES: [(Self, &'static str); 13] = [
         (Self::WRITE, "write"),
         (Self::READONLY, "readonly"),
         (Self::DENYOOM, "denyoom"),
@@ -50,6 +52,7 @@ impl Flags {
         (Self::NO_SCRIPT, "noscript"),
         (Self::NO_MULTI, "no_multi"),
         (Self::ALLOW_BUSY, "allow_busy"),
+        (Self::BLOCKING, "blocking"),
     ];
 
     /// Both sets of properties.
@@ -77,8 +80,41 @@ pub struct Keys {
     pub last: i32,
     /// From one key to the next.
     pub step: i32,
-    /// The first argument is a key too, whatever the others say.
-    pub also_first: bool,
+    /// Keys that stand elsewhere.
+    pub also: Also,
+}
+
+/// Keys that are not in the range of a command's others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Also {
+    /// There are none.
+    Nothing,
+    /// The first argument, whatever the others say.
+    First,
+    /// What follows the last of these words among the options behind the first key (SORT's STORE).
+    After(&'static [&'static str]),
+    /// The first half of all that follows this word (XREAD's STREAMS); no others are keys.
+    HalfAfter(&'static str),
+}
+
+impl Also {
+    /// The indices of these keys among `args`.
+    fn indices(self, args: &Args<'_>) -> std::ops::Range<usize> {
+        let is = |index: usize, word: &str| args.at(index).eq_ignore_ascii_case(word.as_bytes());
+        match self {
+            Self::Nothing => 0..0,
+            Self::First => 1..2,
+            Self::After(words) => {
+                let mut options = (2..args.len().saturating_sub(1)).rev();
+                let found = options.find(|&index| words.iter().any(|word| is(index, word)));
+                found.map_or(0..0, |index| index + 1..index + 2)
+            }
+            Self::HalfAfter(word) => match (1..args.len()).find(|&index| is(index, word)) {
+                Some(index) => index + 1..index + 1 + (args.len() - index - 1) / 2,
+                None => 0..0,
+            },
+        }
+    }
 }
 
 impl Keys {
@@ -95,11 +131,11 @@ impl Keys {
     /// The first argument says how many keys follow.
     pub const COUNTED: Self = Self::range(2, 0, 1);
     /// The first argument is a key, the second says how many more follow.
-    pub const TO_COUNTED: Self = Self { also_first: true, ..Self::range(3, 0, 1) };
+    pub const TO_COUNTED: Self = Self { also: Also::First, ..Self::range(3, 0, 1) };
 
     /// From one argument to another.
     pub const fn range(first: i32, last: i32, step: i32) -> Self {
-        Self { first, last, step, also_first: false }
+        Self { first, last, step, also: Also::Nothing }
     }
 
     /// Whether the argument before the first key says how many there are.
@@ -109,7 +145,7 @@ impl Keys {
 
     /// Whether there are none.
     pub const fn is_none(self) -> bool {
-        self.first == 0
+        self.first == 0 && matches!(self.also, Also::Nothing)
     }
 
     /// The indices of the keys among `args`; empty if a count among the arguments makes no sense.
@@ -125,9 +161,9 @@ impl Keys {
             Some(self.last as usize + 1)
         };
         let end = end.unwrap_or(first).min(len);
-        let keys = first..if self.is_none() { first } else { end.max(first) };
-        let also = (self.also_first && !keys.is_empty()).then_some(1);
-        also.into_iter().chain(keys.step_by(self.step.max(1) as usize))
+        let keys = first..if first == 0 { first } else { end.max(first) };
+        let also = if keys.is_empty() && first > 0 { 0..0 } else { self.also.indices(args) };
+        also.chain(keys.step_by(self.step.max(1) as usize))
     }
 }
 

@@ -4,7 +4,7 @@ use resp::reply::Writer;
 
 use super::hello::unknown_subcommand;
 use super::session::Session;
-use crate::command::{Args, Fail, Flags, Keys, Spec, glob_matches, table};
+use crate::command::{Also, Args, Fail, Flags, Keys, Spec, glob_matches, table};
 
 pub(super) fn command(
     session: &mut Session,
@@ -72,7 +72,7 @@ fn info(spec: &Spec, out: &mut Writer<'_>) {
     // A count among the arguments is found by COMMAND GETKEYS, as in Redis.
     let keys = match spec.keys {
         keys if !keys.are_counted() => keys,
-        keys if keys.also_first => Keys::ONE,
+        keys if keys.also == Also::First => Keys::ONE,
         _ => Keys::NONE,
     };
     for number in [keys.first, keys.last, keys.step] {
