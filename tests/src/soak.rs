@@ -131,6 +131,11 @@ impl Soak {
         let again = |process: &mut Process| process.kill9().and_then(|()| process.start());
         match fault {
             Fault::Switch => {
+                // A process that an earlier round ended may not be back yet; the tool refuses to
+                // switch then, rightly.
+                wait::until("a plan that agrees", STUCK, || {
+                    switchover_ok(&self.clouds.layout, &["plan", "--to", &standby]).map(drop)
+                })?;
                 switchover_ok(&self.clouds.layout, &["run", "--to", &standby, "--yes"])?;
             }
             Fault::KillActiveNode => again(&mut self.clouds.shard(&name(&active)).node.process)?,
