@@ -53,13 +53,13 @@ pub(crate) enum Local {
 /// How a command goes to several primaries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fan {
-    /// Split by slot; the values come back in the order of the keys.
+    /// Split by shard; the values come back in the order of the keys.
     Mget,
-    /// Split by slot in pairs; `OK` if all said so.
+    /// Split by shard in pairs; `OK` if all said so.
     Mset,
-    /// Split by slot; the counts are added. Changes keys.
+    /// Split by shard; the counts are added. Changes keys.
     SumWrite,
-    /// Split by slot; the counts are added. Changes nothing.
+    /// Split by shard; the counts are added. Changes nothing.
     SumRead,
     /// To every primary; the counts are added.
     AllSum,

@@ -4,7 +4,6 @@ mod gather;
 
 use std::borrow::Cow;
 
-use hashbrown::HashMap;
 use keyspace::Slot;
 use resp::Version;
 
@@ -13,7 +12,7 @@ use crate::routes::{RouteId, Routes};
 
 pub(crate) use gather::{Gather, Gathered, Part};
 
-/// One slot's part of a command, or one node's where it goes to every node.
+/// One node's part of a command.
 pub(crate) struct SplitPart<'a> {
     pub(crate) route: RouteId,
     /// Its arguments, the name first.
@@ -59,17 +58,17 @@ pub(crate) fn split<'a>(
     if kind == Fan::Mset && request.len().is_multiple_of(2) {
         return Err("ERR wrong number of arguments for 'mset' command");
     }
-    // By slot and not by shard: a node of a service runs a command on the worker of its slot.
-    let mut numbers: HashMap<Slot, u16, foldhash::fast::RandomState> = HashMap::default();
+    // By shard: a node takes keys of several of its slots from a connection that holds, as ours do.
+    let mut numbers = vec![None; routes.routes.len()];
     let mut split = Split { parts: Vec::new(), owners: Vec::new(), at: (0, count) };
     for at in (1..request.len()).step_by(step) {
-        let slot = Slot::of_key(request.arg(at));
-        let number = match numbers.get(&slot) {
-            Some(number) => *number,
+        let route = routes.of(Slot::of_key(request.arg(at))).ok_or(NO_SHARD)?;
+        let held = numbers.get_mut(usize::from(route.0)).ok_or(NO_SHARD)?;
+        let number = match *held {
+            Some(number) => number,
             None => {
-                let route = routes.of(slot).ok_or(NO_SHARD)?;
                 let number = u16::try_from(split.parts.len()).unwrap_or(u16::MAX);
-                numbers.insert(slot, number);
+                *held = Some(number);
                 let args = vec![Cow::Borrowed(request.arg(0))];
                 split.parts.push(SplitPart { route, args });
                 number

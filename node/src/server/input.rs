@@ -203,7 +203,8 @@ fn who<'a>(
     }
     let mut involved = WorkerSet::default();
     involved.insert(workers.of(key.slot));
-    let one_slot = session.shared.authority.mode() != Mode::Standalone;
+    // A proxy splits a command by shard, not by slot.
+    let one_slot = session.shared.authority.mode() != Mode::Standalone && session.hold() == 0;
     for index in indices {
         let other = args.key(index);
         if one_slot && other.slot != key.slot {

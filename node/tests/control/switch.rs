@@ -194,3 +194,27 @@ async fn a_primary_is_never_seeded_over() {
     a.run("SET still here").unwrap();
     seed(&a, &b).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_several_slots_are_for_a_proxys_connection() {
+    let cloud = Cloud::new().await;
+    let a = cloud.start("a").await;
+    a.writable().await;
+    assert_eq!(a.refused("MSET one 1 two 2 three 3"), "CROSSSLOT");
+    let mut proxy = a.connection();
+    let _: redis::Value = crate::cloud::command("GODWIT.HOLD").query(&mut proxy).unwrap();
+    let _: () = crate::cloud::command("MSET one 1 two 2 three 3").query(&mut proxy).unwrap();
+    let read: Vec<i64> = crate::cloud::command("MGET three two one").query(&mut proxy).unwrap();
+    assert_eq!(read, [3, 2, 1]);
+    // A refusal is of the whole, and sticks.
+    cloud.freeze("a", "b", LONG).await;
+    a.wait("ended", |status| status.ended.is_some()).await;
+    let mut refused = || {
+        let line = "MSET one 4 two 5 three 6";
+        let sent = crate::cloud::command(line).query::<redis::Value>(&mut proxy);
+        sent.unwrap_err().code().unwrap_or_default().to_owned()
+    };
+    assert_eq!([refused(), refused()], ["READONLY", "READONLY"]);
+    let read: Vec<i64> = crate::cloud::command("MGET one two three").query(&mut proxy).unwrap();
+    assert_eq!(read, [1, 2, 3]);
+}
