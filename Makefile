@@ -1,6 +1,6 @@
 # What there is to do here. `make demo` is the tour; CONTRIBUTING.md says the rest.
 
-.PHONY: help deps build demo up status down test suite lint soak
+.PHONY: help deps build demo up status down test suite bench lint soak
 
 # Programs for people are built for speed; tests use the dev profile, which has failpoints.
 clouds = cargo run --release --quiet --package godwit-tests --bin clouds --
@@ -15,6 +15,7 @@ help:
 	@echo 'make down    ends exactly those processes'
 	@echo 'make test    all tests         make lint  format, clippy, licences'
 	@echo 'make suite   Redis'\''s own test suite against a node (units=core: data types and keys only)'
+	@echo 'make bench   a node beside redis-server and RocksDB alone; queue patterns (bench="--rounds 1 --keys 100000")'
 	@echo 'make soak    faults under load for a while (minutes=10)'
 	@echo 'make build   everything, for speed (make deps: what that needs; the others call it)'
 
@@ -38,6 +39,10 @@ down:
 
 soak: build
 	@$(clouds) soak --dir $(CURDIR)/target/soak --minutes $(minutes)
+
+bench: build
+	@target/release/godwit-bench compare $(bench)
+	@target/release/godwit-bench queues
 
 test:
 	@scripts/deps.sh tests

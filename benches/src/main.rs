@@ -1,0 +1,63 @@
+//! How much CPU a node takes for an operation, beside redis-server and beside RocksDB alone, all in
+//! one run and pinned alike: the server on one core, its client on another.
+//!
+//! `godwit-bench compare` is the comparison ([`compare`]), `godwit-bench queues` shows whether
+//! queue and trim patterns keep their rate ([`queues`]). [`server`] starts and measures processes,
+//! [`client`] is a pipelining client, [`load`] runs redis-benchmark, [`floor`] is RocksDB alone.
+//!
+//! Times of the wall depend on what else the machine does; CPU per operation and the ratios of one
+//! run are what to read.
+
+mod client;
+mod compare;
+mod floor;
+mod load;
+mod queues;
+mod server;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Prints a line; nobody may be reading, and that changes nothing.
+macro_rules! say {
+    ($($what:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($what)*);
+    }};
+}
+pub(crate) use say;
+
+/// Benchmarks of godwit-node.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// redis-server, godwit-node and RocksDB alone, side by side.
+    Compare(compare::Options),
+    /// Queue and trim patterns: the rate at the end beside the rate at the start.
+    Queues(queues::Options),
+    /// RocksDB alone: what `compare` starts, pinned, for its lines.
+    Floor(floor::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Compare(options) => compare::run(&options),
+        Command::Queues(options) => queues::run(&options),
+        Command::Floor(options) => floor::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say!("godwit-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
