@@ -1,6 +1,7 @@
 //! A command's arguments and the small pieces that many commands read from them.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use super::Fail;
 use crate::worker::Key;
@@ -87,6 +88,26 @@ pub fn float(text: &[u8]) -> Option<f64> {
     (!value.is_nan() && (named || value.is_finite())).then_some(value)
 }
 
+/// How long a command may wait, as Redis reads seconds: with a fraction, and 0 for ever (`None`).
+pub(super) fn seconds(text: &[u8]) -> Result<Option<Duration>, Fail> {
+    let seconds = float(text).ok_or(Fail::text("ERR timeout is not a float or out of range"))?;
+    let ms = (seconds * 1000.0).ceil();
+    match ms {
+        // 2^63, past which Redis's own arithmetic ends.
+        ms if ms >= 9_223_372_036_854_775_808.0 => Err(Fail::text("ERR timeout is out of range")),
+        ms if ms < 0.0 => Err(Fail::text("ERR timeout is negative")),
+        ms => after(ms as u64),
+    }
+}
+
+/// So many milliseconds, 0 for ever; an error past the end of Redis's calendar.
+pub(super) fn after(ms: u64) -> Result<Option<Duration>, Fail> {
+    if ms > i64::MAX as u64 - ops::clock::unix_ms() {
+        return Err(Fail::text("ERR timeout is out of range"));
+    }
+    Ok((ms > 0).then(|| Duration::from_millis(ms)))
+}
+
 /// The arguments of LMPOP and ZMPOP.
 pub(super) struct Many<'a> {
     /// The keys, of which the first that is there is popped.
@@ -144,6 +165,23 @@ mod tests {
         }
         for bad in ["", "nan", " 1", "1 ", "a", "1e999", "--1", "1.2.3"] {
             assert_eq!(float(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_those_of_redis() {
+        let millis = |text: &[u8]| seconds(text).map(|t| t.map(|t| t.as_millis()));
+        assert_eq!(millis(b"0").ok(), Some(None));
+        assert_eq!(millis(b"0.0001").ok(), Some(Some(1)));
+        assert_eq!(millis(b"1.5").ok(), Some(Some(1500)));
+        for (text, why) in [
+            ("x", "ERR timeout is not a float or out of range"),
+            ("-1", "ERR timeout is negative"),
+            ("0x7FFFFFFFFFFFFF", "ERR timeout is not a float or out of range"),
+            ("9223372036854775", "ERR timeout is out of range"),
+            ("1e300", "ERR timeout is out of range"),
+        ] {
+            assert_eq!(seconds(text.as_bytes()).unwrap_err().line(), why, "{text}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use keyspace::DecodeError;
 
 use crate::control::Refusal;
+use crate::worker::Until;
 
 /// An error that a client gets.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub enum Fail {
     Record(DecodeError),
     /// RocksDB could not read.
     Read(rocksdb::Error),
+    /// It found nothing and waits: no error, and nothing is answered yet.
+    Wait(Box<Until>),
     /// It is not known whether a write is in the log: the connection is closed without an answer.
     Lost,
 }
@@ -63,6 +66,7 @@ impl Fail {
                     "ERR the database could not read this key: {error}; nothing was changed"
                 ));
             }
+            Self::Wait(_) => "ERR this command cannot wait here",
             Self::Lost => "ERR outcome unknown",
         })
     }

@@ -34,7 +34,7 @@ pub(super) const SPECS: &[Spec] = &[
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     Left,
     Right,
 }
@@ -63,7 +63,12 @@ fn element(view: &mut View<'_>, key: Key<'_>, head: &Head, index: u64) -> Result
 }
 
 /// Takes one element off an end of a list that has one.
-fn take(view: &mut View<'_>, key: Key<'_>, head: &mut Head, end: End) -> Result<Vec<u8>, Fail> {
+pub(super) fn take(
+    view: &mut View<'_>,
+    key: Key<'_>,
+    head: &mut Head,
+    end: End,
+) -> Result<Vec<u8>, Fail> {
     let index = match end {
         End::Left => head.at.head,
         End::Right => head.at.tail - 1,
@@ -234,7 +239,7 @@ fn ltrim(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     Ok(())
 }
 
-fn end(word: &[u8]) -> Result<End, Fail> {
+pub(super) fn end(word: &[u8]) -> Result<End, Fail> {
     match () {
         () if word.eq_ignore_ascii_case(b"left") => Ok(End::Left),
         () if word.eq_ignore_ascii_case(b"right") => Ok(End::Right),
@@ -243,12 +248,23 @@ fn end(word: &[u8]) -> Result<End, Fail> {
 }
 
 fn lmpop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
-    let Many { keys, end: word, count } = Many::read(args)?;
-    let from = end(word)?;
-    for name in keys {
+    if !pop_many(view, &Many::read(args)?, out)? {
+        out.null_array();
+    }
+    Ok(())
+}
+
+/// Pops from the first list that is there. False: none is, and nothing was answered.
+pub(super) fn pop_many(
+    view: &mut View<'_>,
+    many: &Many<'_>,
+    out: &mut Writer<'_>,
+) -> Result<bool, Fail> {
+    let from = end(many.end)?;
+    for &name in &many.keys {
         let key = Key::new(name);
         let Some(mut head) = view.head(key, Type::List)? else { continue };
-        let wanted = count.min(head.at.size);
+        let wanted = many.count.min(head.at.size);
         out.array(2);
         out.bulk(name);
         out.array(wanted as usize);
@@ -257,10 +273,9 @@ fn lmpop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
             out.bulk(&taken);
         }
         view.put_head(key, &head);
-        return Ok(());
+        return Ok(true);
     }
-    out.null_array();
-    Ok(())
+    Ok(false)
 }
 
 fn lmove(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
@@ -268,7 +283,7 @@ fn lmove(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     move_one(view, args, out, from, to)
 }
 
-fn move_one(
+pub(super) fn move_one(
     view: &mut View<'_>,
     args: &Args<'_>,
     out: &mut Writer<'_>,

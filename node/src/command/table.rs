@@ -5,15 +5,15 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 use super::{
-    Spec, bits, counter, dump, expire, hash, key, lcs, list, list_edit, memory, scan, set,
-    set_combine, string, whole, zadd, zcombine, zpop, zrange, zset,
+    Spec, bits, counter, dump, expire, hash, key, lcs, list, list_edit, list_wait, memory, scan,
+    set, set_combine, string, whole, zadd, zcombine, zpop, zpop_wait, zrange, zset,
 };
 use crate::server;
 
 /// The longest name of a command in bytes; anything longer is unknown.
 const NAME_BYTES_MAX: usize = 32;
 
-static FAMILIES: [&[Spec]; 24] = [
+static FAMILIES: [&[Spec]; 26] = [
     string::SPECS,
     counter::SPECS,
     bits::SPECS,
@@ -21,6 +21,7 @@ static FAMILIES: [&[Spec]; 24] = [
     lcs::SPECS,
     list::SPECS,
     list_edit::SPECS,
+    list_wait::SPECS,
     memory::SPECS,
     set::SPECS,
     set_combine::SPECS,
@@ -28,6 +29,7 @@ static FAMILIES: [&[Spec]; 24] = [
     zadd::SPECS,
     zcombine::SPECS,
     zpop::SPECS,
+    zpop_wait::SPECS,
     zrange::SPECS,
     key::SPECS,
     dump::SPECS,

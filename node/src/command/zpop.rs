@@ -26,7 +26,7 @@ pub(super) const SPECS: &[Spec] = &[
 ];
 
 /// Takes up to `count` members off an end.
-fn take(
+pub(super) fn take(
     view: &mut View<'_>,
     key: Key<'_>,
     head: &mut Head,
@@ -73,16 +73,27 @@ fn pop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, from: Directi
 }
 
 fn zmpop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
-    let Many { keys, end: word, count } = Many::read(args)?;
-    let from = match () {
-        () if word.eq_ignore_ascii_case(b"min") => Direction::Up,
-        () if word.eq_ignore_ascii_case(b"max") => Direction::Down,
-        () => return Err(Fail::Syntax),
+    if !pop_many(view, &Many::read(args)?, out)? {
+        out.null_array();
+    }
+    Ok(())
+}
+
+/// Pops from the first sorted set that is there. False: none is, and nothing was answered.
+pub(super) fn pop_many(
+    view: &mut View<'_>,
+    many: &Many<'_>,
+    out: &mut Writer<'_>,
+) -> Result<bool, Fail> {
+    let from = match many.end {
+        end if end.eq_ignore_ascii_case(b"min") => Direction::Up,
+        end if end.eq_ignore_ascii_case(b"max") => Direction::Down,
+        _ => return Err(Fail::Syntax),
     };
-    for name in keys {
+    for &name in &many.keys {
         let key = Key::new(name);
         let Some(mut head) = view.head(key, Type::Zset)? else { continue };
-        let popped = take(view, key, &mut head, count, from)?;
+        let popped = take(view, key, &mut head, many.count, from)?;
         out.array(2);
         out.bulk(name);
         out.array(popped.len());
@@ -91,10 +102,9 @@ fn zmpop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
             out.bulk(member);
             out.double(score.number());
         }
-        return Ok(());
+        return Ok(true);
     }
-    out.null_array();
-    Ok(())
+    Ok(false)
 }
 
 fn zrandmember(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {

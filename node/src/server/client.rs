@@ -78,13 +78,19 @@ impl Client {
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its line in CLIENT LIST.
-    pub(super) fn line(&self) -> String {
+    /// Its line in CLIENT LIST; `waits`: a command of it waits for others.
+    pub(super) fn line(&self, waits: bool) -> String {
         let said = self.said().clone();
         let idle = said.last_seen.unwrap_or(self.since).elapsed().as_secs();
         let age = self.since.elapsed().as_secs();
         let [sub, psub, ssub] =
             [0, 1, 2].map(|kind: usize| self.subscribed[kind].load(Ordering::Relaxed));
+        let flags = match (sub + psub + ssub > 0, waits) {
+            (false, false) => "N",
+            (true, false) => "P",
+            (false, true) => "b",
+            (true, true) => "Pb",
+        };
         format!(
             "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags={} db=0 sub={sub} psub={psub} \
              ssub={ssub} multi=-1 watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
@@ -94,7 +100,7 @@ impl Client {
             self.peer,
             self.local,
             said.name,
-            if sub + psub + ssub > 0 { 'P' } else { 'N' },
+            flags,
             if said.last_command.is_empty() { "NULL" } else { said.last_command },
             said.version.max(2),
             said.library,

@@ -68,7 +68,9 @@ impl Connection {
         tokio::pin!(stop);
         let mut stopping = false;
         while let Next::Wait = self.advance() {
-            let may_read = !self.session.closing && !self.input.has_more() && self.has_room();
+            let may_read = !self.session.closing
+                && (!self.input.has_more() && self.has_room()
+                    || self.session.waits && self.input.may_grow());
             let must_write = self.sent < self.unsent.len();
             let readable = tokio::select! {
                 () = self.wake.notified() => false,
@@ -80,7 +82,16 @@ impl Connection {
             if readable {
                 self.read();
             }
+            if self.session.waits && self.session.closing {
+                // Nobody is left to wait; a command that only runs is still answered.
+                self.session.sticky.leave();
+                if self.io.shared.workers.blocked().forget(id) {
+                    break;
+                }
+            }
         }
+        self.session.sticky.leave();
+        self.io.shared.workers.blocked().forget(id);
         pubsub::leave(&mut self.session);
         self.io.rings.borrow_mut().remove(&id);
         self.io.shared.clients.remove(id);
@@ -117,6 +128,7 @@ impl Connection {
         }
         let idle = self.ring.borrow().len() == 0;
         self.session.barrier &= !idle;
+        self.session.waits &= !idle;
         if idle && let Some(farewell) = self.session.farewell.take() {
             self.unsent.extend_from_slice(&farewell);
         }
@@ -139,6 +151,10 @@ impl Connection {
         match self.stream.try_read_buf(self.input.room()) {
             // What was read before the end is still answered.
             Ok(0) => self.session.closing = true,
+            Ok(_) if self.session.waits => {
+                self.session.client.touch();
+                self.input.keep();
+            }
             Ok(_) => {
                 self.session.client.touch();
                 self.hand_over();

@@ -173,9 +173,11 @@ pub(super) fn client(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) 
             writer.simple("OK");
         }
         (b"setinfo", 4) => set_info(session, args, out)?,
-        (b"info", 2) => writer.verbatim(*b"txt", session.client.line().as_bytes()),
+        (b"info", 2) => writer.verbatim(*b"txt", session.client.line(false).as_bytes()),
         (b"list", _) => {
-            let lines: String = list(session, args)?.iter().map(|c| c.line()).collect();
+            let blocked = session.shared.workers.blocked();
+            let line = |c: &std::sync::Arc<super::client::Client>| c.line(blocked.has(c.id));
+            let lines: String = list(session, args)?.iter().map(line).collect();
             writer.verbatim(*b"txt", lines.as_bytes());
         }
         // Neither eviction nor access times exist here, so both are true already.
@@ -193,10 +195,11 @@ pub(super) fn client(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) 
             writer.simple("OK");
         }
         (b"kill", 3..) => kill(session, args, out)?,
+        (b"unblock", 3 | 4) => unblock(session, args, out)?,
         (b"no-evict" | b"no-touch", 3) => return Err(Fail::Syntax),
         (
             b"id" | b"getname" | b"setname" | b"setinfo" | b"info" | b"no-evict" | b"no-touch"
-            | b"reply" | b"kill",
+            | b"reply" | b"kill" | b"unblock",
             _,
         ) => {
             let sub = String::from_utf8_lossy(&sub);
@@ -297,6 +300,21 @@ fn kill(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
     chosen.retain(|c| !(skip_me && c.id == session.client.id));
     chosen.iter().for_each(|client| end(session, client));
     Writer::new(out, session.version).integer(chosen.len() as i64);
+    Ok(())
+}
+
+fn unblock(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    let error = match args.get(3) {
+        None => None,
+        Some(_) if args.is(3, "timeout") => None,
+        Some(_) if args.is(3, "error") => Some("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+        Some(_) => {
+            return Err(Fail::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
+        }
+    };
+    let id = u64::try_from(args.integer(2)?).unwrap_or(0);
+    let ended = session.shared.workers.blocked().unblock(id, error);
+    Writer::new(out, session.version).integer(ended.into());
     Ok(())
 }
 

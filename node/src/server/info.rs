@@ -73,7 +73,7 @@ fn clients(shared: &Shared, out: &mut String) {
     line!(out, "# Clients");
     line!(out, "connected_clients:{}", shared.clients.len());
     line!(out, "maxclients:{}", shared.clients_max.load(Ordering::Relaxed));
-    line!(out, "blocked_clients:0");
+    line!(out, "blocked_clients:{}", shared.workers.blocked().len());
 }
 
 fn memory(shared: &Shared, out: &mut String) {

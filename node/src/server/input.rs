@@ -17,6 +17,8 @@ use crate::worker::{Call, Key, Outbox, Part, Request, RunBy, WorkerSet};
 
 /// Room for one read, in bytes.
 const READ_BYTES: usize = 16 << 10;
+/// What is read of a client at most while a command of it waits.
+const WAITING_BYTES_MAX: usize = 1 << 20;
 
 /// What a connection sent and is not a whole command yet.
 #[derive(Default)]
@@ -37,6 +39,16 @@ impl Input {
             self.bytes.reserve(READ_BYTES);
         }
         &mut self.bytes
+    }
+
+    /// Whether more may be read while a command waits: so its client's end is seen.
+    pub(super) fn may_grow(&self) -> bool {
+        self.bytes.len() < WAITING_BYTES_MAX
+    }
+
+    /// There may be whole commands in it, to be looked for later.
+    pub(super) fn keep(&mut self) {
+        self.more = true;
     }
 
     /// Whether to ask for a request before reading on.
@@ -71,7 +83,12 @@ impl Input {
                     at += taken;
                     if !self.found.is_empty() {
                         let args = first..request.args.len();
-                        place(&self.bytes, args, session, &mut request, &mut own);
+                        if !place(&self.bytes, args, session, &mut request, &mut own) {
+                            request.args.truncate(first);
+                            at -= taken;
+                            self.more = true;
+                            break;
+                        }
                     }
                 }
                 Err(error) => {
@@ -92,18 +109,28 @@ impl Input {
     }
 }
 
-/// Adds one command to the request, or answers it.
+/// Adds one command to the request, or answers it. False: it may wait for others, so that what came
+/// before it is answered without it: it has to be the first of the next request.
 fn place(
     bytes: &[u8],
     range: Range<usize>,
     session: &mut Session,
     request: &mut Request,
     own: &mut Part,
-) {
+) -> bool {
     // Owned by nobody else yet: the ranges are taken out while the request changes.
     let ranges = std::mem::take(&mut request.args);
     let args = Args::new(bytes, &ranges[range.clone()]);
-    let placed = find(&args).and_then(|spec| {
+    let found = find(&args);
+    if let Ok(spec) = found
+        && spec.flags.has(Flags::BLOCKING)
+        && session.queued.is_none()
+        && !request.calls.is_empty()
+    {
+        request.args = ranges;
+        return false;
+    }
+    let placed = found.and_then(|spec| {
         session.client.note(spec.name);
         pubsub::check_mode(session, spec)?;
         if let Some(answer) = transaction::queue(session, spec, &args)? {
@@ -146,6 +173,7 @@ fn place(
     }
     request.args = ranges;
     request.calls.push(Call { spec, args: range, slot, by, version, readonly, hold, silent });
+    true
 }
 
 fn find(args: &Args<'_>) -> Result<&'static Spec, Fail> {
@@ -187,6 +215,9 @@ fn who<'a>(
         Handler::Exec => return Ok((transaction::exec(session, request)?, None)),
         Handler::Watch => return Ok((transaction::watch(session, request, args)?, None)),
         Handler::Data(_) | Handler::Aside(_) => {}
+    }
+    if spec.flags.has(Flags::BLOCKING) {
+        (session.barrier, session.waits) = (true, true);
     }
     let workers = &session.shared.workers;
     if spec.keys.is_none() {

@@ -122,6 +122,8 @@ pub struct Session {
     pub(super) watch: Option<(Arc<Watch>, WorkerSet)>,
     /// No more is parsed before everything is answered: what comes changes the connection.
     pub(super) barrier: bool,
+    /// What everything waits for may wait for others itself (BLPOP).
+    pub(super) waits: bool,
     holding: bool,
     holds: u32,
 }
@@ -142,6 +144,7 @@ impl Session {
             queued: None,
             watch: None,
             barrier: false,
+            waits: false,
             holding: false,
             holds: 1,
         }

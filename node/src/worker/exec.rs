@@ -27,7 +27,7 @@ impl Worker {
             let under = self.under(store, key);
             let scratch = std::mem::take(&mut self.scratch);
             let mut never = |_: &mut _| Ok(());
-            let shared = (&*self.positions, &self.watches);
+            let shared = (&*self.positions, &self.effects);
             let mut view = View::new(store, &mut self.pending, &mut never, scratch, shared, now_ms);
             let entry = view.entry(key);
             self.scratch = view.into_scratch();

@@ -15,6 +15,16 @@ impl WorkerSet {
         Self(if count >= Self::MAX { u64::MAX } else { (1 << count) - 1 })
     }
 
+    /// This one.
+    pub(super) const fn only(worker: u16) -> Self {
+        Self(1 << worker)
+    }
+
+    /// Whether all of these are among them.
+    pub(super) const fn has_all(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
+
     /// Adds one.
     pub(crate) const fn insert(&mut self, worker: u16) {
         self.0 |= 1 << worker;

@@ -5,8 +5,11 @@
 //! Start with [`Workers`], the handle; [`run`](self::run) is a worker's loop, [`View`] what a
 //! command sees, [`Request`] what a connection hands over.
 
+mod alarm;
 mod aside;
+mod blocked;
 mod cursor;
+mod effects;
 mod exec;
 mod expiry;
 mod gate;
@@ -18,10 +21,13 @@ mod positions;
 mod queue;
 mod request;
 mod run;
+mod serve;
 mod view;
+mod waiter;
 mod watch;
 
 pub use aside::Glance;
+pub use blocked::Blocked;
 pub use cursor::{Cursor, Direction, Record};
 pub use gate::WorkerSet;
 pub use ordered::Over;
@@ -29,4 +35,5 @@ pub use pool::{Paused, Waiting, Workers};
 pub use positions::Positions;
 pub use request::{Call, Hole, Outbox, Part, Request, RunBy, Sticky, Transaction};
 pub use view::{Entries, Entry, Head, Key, Text, View};
+pub use waiter::Until;
 pub use watch::{Watch, Watches};

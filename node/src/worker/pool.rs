@@ -7,9 +7,12 @@ use std::thread::JoinHandle;
 
 use keyspace::Slot;
 
+use super::alarm;
+use super::blocked::Blocked;
+use super::effects::Effects;
 use super::gate::{Pause, WorkerSet};
 use super::positions::Positions;
-use super::queue::{Queue, Task};
+use super::queue::{Lanes, Task};
 use super::request::Request;
 use super::run::Worker;
 use super::watch::Watches;
@@ -21,11 +24,10 @@ use crate::store::Current;
 pub struct Workers(Arc<Pool>);
 
 struct Pool {
-    queues: Vec<Arc<Queue>>,
-    /// Held while something is put into several queues, so that all have it in one order.
-    order: Mutex<()>,
+    lanes: Arc<Lanes>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     watches: Watches,
+    blocked: Blocked,
 }
 
 /// Requests that wait to be handed over, by worker.
@@ -48,39 +50,48 @@ impl Workers {
     /// Starts `count` workers, 1 to [`Workers::MAX`].
     pub fn start(count: usize, store: Current, authority: Authority) -> io::Result<Self> {
         assert!((1..=Self::MAX).contains(&count), "the configuration bounds the workers");
-        let queues: Vec<_> = (0..count).map(|_| Arc::new(Queue::default())).collect();
+        let lanes = Arc::new(Lanes::new(count));
         let positions = Arc::new(Positions::default());
-        let watches = Watches::new(count);
+        let (watches, blocked) = (Watches::new(count), Blocked::new(count));
         let mut threads = Vec::new();
-        for (index, queue) in queues.iter().enumerate() {
+        for index in 0..count {
+            let effects = Effects::new(watches.clone(), blocked.clone());
             let worker = Worker::new(
                 index as u16,
                 count,
-                queue.clone(),
+                lanes.clone(),
                 store.clone(),
                 authority.clone(),
-                (positions.clone(), watches.clone()),
+                (positions.clone(), effects),
             );
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             threads.push(thread.spawn(move || run_or_abort(worker))?);
         }
-        let (order, threads) = (Mutex::new(()), Mutex::new(threads));
-        Ok(Self(Arc::new(Pool { queues, order, threads, watches })))
+        let waiting = blocked.clone();
+        let thread = std::thread::Builder::new().name("alarm".to_owned());
+        threads.push(thread.spawn(move || alarm::run(&waiting, &authority))?);
+        let threads = Mutex::new(threads);
+        Ok(Self(Arc::new(Pool { lanes, threads, watches, blocked })))
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.0.queues.len()
+        self.0.lanes.all().len()
     }
 
     /// The worker that owns a slot.
     pub fn of(&self, slot: Slot) -> u16 {
-        slot.number() % self.0.queues.len() as u16
+        slot.number() % self.count() as u16
     }
 
     /// The keys that connections watch.
     pub fn watches(&self) -> Watches {
         self.0.watches.clone()
+    }
+
+    /// The calls that wait.
+    pub fn blocked(&self) -> &Blocked {
+        &self.0.blocked
     }
 
     /// All of them.
@@ -90,19 +101,19 @@ impl Workers {
 
     /// How many requests wait in the longest queue.
     pub fn longest_queue(&self) -> usize {
-        self.0.queues.iter().map(|queue| queue.len()).max().unwrap_or(0)
+        self.0.lanes.all().iter().map(|queue| queue.len()).max().unwrap_or(0)
     }
 
     /// Nothing waiting.
     pub fn nothing_waiting(&self) -> Waiting {
-        Waiting(self.0.queues.iter().map(|_| Vec::new()).collect())
+        Waiting(self.0.lanes.all().iter().map(|_| Vec::new()).collect())
     }
 
     /// Puts a request behind what waits for its workers; a gated one goes to them at once.
     pub fn enqueue(&self, request: &Arc<Request>, waiting: &mut Waiting) {
         if request.is_gated() {
-            let order = self.0.order.lock().unwrap_or_else(PoisonError::into_inner);
-            for (index, queue) in self.0.queues.iter().enumerate() {
+            let order = self.0.lanes.in_order();
+            for (index, queue) in self.0.lanes.all().iter().enumerate() {
                 if request.workers.contains(index as u16) {
                     waiting.0[index].drain(..).for_each(|task| queue.push(task));
                     queue.push(Task::Run(request.clone()));
@@ -121,7 +132,7 @@ impl Workers {
     /// Hands over what waits. False: a queue is full, and its tasks still wait.
     pub fn hand_over(&self, waiting: &mut Waiting) -> bool {
         let mut all = true;
-        for (tasks, queue) in waiting.0.iter_mut().zip(&self.0.queues) {
+        for (tasks, queue) in waiting.0.iter_mut().zip(self.0.lanes.all()) {
             all &= tasks.is_empty() || queue.try_push(tasks);
         }
         all
@@ -132,8 +143,8 @@ impl Workers {
     pub fn pause(&self) -> Paused {
         let pause = Arc::new(Pause::new(self.count()));
         {
-            let _order = self.0.order.lock().unwrap_or_else(PoisonError::into_inner);
-            for queue in &self.0.queues {
+            let _order = self.0.lanes.in_order();
+            for queue in self.0.lanes.all() {
                 queue.push(Task::Pause(pause.clone()));
             }
         }
@@ -143,7 +154,8 @@ impl Workers {
 
     /// Lets the workers finish what they were given and end; blocks until they have.
     pub fn stop(&self) {
-        self.0.queues.iter().for_each(|queue| queue.close());
+        self.0.lanes.close();
+        self.0.blocked.alarm().close();
         let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for thread in threads.drain(..) {
             // A worker that panicked has ended the process.

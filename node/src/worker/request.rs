@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use keyspace::Slot;
 use resp::Version;
@@ -202,12 +202,22 @@ pub trait Outbox: Send + Sync {
 /// Refusals that stick to a connection that said GODWIT.HOLD, until it says GODWIT.RESUME: so what
 /// it had pipelined behind a refused write is refused too and stays in order.
 #[derive(Debug, Default)]
-pub struct Sticky(AtomicU32);
+pub struct Sticky(AtomicU32, AtomicBool);
 
 impl Sticky {
     /// Whether an earlier write of this hold was refused.
     pub fn is_refused(&self, hold: u32) -> bool {
         hold > 0 && self.0.load(Ordering::Acquire) >= hold
+    }
+
+    /// The connection has gone: none of its calls is to wait any more.
+    pub fn leave(&self) {
+        self.1.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the connection has gone.
+    pub(super) fn has_left(&self) -> bool {
+        self.1.load(Ordering::SeqCst)
     }
 
     /// Remembers that a write was refused.

@@ -11,13 +11,15 @@ use resp::reply::Writer;
 use wal::Kind;
 
 use super::aside::{Aside, Asides, Glance};
+use super::effects::Effects;
 use super::expiry::Sweeper;
+use super::gate::WorkerSet;
 use super::pending::Pending;
 use super::positions::Positions;
-use super::queue::{Queue, Task};
+use super::queue::{Lanes, Task};
 use super::request::{Call, Part, Request, RunBy};
 use super::view::View;
-use super::watch::Watches;
+use super::waiter::Until;
 use crate::command::{Args, Fail, Flags, Handler};
 use crate::control::{Authority, Refusal};
 use crate::store::{CommitError, Current, Store};
@@ -33,8 +35,8 @@ const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
 /// One worker's state; everything in it is its own.
 pub(super) struct Worker {
-    index: u16,
-    queue: Arc<Queue>,
+    pub(super) index: u16,
+    pub(super) lanes: Arc<Lanes>,
     store: Current,
     pub(super) authority: Authority,
     pub(super) pending: Pending,
@@ -47,7 +49,9 @@ pub(super) struct Worker {
     pub(super) scratch: (Vec<u8>, Vec<u8>),
     sweeper: Sweeper,
     pub(super) positions: Arc<Positions>,
-    pub(super) watches: Watches,
+    pub(super) effects: Effects,
+    /// The call that ran last found nothing and waits.
+    pub(super) until: Option<Box<Until>>,
     asides: Asides,
 }
 
@@ -63,25 +67,25 @@ enum Outcome {
 }
 
 /// Answers that wait for a commit.
-struct Held {
-    request: Arc<Request>,
-    part: Part,
+pub(super) struct Held {
+    pub(super) request: Arc<Request>,
+    pub(super) part: Part,
     /// One of them is found out in another thread, which then delivers them.
-    aside: Option<Aside>,
+    pub(super) aside: Option<Aside>,
 }
 
 impl Worker {
     pub(super) fn new(
         index: u16,
         workers: usize,
-        queue: Arc<Queue>,
+        lanes: Arc<Lanes>,
         store: Current,
         authority: Authority,
-        (positions, watches): (Arc<Positions>, Watches),
+        (positions, effects): (Arc<Positions>, Effects),
     ) -> Self {
         Self {
             index,
-            queue,
+            lanes,
             store,
             authority,
             pending: Pending::new(),
@@ -92,7 +96,8 @@ impl Worker {
             scratch: Default::default(),
             sweeper: Sweeper::new(index, workers),
             positions,
-            watches,
+            effects,
+            until: None,
             asides: Asides::default(),
         }
     }
@@ -101,12 +106,14 @@ impl Worker {
     pub(super) fn run(mut self) {
         let mut tasks = VecDeque::new();
         let mut swept = Instant::now();
-        while self.queue.take(&mut tasks, SWEEP_EVERY) {
+        let lanes = self.lanes.clone();
+        while lanes.of(self.index).take(&mut tasks, SWEEP_EVERY) {
             // No reference to the store outlives a wake-up or a pause: so it can be swapped.
             let mut store = self.store.load();
             for task in tasks.drain(..) {
                 match task {
                     Task::Run(request) => self.run_request(store.as_deref(), &request),
+                    Task::Again(again) => self.run_gated_again(store.as_deref(), &again),
                     Task::Pause(pause) => {
                         self.finish(store.as_deref());
                         drop(store.take());
@@ -128,10 +135,12 @@ impl Worker {
     fn run_request(&mut self, store: Option<&Store>, request: &Arc<Request>) {
         let mut part = Part::new(request.connection, request.round, self.index);
         let mut aside = None;
+        let mut waits = false;
         for (index, call) in request.calls.iter().enumerate() {
             match call.by {
                 RunBy::Worker(worker) if worker == self.index => {
                     self.run_call(store, request, (index, call), &mut part);
+                    waits |= self.settle(store, request, WorkerSet::only(worker));
                 }
                 RunBy::Gate(gate) if request.gates[gate as usize].workers.contains(self.index) => {
                     let gate = &request.gates[gate as usize];
@@ -140,7 +149,10 @@ impl Worker {
                         gate.wait_for_others();
                         match self.begin_aside(call, &mut part, aside.is_some()) {
                             Some(begun) => aside = Some(begun),
-                            None => self.run_call(store, request, (index, call), &mut part),
+                            None => {
+                                self.run_call(store, request, (index, call), &mut part);
+                                waits |= self.settle(store, request, gate.workers);
+                            }
                         }
                         part.lost |= !self.commit(store);
                         gate.open();
@@ -154,11 +166,30 @@ impl Worker {
                 part.lost |= !self.commit(store);
             }
         }
-        self.held_bytes += part.bytes.len();
-        self.held.push(Held { request: request.clone(), part, aside });
+        if !waits {
+            self.hold(Held { request: request.clone(), part, aside });
+        }
         if self.held_bytes >= HELD_BYTES_MAX || self.held.len() >= HELD_REQUESTS_MAX {
             self.finish(store);
         }
+    }
+
+    /// After a call: it begins to wait, or those who wait for what it wrote are served. The workers
+    /// of `within` stand still or are this one. True: it waits.
+    fn settle(&mut self, store: Option<&Store>, request: &Arc<Request>, within: WorkerSet) -> bool {
+        let until = self.until.take();
+        let waits = until.is_some();
+        if let Some(until) = until {
+            self.effects.blocked.begin(request, *until, within);
+        }
+        self.serve(store, within);
+        waits
+    }
+
+    /// Keeps an answer until its batch is committed.
+    pub(super) fn hold(&mut self, held: Held) {
+        self.held_bytes += held.part.bytes.len();
+        self.held.push(held);
     }
 
     /// Begins a look at the whole keyspace beside the workers, one for each part; `None`: it is not
@@ -173,7 +204,7 @@ impl Worker {
         Some(aside)
     }
 
-    fn run_call(
+    pub(super) fn run_call(
         &mut self,
         store: Option<&Store>,
         request: &Request,
@@ -187,10 +218,17 @@ impl Worker {
         }
         if let Err(fail) = self.answer(store, request, (index, call), part) {
             part.bytes.truncate(start);
-            if let Fail::Lost = fail {
-                part.lost = true;
-                return;
-            }
+            let fail = match fail {
+                Fail::Lost => {
+                    part.lost = true;
+                    return;
+                }
+                Fail::Wait(until) => {
+                    self.until = Some(until);
+                    return;
+                }
+                fail => fail,
+            };
             if let Fail::Refused(_) = fail
                 && call.spec.flags.has(Flags::WRITE)
             {
@@ -282,11 +320,12 @@ impl Worker {
             if done { Ok(()) } else { Err(Fail::Lost) }
         };
         let scratch = std::mem::take(&mut self.scratch);
-        let shared = (&*self.positions, &self.watches);
+        let shared = (&*self.positions, &self.effects);
         let mut view = View::new(store, &mut self.pending, &mut commit, scratch, shared, now_ms);
         let mut writer = Writer::new(out, version);
         let answered = handler(&mut view, args, &mut writer);
-        let half_done = answered.is_err() && view.wrote();
+        let waits = matches!(answered, Err(Fail::Wait(_)));
+        let half_done = answered.is_err() && !waits && view.wrote();
         self.scratch = view.into_scratch();
         if half_done {
             // An error in the middle of a write: nothing of this batch may reach the log.

@@ -6,12 +6,14 @@ use keyspace::data::{self, DataKey, DataValue};
 use keyspace::meta::{self, Body, Collection, Meta, Type};
 use keyspace::score::{Score, ScoreKey};
 use keyspace::{Cf, Hlc, SLOTS, Slot};
+use resp::reply::Writer;
 use rocksdb::DBPinnableSlice;
 
 use super::cursor::{Cursor, Direction, Record, after_prefix};
+use super::effects::Effects;
 use super::pending::Pending;
 use super::positions::Positions;
-use super::watch::Watches;
+use super::waiter::Until;
 use crate::command::Fail;
 use crate::store::Store;
 
@@ -93,7 +95,7 @@ pub struct View<'a> {
     pub now_ms: u64,
     /// Where pages of SCAN ended.
     pub positions: &'a Positions,
-    watches: &'a Watches,
+    effects: &'a Effects,
     key_bytes: Vec<u8>,
     value_bytes: Vec<u8>,
     stamp: Option<Hlc>,
@@ -106,7 +108,7 @@ impl<'a> View<'a> {
         pending: &'a mut Pending,
         commit: &'a mut dyn FnMut(&mut Pending) -> Result<(), Fail>,
         scratch: (Vec<u8>, Vec<u8>),
-        (positions, watches): (&'a Positions, &'a Watches),
+        (positions, effects): (&'a Positions, &'a Effects),
         now_ms: u64,
     ) -> Self {
         let (key_bytes, value_bytes) = scratch;
@@ -116,7 +118,7 @@ impl<'a> View<'a> {
             commit,
             now_ms,
             positions,
-            watches,
+            effects,
             key_bytes,
             value_bytes,
             stamp: None,
@@ -124,10 +126,29 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Before each write of a key: those who watch it learn of it.
-    fn touch(&mut self, key: Key<'_>) {
+    /// Before each write of a key: those who watch it or wait for it learn of it.
+    pub fn touch(&mut self, key: Key<'_>) {
         self.wrote = true;
-        self.watches.touch(key);
+        self.effects.touch(key);
+    }
+
+    /// Whether a call that finds nothing may wait: not inside of a transaction or a script.
+    pub fn may_wait(&self) -> bool {
+        !self.pending.is_whole()
+    }
+
+    /// Found nothing: waits, or answers a null array where nothing waits. See `worker::Blocked`.
+    pub fn wait(&self, until: Until, out: &mut Writer<'_>) -> Result<(), Fail> {
+        if self.may_wait() {
+            return Err(Fail::Wait(Box::new(until)));
+        }
+        out.null_array();
+        Ok(())
+    }
+
+    /// What this call noted when it began to wait; `None`: it runs for the first time.
+    pub fn note(&self) -> Option<Vec<u8>> {
+        self.effects.note()
     }
 
     /// Whether the command has written anything since the last commit.
@@ -364,7 +385,7 @@ impl<'a> View<'a> {
     /// Deletes all that there is, in every family that is shipped.
     pub fn sweep(&mut self) -> Result<(), Fail> {
         self.commit()?;
-        self.watches.touch_all();
+        self.effects.touch_all();
         self.pending.sweep_whole();
         self.wrote = true;
         let (from, to) = (0u16.to_be_bytes(), SLOTS.to_be_bytes());

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod blocking;
 mod bounds;
 mod combined;
 mod families;
