@@ -48,9 +48,11 @@ static SET_VALUE: Threshold = Threshold::new("set-max-listpack-value", None, 64)
 static SET_INTEGERS: Threshold = Threshold::new("set-max-intset-entries", None, 512);
 static LIST_SIZE: Threshold =
     Threshold::new("list-max-listpack-size", Some("list-max-ziplist-size"), -2);
+/// The longest sparse HyperLogLog, in bytes.
+pub(super) static HLL_SPARSE_BYTES: Threshold = Threshold::new("hll-sparse-max-bytes", None, 3000);
 
 /// All of them, for CONFIG.
-pub(crate) static THRESHOLDS: [&Threshold; 8] = [
+pub(crate) static THRESHOLDS: [&Threshold; 9] = [
     &HASH_ENTRIES,
     &HASH_VALUE,
     &ZSET_ENTRIES,
@@ -59,6 +61,7 @@ pub(crate) static THRESHOLDS: [&Threshold; 8] = [
     &SET_VALUE,
     &SET_INTEGERS,
     &LIST_SIZE,
+    &HLL_SPARSE_BYTES,
 ];
 
 /// The most entries that are looked at to tell; larger collections have the general encoding.

@@ -4,14 +4,20 @@
 //! Replies and error texts are those of Redis 7.2.
 
 mod args;
+mod bitfield;
 mod bits;
 mod counter;
 mod dump;
 pub(crate) mod encoding;
 mod expire;
 mod fail;
+mod geo;
+mod geohash;
+mod geosearch;
 mod glob;
 mod hash;
+mod hll;
+mod hyperloglog;
 mod key;
 mod lcs;
 mod list;
@@ -24,6 +30,7 @@ mod rdb;
 mod scan;
 mod set;
 mod set_combine;
+mod sort;
 mod spec;
 mod string;
 pub mod table;

@@ -38,6 +38,8 @@ impl Flags {
     pub const SUBSCRIBES: Self = Self(4096);
     /// May wait for another client.
     pub const BLOCKING: Self = Self(8192);
+    /// Options that name a pattern read keys that are not among its arguments; no name of Redis's.
+    pub const PATTERNS: Self = Self(16384);
 
     const NAMES: [(Self, &'static str); 13] = [
         (Self::WRITE, "write"),
@@ -163,7 +165,9 @@ impl Keys {
         let end = end.unwrap_or(first).min(len);
         let keys = first..if first == 0 { first } else { end.max(first) };
         let also = if keys.is_empty() && first > 0 { 0..0 } else { self.also.indices(args) };
-        also.chain(keys.step_by(self.step.max(1) as usize))
+        // In the order of the arguments.
+        let (before, after) = if also.start > first { (0..0, also) } else { (also, 0..0) };
+        before.chain(keys.step_by(self.step.max(1) as usize)).chain(after)
     }
 }
 
@@ -256,6 +260,13 @@ impl Spec {
     /// Whether I/O threads run it.
     pub const fn is_of_io(&self) -> bool {
         matches!(self.handler, Handler::Session(_) | Handler::Late(_))
+    }
+
+    /// Whether it may read any key at all: it has no keys of its own, or patterns name more.
+    pub fn sees_all(&self, args: &Args<'_>) -> bool {
+        let is_pattern =
+            |word: &[u8]| [&b"by"[..], b"get"].iter().any(|w| word.eq_ignore_ascii_case(w));
+        self.keys.is_none() || self.flags.has(Flags::PATTERNS) && args.from(2).any(is_pattern)
     }
 
     /// Whether so many arguments, the name among them, are right.

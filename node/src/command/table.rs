@@ -4,38 +4,40 @@ use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
-use super::{
-    Spec, bits, counter, dump, expire, hash, key, lcs, list, list_edit, list_wait, memory, scan,
-    set, set_combine, string, whole, zadd, zcombine, zpop, zpop_wait, zrange, zset,
-};
+use super::Spec;
 use crate::server;
 
 /// The longest name of a command in bytes; anything longer is unknown.
 const NAME_BYTES_MAX: usize = 32;
 
-static FAMILIES: [&[Spec]; 26] = [
-    string::SPECS,
-    counter::SPECS,
-    bits::SPECS,
-    hash::SPECS,
-    lcs::SPECS,
-    list::SPECS,
-    list_edit::SPECS,
-    list_wait::SPECS,
-    memory::SPECS,
-    set::SPECS,
-    set_combine::SPECS,
-    zset::SPECS,
-    zadd::SPECS,
-    zcombine::SPECS,
-    zpop::SPECS,
-    zpop_wait::SPECS,
-    zrange::SPECS,
-    key::SPECS,
-    dump::SPECS,
-    expire::SPECS,
-    scan::SPECS,
-    whole::SPECS,
+static FAMILIES: &[&[Spec]] = &[
+    super::string::SPECS,
+    super::counter::SPECS,
+    super::bits::SPECS,
+    super::bitfield::SPECS,
+    super::geo::SPECS,
+    super::geosearch::SPECS,
+    super::hash::SPECS,
+    super::hyperloglog::SPECS,
+    super::lcs::SPECS,
+    super::list::SPECS,
+    super::list_edit::SPECS,
+    super::list_wait::SPECS,
+    super::memory::SPECS,
+    super::set::SPECS,
+    super::set_combine::SPECS,
+    super::zset::SPECS,
+    super::zadd::SPECS,
+    super::zcombine::SPECS,
+    super::zpop::SPECS,
+    super::zpop_wait::SPECS,
+    super::zrange::SPECS,
+    super::key::SPECS,
+    super::dump::SPECS,
+    super::expire::SPECS,
+    super::sort::SPECS,
+    super::scan::SPECS,
+    super::whole::SPECS,
     server::CONNECTION,
     server::SERVER,
     server::TRANSACTIONS,

@@ -15,13 +15,14 @@ pub(super) const SPECS: &[Spec] = &[
     Spec::data(G, "zincrby", 4, W, Keys::ONE, zincrby),
 ];
 
+/// ZADD's options.
 #[derive(Clone, Copy, Default)]
-struct Options {
-    if_missing: bool,
-    if_present: bool,
+pub(super) struct Options {
+    pub(super) if_missing: bool,
+    pub(super) if_present: bool,
     if_greater: bool,
     if_less: bool,
-    count_changed: bool,
+    pub(super) count_changed: bool,
     increment: bool,
 }
 
@@ -122,7 +123,20 @@ fn zadd(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     for (score, _) in args.pairs(at) {
         float(score).ok_or(Fail::NotFloat)?;
     }
-    let key = args.key(1);
+    let pairs = args
+        .pairs(at)
+        .map(|(score, member)| float(score).map(|number| (number, member)).ok_or(Fail::NotFloat));
+    add(view, args.key(1), options, pairs, out)
+}
+
+/// Adds members with their scores, as the options say, and answers.
+pub(super) fn add<'a>(
+    view: &mut View<'_>,
+    key: Key<'_>,
+    options: Options,
+    pairs: impl Iterator<Item = Result<(f64, &'a [u8]), Fail>>,
+    out: &mut Writer<'_>,
+) -> Answer {
     let mut head = match view.head(key, Type::Zset)? {
         Some(head) => head,
         None if options.if_present => {
@@ -137,8 +151,8 @@ fn zadd(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     };
     let before = head.at.size;
     let (mut added, mut changed, mut last) = (0, 0, None);
-    for (score, member) in args.pairs(at) {
-        let number = float(score).ok_or(Fail::NotFloat)?;
+    for pair in pairs {
+        let (number, member) = pair?;
         match put(view, key, &mut head, member, number, options)? {
             Outcome::Nothing => {}
             Outcome::Added(score) => (added, last) = (added + 1, Some(score)),

@@ -229,7 +229,7 @@ fn who<'a>(
         return Ok((request.assign(0), None));
     };
     let key = args.key(index);
-    if spec.keys == Keys::ONE {
+    if spec.keys == Keys::ONE && !spec.flags.has(Flags::PATTERNS) {
         return Ok((request.assign(workers.of(key.slot)), Some(key)));
     }
     let mut involved = WorkerSet::default();
@@ -242,6 +242,9 @@ fn who<'a>(
             return Err(Fail::text(CROSSSLOT));
         }
         involved.insert(workers.of(other.slot));
+    }
+    if spec.sees_all(args) {
+        involved = workers.all();
     }
     let by = match involved.len() {
         1 => request.assign(involved.lowest()),

@@ -155,10 +155,10 @@ pub(super) fn exec(session: &mut Session, request: &mut Request) -> Result<RunBy
             session.barrier |= call.spec.flags.has(Flags::SUBSCRIBES);
             continue;
         }
-        if call.spec.keys.is_none() {
+        let args = transaction.args_of(call);
+        if call.spec.sees_all(&args) {
             involved = workers.all();
         }
-        let args = transaction.args_of(call);
         for slot in call.spec.slots(&args, call.slot) {
             involved.insert(workers.of(slot));
             if one_slot && *first.get_or_insert(slot) != slot {

@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod bits;
 mod blocking;
 mod bounds;
 mod combined;
 mod families;
+mod geo;
+mod hyperloglog;
 mod node;
+mod order;
 mod protocol;
 mod pubsub;
 mod transactions;

@@ -91,6 +91,14 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// A number with a fraction, in these digits. RESP2: a string.
+    pub fn decimal(&mut self, digits: &str) {
+        match self.version {
+            Version::V2 => self.bulk(digits.as_bytes()),
+            Version::V3 => self.line(b',', digits),
+        }
+    }
+
     /// Yes or no. RESP2: the integer 1 or 0.
     pub fn boolean(&mut self, value: bool) {
         match value {
