@@ -2,10 +2,11 @@
 
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use admin::Address;
 use ops::config::ConfigError;
-use ops::units::Size;
+use ops::units::{Size, Span};
 use serde::{Deserialize, Serialize};
 use topology::ShardName;
 
@@ -16,6 +17,7 @@ use crate::worker::Workers;
 /// Less than this RocksDB cannot work with.
 const MEMORY_MIN: Size = Size::mib(32);
 const MEMORY_DEFAULT: Size = Size::mib(256);
+const RECLAIM_EVERY_DEFAULT: Span = Span(Duration::from_secs(30));
 const WAL_ARCHIVE_DEFAULT: Size = Size::mib(1024);
 
 /// The settings, from flags, environment and file.
@@ -64,6 +66,9 @@ pub struct Settings {
     /// Log files kept for a sidecar that is down [default: 1GiB]
     #[arg(long, env = "GODWIT_WAL_ARCHIVE", value_name = "SIZE")]
     pub wal_archive: Option<Size>,
+    /// How often a primary that writes looks for space that compactions can reclaim [default: 30s]
+    #[arg(long, env = "GODWIT_RECLAIM_EVERY", value_name = "DURATION")]
+    pub reclaim_every: Option<Span>,
 }
 
 /// Settings that were checked.
@@ -127,6 +132,7 @@ impl Settings {
                 durability: self.durability.unwrap_or_default(),
                 memory: memory.bytes(),
                 wal_archive: self.wal_archive.unwrap_or(WAL_ARCHIVE_DEFAULT).bytes(),
+                reclaim_every: self.reclaim_every.unwrap_or(RECLAIM_EVERY_DEFAULT).0,
             },
             dir,
             admin,

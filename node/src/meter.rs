@@ -37,6 +37,11 @@ struct Meter {
     lease: Gauge,
     memtables: Gauge,
     cache: Gauge,
+    dropped_records: Counter,
+    dropped_bytes: Counter,
+    view_age: Gauge,
+    view_held: Gauge,
+    clock_ahead: Gauge,
     metrics: Families,
 }
 
@@ -67,6 +72,23 @@ pub(crate) async fn run(
             .gauge("lease_left_ms", "how long the node may still write; 0 without a lease"),
         memtables: metrics.gauge("memtables_bytes", "memory of unflushed writes"),
         cache: metrics.gauge("block_cache_bytes", "memory of cached blocks"),
+        dropped_records: metrics.counter(
+            "reclaimed_records",
+            "records of deleted and expired keys that compactions dropped",
+        ),
+        dropped_bytes: metrics.counter("reclaimed_bytes", "bytes of those records"),
+        view_age: metrics.gauge(
+            "reclaim_view_age_ms",
+            "since the oldest reclaim view in use was taken; -1 without one",
+        ),
+        view_held: metrics.gauge(
+            "reclaim_view_held",
+            "1 while a newer reclaim view waits for a follower or a reader; GODWIT.STATUS says which",
+        ),
+        clock_ahead: metrics.gauge(
+            "clock_ahead_ms",
+            "how far the wall clock has jumped ahead and is not followed",
+        ),
         metrics: Families {
             role: metrics.gauges("role", "1 for the role that the node has"),
             applied: metrics.gauges("applied_sequence", "the last sequence applied of a source"),
@@ -106,6 +128,14 @@ impl Meter {
             let labels = vec![("source".to_owned(), source.to_string())];
             self.metrics.applied.get_or_create(&labels).set(number(applied.position.sequence.0));
         }
+        let reclaim = self.control.reclaim_status(&store);
+        self.dropped_records
+            .inc_by(reclaim.dropped_records.saturating_sub(self.dropped_records.get()));
+        self.dropped_bytes.inc_by(reclaim.dropped_bytes.saturating_sub(self.dropped_bytes.get()));
+        self.view_age.set(reclaim.view_age_ms.map_or(-1, number));
+        self.view_held.set(i64::from(reclaim.held.is_some()));
+        let ahead = store.clock_ahead().unwrap_or_default();
+        self.clock_ahead.set(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX));
         let property = |name: &str| store.db().property_int_value(name).ok().flatten();
         let memtables = property("rocksdb.cur-size-all-mem-tables").unwrap_or(0);
         self.memtables.set(number(memtables));

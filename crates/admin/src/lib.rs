@@ -25,7 +25,7 @@ pub use client::{Applying, Client};
 pub use digest::{Digest, SlotDigest};
 pub use error::{Code, Error};
 pub use request::{Request, RequestError};
-pub use status::{Applied, FreezeStatus, Status};
+pub use status::{Applied, FreezeStatus, ReclaimStatus, Reclaimed, Status};
 
 /// The longest argument of a request in bytes: the greatest frame with its header, an exported
 /// batch, a rewind's keys.

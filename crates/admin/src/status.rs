@@ -37,6 +37,35 @@ pub struct FreezeStatus {
     pub deadline: UnixMs,
 }
 
+/// Up to where a node has reclaimed space: stored before the space is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Reclaimed {
+    /// The position of the last reclaim view that was used, of the node's own log: it cannot rewind
+    /// to before it.
+    pub own: Option<Position>,
+    /// The same for each source, in that source's log.
+    pub sources: BTreeMap<ShardName, Position>,
+    /// Unix milliseconds: what had expired by then may be gone.
+    pub horizon_ms: u64,
+}
+
+/// How reclaiming goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ReclaimStatus {
+    /// Up to where.
+    pub reclaimed: Reclaimed,
+    /// Milliseconds since the oldest view in use was taken; none without one.
+    pub view_age_ms: Option<u64>,
+    /// Why a newer view is not used yet.
+    pub held: Option<String>,
+    /// Records that compactions dropped since the database was opened.
+    pub dropped_records: u64,
+    /// Bytes of their keys and values.
+    pub dropped_bytes: u64,
+}
+
 /// Answer of `GODWIT.STATUS`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -81,4 +110,8 @@ pub struct Status {
     /// While seeding or rewinding: the source's sequence up to which it must apply; none where that
     /// is not known yet.
     pub until: Option<Sequence>,
+    /// How reclaiming goes.
+    pub reclaim: ReclaimStatus,
+    /// How far the wall clock has jumped ahead of what the node believes.
+    pub clock_ahead_ms: Option<u64>,
 }

@@ -15,6 +15,10 @@ pub const CLOCK: &[u8] = b"clock";
 pub const HEARTBEAT: &[u8] = b"heartbeat";
 /// The last barrier's id: sixteen bytes, big endian.
 pub const BARRIER: &[u8] = b"barrier";
+/// The marker of the last reclaim view or its release: sixteen bytes, big endian.
+pub const VIEW: &[u8] = b"view";
+/// Up to where space was reclaimed: synced before a reclaim view is used.
+pub const RECLAIMED: &[u8] = b"reclaimed";
 
 const APPLIED: &str = "applied/";
 

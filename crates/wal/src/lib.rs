@@ -18,4 +18,4 @@ pub mod tag;
 
 pub use history::{Continuation, History, TimelineStart};
 pub use position::{Chain, Position, Sequence, TimelineId};
-pub use tag::{Kind, Tag};
+pub use tag::{Kind, Tag, ViewMark};

@@ -16,6 +16,31 @@ pub enum Kind {
     End,
     /// The first batch of a timeline.
     Timeline,
+    /// A reclaim view is taken here; `marker` is its [`ViewMark`].
+    View,
+    /// A view may be used from here on: `marker` is the sequence of its [`Kind::View`] batch.
+    Reclaim,
+}
+
+/// What a [`Kind::View`] batch says of its view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ViewMark {
+    /// Every record of a version below this stamp comes before the view in the log.
+    pub bound: Hlc,
+    /// Unix milliseconds: what expires by then is expired for whoever has applied this batch.
+    pub horizon_ms: u64,
+}
+
+impl ViewMark {
+    /// As the marker of a tag.
+    pub const fn marker(self) -> u128 {
+        (self.bound.0 as u128) << 64 | self.horizon_ms as u128
+    }
+
+    /// Of a marker.
+    pub const fn of(marker: u128) -> Self {
+        Self { bound: Hlc((marker >> 64) as u64), horizon_ms: marker as u64 }
+    }
 }
 
 /// A batch's tag. RocksDB may merge several writers into one batch, which then has several.
@@ -29,7 +54,7 @@ pub struct Tag {
     pub epoch: u64,
     /// Rises along the log.
     pub stamp: Hlc,
-    /// Which barrier or freeze; 0 for the others.
+    /// Which barrier or freeze, or what a view is; 0 for the others.
     pub marker: u128,
 }
 
@@ -88,6 +113,8 @@ impl Tag {
             2 => Kind::Barrier,
             3 => Kind::End,
             4 => Kind::Timeline,
+            5 => Kind::View,
+            6 => Kind::Reclaim,
             other => return Err(TagError::Kind(other)),
         };
         let Ok(rest) = <&[u8; Self::LEN - 4]>::try_from(rest) else { return Err(foreign) };
@@ -130,6 +157,9 @@ mod tests {
         let mut later = bytes;
         later[2] = 2;
         assert_eq!(Tag::decode(&later), Err(TagError::Version(2)));
+        let mark =
+            ViewMark { bound: Hlc::new(1_700_000_000_000, 9), horizon_ms: 1_699_999_940_000 };
+        assert_eq!(ViewMark::of(mark.marker()), mark);
         later[2..4].copy_from_slice(&[1, 99]);
         assert_eq!(Tag::decode(&later), Err(TagError::Kind(99)));
     }

@@ -127,7 +127,7 @@ impl Few {
 
     /// `None`: there are more, or too many dead records among them to tell in a moment.
     pub(crate) fn count(store: &Store) -> Option<Self> {
-        let now_ms = ops::clock::unix_ms();
+        let now_ms = store.now_ms();
         let mut options = ReadOptions::default();
         options.set_total_order_seek(true);
         options.set_max_skippable_internal_keys(Self::DEAD_MAX);

@@ -12,7 +12,7 @@ use topology::members::Role;
 use topology::{Epoch, FreezeId, ShardName};
 use wal::batch::{BatchBuilder, Record};
 use wal::frame::{FrameBatch, FrameRef};
-use wal::{Chain, Kind, Position, Sequence, Tag};
+use wal::{Chain, Kind, Position, Sequence, Tag, ViewMark};
 
 use super::roles::readable_mode;
 use super::{Control, Fault};
@@ -43,7 +43,10 @@ impl Control {
                 "this node does not follow {source}: seed it, or let it follow first"
             )));
         };
-        let slots = self.own_slots(turn.record.as_ref().map(|(record, _)| record))?;
+        let record = turn.record.as_ref().map(|(record, _)| record);
+        let slots = self.own_slots(record)?;
+        let theirs = record.and_then(|record| record.slots_of(source));
+        let shared = theirs.map(|theirs| theirs.intersection(&slots)).unwrap_or_default();
         let frame = match FrameRef::parse(bytes).map_err(|why| damaged(why.to_string()))? {
             Some((frame, length)) if length == bytes.len() => frame,
             _ => return Err(damaged("the frame is cut off, or something follows it".to_owned())),
@@ -81,6 +84,7 @@ impl Control {
             store: &store,
             source,
             slots: &slots,
+            shared: &shared,
             applied: applied.clone(),
             chain: header.chain_before,
             begun: false,
@@ -182,6 +186,8 @@ struct Run<'a> {
     store: &'a Arc<Store>,
     source: &'a ShardName,
     slots: &'a SlotSet,
+    /// Those of them that come from this source.
+    shared: &'a SlotSet,
     /// What will be applied once `pending` is committed.
     applied: Applied,
     /// The stream's chain after the batches that were looked at.
@@ -264,6 +270,15 @@ impl Run<'_> {
                 self.applied.ended = None;
                 return self.commit_at_barrier(&tag);
             }
+            Some((Kind::View, tag)) => {
+                self.applied.ended = None;
+                return self.commit_at_view(&tag);
+            }
+            Some((Kind::Reclaim, tag)) => {
+                self.applied.ended = None;
+                let view = Sequence(u64::try_from(tag.marker).unwrap_or(u64::MAX));
+                self.store.reclaim().release(Some(self.source), view);
+            }
             Some((Kind::Data, _)) if data => self.applied.ended = None,
             Some((Kind::Heartbeat, _)) => self.applied.ended = None,
             _ => {}
@@ -319,6 +334,19 @@ impl Run<'_> {
             self.slots.clone(),
         );
         drop(exclusive);
+        Ok(())
+    }
+
+    /// Commits up to the announcement of a reclaim view and takes it exactly there. While a rewind or
+    /// a seed is not whole, the metadata is not that of any one position.
+    fn commit_at_view(&mut self, tag: &Tag) -> Result<(), Fault> {
+        self.commit()?;
+        if self.store.state().standing.role != Role::Standby || self.shared.is_empty() {
+            return Ok(());
+        }
+        let (source, mark) = (self.source.clone(), ViewMark::of(tag.marker));
+        let mut exclusive = self.store.exclusive();
+        exclusive.take_view(Some(source), self.applied.position, mark, self.shared.clone());
         Ok(())
     }
 

@@ -54,8 +54,10 @@ impl Control {
         Ok(self.0.dir.checkpoints().join(name))
     }
 
-    /// Compacts everything; blocks until done.
+    /// Compacts everything, with a reclaim view of this moment if there can be one soon; blocks until
+    /// done.
     pub(super) fn compact(&self) -> Result<(), Fault> {
+        self.refresh_views()?;
         let store = self.store()?;
         let mut options = rocksdb::CompactOptions::default();
         options.set_exclusive_manual_compaction(false);

@@ -9,7 +9,7 @@ use admin::{Barrier, Code, Digest, SlotDigest};
 use keyspace::meta::{self, Body, Collection, Meta, Type};
 use keyspace::{Cf, Hlc, Slot, SlotSet, data};
 use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode};
-use wal::Position;
+use wal::{Position, Sequence};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Control, Fault, Mode};
@@ -54,6 +54,8 @@ impl Digests {
         let (taken, wait) = mpsc::channel();
         let store = store.clone();
         let thread = std::thread::Builder::new().name("digest".to_owned()).spawn(move || {
+            let end = Sequence(store.db().latest_sequence_number());
+            let _hold = store.reclaim().hold(end);
             let snapshot = store.db().snapshot();
             // Whoever waits has given up only if the process ends.
             let _ = taken.send(());

@@ -15,6 +15,7 @@ mod fault;
 mod lease;
 pub mod listener;
 mod publish;
+mod reclaim;
 mod refusal;
 mod rewind;
 mod roles;
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use topology::record::UnixMs;
 use topology::{Epoch, FreezeId, Record, Revision, ShardName};
@@ -71,6 +73,9 @@ struct Shared {
     /// Held for each change, so that there is one at a time.
     turn: Mutex<Turn>,
     digests: digest::Digests,
+    /// What this node's sidecar says of its followers.
+    streams: ArcSwap<reclaim::Streams>,
+    announced: Mutex<reclaim::Announced>,
     /// Something changed that the node's key should say.
     changed: Notify,
     /// The record was acted upon: there may be a lease to renew.
@@ -157,6 +162,11 @@ impl Control {
     }
 }
 
+/// A panic while one of control's notes was held leaves it as it was.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A directory opened, before its workers have been started.
 #[derive(Debug)]
 pub struct Opened {
@@ -191,6 +201,8 @@ impl Opened {
             workers: Box::new(workers),
             turn: Mutex::new(turn),
             digests: digest::Digests::default(),
+            streams: ArcSwap::default(),
+            announced: Mutex::default(),
             changed: Notify::new(),
             obeyed: Notify::new(),
             reopened: Notify::new(),

@@ -28,6 +28,16 @@ impl Control {
                 state.standing.role
             )));
         }
+        if let Some(reclaimed) =
+            store.reclaim().reclaimed().own.filter(|own| own.sequence > fork.sequence)
+        {
+            return Err(Fault::role(format!(
+                "space was reclaimed here up to {reclaimed}, and what was live at the fork {fork} may \
+                 be gone: this node must be seeded; nothing was changed"
+            )));
+        }
+        // The keys come back under the versions that they have there.
+        store.reclaim().forget();
         self.0.authority.set_mode(Mode::Loading);
         let _parked = self.0.workers.pause();
         let standing = Standing {

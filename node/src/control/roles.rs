@@ -25,6 +25,7 @@ impl Control {
     pub fn obey(&self, view: &ServiceView) -> Result<(), Fault> {
         let Some((record, revision)) = &view.record else { return Ok(()) };
         let Some(shard) = self.shard() else { return Ok(()) };
+        self.hear_of_followers(view, shard);
         let mut turn = self.turn();
         let store = self.store()?;
         let slots = record.slots_of(shard).cloned().unwrap_or_default();
@@ -106,6 +107,8 @@ impl Control {
                 let _parked = self.0.workers.pause();
                 let mut exclusive = store.exclusive();
                 exclusive.set_open(false);
+                // Nobody will say of them that all have them.
+                store.reclaim().forget_waiting();
                 let end = exclusive.position();
                 exclusive.set_epoch(epoch);
                 exclusive.stand(Kind::Data, 0, |own| demoted(&state.standing, epoch, end, own))?;
@@ -204,6 +207,7 @@ impl Control {
     ) -> Result<(), Fault> {
         let state = store.state();
         let mut exclusive = store.exclusive();
+        store.reclaim().forget_waiting();
         let at = exclusive.position();
         let mut parents = vec![at];
         let applied = sources.iter().filter_map(|source| state.applied.get(source));

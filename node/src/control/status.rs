@@ -40,6 +40,10 @@ impl Control {
             freeze: self.freeze_status(&turn),
             ended: state.standing.ended,
             until: state.standing.until.as_ref().and_then(|until| until.sequence),
+            reclaim: self.reclaim_status(&store),
+            clock_ahead_ms: store
+                .clock_ahead()
+                .map(|ahead| u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX)),
         })
     }
 
@@ -59,7 +63,7 @@ impl Control {
         state.applied.iter().map(|(s, a)| (s.clone(), a.position.sequence)).collect()
     }
 
-    fn slots(&self, turn: &Turn) -> SlotSet {
+    pub(super) fn slots(&self, turn: &Turn) -> SlotSet {
         match (self.shard(), &turn.record) {
             (None, _) => SlotSet::all(),
             (Some(shard), Some((record, _))) => record.slots_of(shard).cloned().unwrap_or_default(),

@@ -226,6 +226,12 @@ impl Control {
                 tracing::debug!("no heartbeat: {why}");
             }
         }
+        if let Err(why) = store.keep_clock_ahead() {
+            tracing::error!("the clock's bound cannot be written: {why}");
+        }
+        if let Err(why) = self.look_at_views(false) {
+            tracing::warn!("reclaim views: {why}");
+        }
         let due = sync && store.options().durability == Durability::Everysec;
         if due && let Err(why) = store.sync() {
             tracing::error!("syncing the log failed: {why}");

@@ -10,8 +10,10 @@ use wal::{Kind, Sequence, Tag};
 
 use super::{Durability, Order, Store};
 
-/// How far ahead of the stamps in use the clock's bound is written.
-const CLOCK_AHEAD_MS: u64 = 1_000;
+/// How far ahead of the stamps in use the clock's bound is written and synced.
+const CLOCK_AHEAD_MS: u64 = 10_000;
+/// The next bound is written once less than this is left.
+const CLOCK_LEFT_MS: u64 = 5_000;
 
 /// Why a batch was not committed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -60,8 +62,11 @@ impl Store {
         }
         let stamp = self.stamp();
         let tag = self.tag(kind, stamp, 0);
-        let end = self.write(&mut order, batch, &tag, stamp)?;
+        let end = self.write_promised(&mut order, batch, &tag)?;
         drop(order);
+        if kind == Kind::Data {
+            self.written.fetch_add(1, Ordering::Relaxed);
+        }
         if self.options.durability == Durability::Always {
             self.sync_to(end)?;
         }
@@ -78,19 +83,15 @@ impl Store {
         Tag { kind, origin: self.origin, epoch, stamp, marker }
     }
 
-    /// Writes one tagged batch, and the clock's bound with it where `highest` comes near.
+    /// Writes one tagged batch.
     pub(super) fn write(
         &self,
-        order: &mut Order,
+        _order: &mut Order,
         mut batch: WriteBatch,
         tag: &Tag,
-        highest: Hlc,
     ) -> Result<Sequence, CommitError> {
         if self.is_latched() {
             return Err(CommitError::Latched);
-        }
-        if highest >= order.clock_bound {
-            self.raise_clock(order, &mut batch, highest);
         }
         batch.put_log_data(tag.encode());
         self.db.write(batch).map_err(|why| self.latch(why))?;
@@ -98,11 +99,48 @@ impl Store {
         Ok(Sequence(self.db.latest_sequence_number()))
     }
 
-    /// Adds the clock's next bound: in the log before any stamp above the last one.
-    pub(super) fn raise_clock(&self, order: &mut Order, batch: &mut WriteBatch, highest: Hlc) {
+    /// Writes one batch under a stamp of this node, and first makes sure that no restart gives that
+    /// stamp again. [`Store::keep_clock_ahead`] has done so, but for a clock that has just moved on.
+    pub(super) fn write_promised(
+        &self,
+        order: &mut Order,
+        mut batch: WriteBatch,
+        tag: &Tag,
+    ) -> Result<Sequence, CommitError> {
+        if tag.stamp.0 < self.clock_bound.load(Ordering::Acquire) {
+            return self.write(order, batch, tag);
+        }
+        let bound = self.put_clock(&mut batch, tag.stamp);
+        let end = self.write(order, batch, tag)?;
+        self.sync_to(end)?;
+        self.clock_bound.fetch_max(bound.0, Ordering::AcqRel);
+        Ok(end)
+    }
+
+    /// Adds the clock's next bound to a batch: it holds once that is synced.
+    pub(super) fn put_clock(&self, batch: &mut WriteBatch, highest: Hlc) -> Hlc {
         let bound = Hlc::new(highest.ms().saturating_add(CLOCK_AHEAD_MS), 0);
         batch.put_cf(self.cf(Cf::System), system::CLOCK, system::encode_stamp(bound));
-        order.clock_bound = bound;
+        bound
+    }
+
+    /// Moves the clock's bound on before commits come near it, so that none waits for a sync.
+    pub fn keep_clock_ahead(&self) -> Result<(), CommitError> {
+        let bound = Hlc(self.clock_bound.load(Ordering::Acquire));
+        let near = self.clock.last().ms().saturating_add(CLOCK_LEFT_MS) >= bound.ms();
+        let mut order = self.order();
+        if !near || !order.open || self.is_latched() {
+            return Ok(());
+        }
+        let stamp = self.stamp();
+        let mut batch = WriteBatch::default();
+        let bound = self.put_clock(&mut batch, stamp);
+        let tag = self.tag(Kind::Heartbeat, stamp, 0);
+        let end = self.write(&mut order, batch, &tag)?;
+        drop(order);
+        self.sync_to(end)?;
+        self.clock_bound.fetch_max(bound.0, Ordering::AcqRel);
+        Ok(())
     }
 
     fn latch(&self, why: rocksdb::Error) -> CommitError {

@@ -5,12 +5,13 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 use admin::Applied;
-use keyspace::{Cf, Hlc, system};
+use keyspace::{Cf, Hlc, SlotSet, system};
 use rocksdb::{ColumnFamily, WriteBatch};
 use topology::{Epoch, ShardName};
-use wal::{History, Kind, Position, Sequence, Tag};
+use wal::{History, Kind, Position, Sequence, Tag, ViewMark};
 
-use super::state::{NodeState, Standing, put_applied, put_history, put_standing};
+use super::reclaim::ReclaimView;
+use super::state::{NodeState, Standing, put_applied, put_history, put_reclaimed, put_standing};
 use super::{CommitError, Order, Store};
 
 /// Nobody else writes while this is held. Not to be held across a wait.
@@ -100,6 +101,7 @@ impl Exclusive<'_> {
         state: NodeState,
     ) -> Result<Position, CommitError> {
         put_history(self.store, &mut batch, &history);
+        put_reclaimed(self.store, &mut batch, &self.store.reclaim.reclaimed());
         put_standing(self.store, &mut batch, &state.standing);
         put_applied(self.store, &mut batch, &self.store.state().applied, &state.applied);
         // The batch is the timeline's first, so its position is named by the new history.
@@ -115,8 +117,68 @@ impl Exclusive<'_> {
         batch.put_cf(self.store.cf(Cf::System), system::BARRIER, id.to_be_bytes());
         let stamp = self.store.stamp();
         let tag = self.store.tag(Kind::Barrier, stamp, id);
-        let end = self.store.write(&mut self.order, batch, &tag, stamp)?;
+        let end = self.store.write_promised(&mut self.order, batch, &tag)?;
         Ok((self.store.position_in(&self.store.history.load(), end), stamp))
+    }
+
+    /// Announces a reclaim view of these slots and takes it exactly there; not synced.
+    pub fn announce_view(
+        &mut self,
+        horizon_ms: u64,
+        slots: SlotSet,
+    ) -> Result<Position, CommitError> {
+        if !self.order.open {
+            return Err(CommitError::Closed);
+        }
+        let store = self.store;
+        let stamp = store.stamp();
+        let mark = ViewMark { bound: store.reclaim.bound(stamp), horizon_ms };
+        let at = self.tell(Kind::View, stamp, mark.marker())?;
+        self.take_view(None, at, mark, slots);
+        Ok(at)
+    }
+
+    /// Says in the log that all followers have the view of this node's log at this sequence.
+    pub fn release_view(&mut self, at: Sequence) -> Result<(), CommitError> {
+        if !self.order.open {
+            return Err(CommitError::Closed);
+        }
+        let stamp = self.store.stamp();
+        self.tell(Kind::Reclaim, stamp, at.0.into()).map(drop)
+    }
+
+    /// Takes a reclaim view of what is in the database now: what a log said at `at`.
+    pub fn take_view(
+        &mut self,
+        source: Option<ShardName>,
+        at: Position,
+        mark: ViewMark,
+        slots: SlotSet,
+    ) {
+        let store = self.store;
+        store.reclaim.raise_horizon(mark.horizon_ms);
+        let mut view = ReclaimView::new(store.db.clone(), source, at, mark, slots);
+        view.after = store.stamp();
+        store.reclaim.wait_with(view);
+    }
+
+    fn tell(&mut self, kind: Kind, stamp: Hlc, marker: u128) -> Result<Position, CommitError> {
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.store.cf(Cf::System), system::VIEW, marker.to_be_bytes());
+        let tag = self.store.tag(kind, stamp, marker);
+        let end = self.store.write_promised(&mut self.order, batch, &tag)?;
+        Ok(self.store.position_in(&self.store.history.load(), end))
+    }
+
+    /// Uses the views that are released, and that nothing here is in the way of, once it is synced
+    /// that they are. False: there is none.
+    pub fn use_views(&mut self) -> Result<bool, CommitError> {
+        let Some(reclaimed) = self.store.reclaim.ready() else { return Ok(false) };
+        let mut batch = WriteBatch::default();
+        put_reclaimed(self.store, &mut batch, &reclaimed);
+        self.mark(batch, Kind::Data, 0)?;
+        self.store.reclaim.activate(reclaimed);
+        Ok(true)
     }
 
     /// Commits what came from a source, under the tag of its origin, with how far that is now.
@@ -137,7 +199,7 @@ impl Exclusive<'_> {
             state.standing = standing;
         }
         store.clock.observe(tag.stamp);
-        store.write(&mut self.order, batch, tag, tag.stamp)?;
+        store.write(&mut self.order, batch, tag)?;
         store.state.store(state.into());
         Ok(())
     }
@@ -146,7 +208,7 @@ impl Exclusive<'_> {
     pub fn replace(&mut self, batch: WriteBatch) -> Result<(), CommitError> {
         let stamp = self.store.stamp();
         let tag = self.store.tag(Kind::Data, stamp, 0);
-        self.store.write(&mut self.order, batch, &tag, stamp).map(drop)
+        self.store.write_promised(&mut self.order, batch, &tag).map(drop)
     }
 
     fn mark(
@@ -157,9 +219,10 @@ impl Exclusive<'_> {
     ) -> Result<Position, CommitError> {
         let stamp = self.store.stamp();
         let tag = self.store.tag(kind, stamp, marker);
-        self.store.raise_clock(&mut self.order, &mut batch, stamp);
-        let end = self.store.write(&mut self.order, batch, &tag, stamp)?;
+        let bound = self.store.put_clock(&mut batch, stamp);
+        let end = self.store.write(&mut self.order, batch, &tag)?;
         self.store.sync_to(end)?;
+        self.store.clock_bound.fetch_max(bound.0, Ordering::AcqRel);
         Ok(self.store.position_in(&self.store.history.load(), end))
     }
 }

@@ -13,7 +13,9 @@ mod identity;
 mod intact;
 mod open;
 mod options;
+pub mod reclaim;
 mod state;
+mod wall;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use keyspace::{Cf, Hlc, HlcClock};
@@ -36,12 +39,14 @@ pub use exclusive::Exclusive;
 pub use identity::{Identity, prepare_seed};
 pub use open::{OpenError, read_copy};
 pub use options::{Durability, StoreOptions};
+pub use reclaim::Reclaim;
 pub use state::{NodeState, Standing, Until};
+use wall::Wall;
 
 /// An open database. One at a time in a process; workers share it through [`Current`].
 #[derive(Debug)]
 pub struct Store {
-    db: DB,
+    db: Arc<DB>,
     path: PathBuf,
     identity: Identity,
     options: StoreOptions,
@@ -50,6 +55,11 @@ pub struct Store {
     /// Which epoch tags carry.
     epoch: AtomicU64,
     clock: HlcClock,
+    wall: Wall,
+    /// No stamp at or above it survives a power cut, so none is given.
+    clock_bound: AtomicU64,
+    /// Which records nobody can need any more.
+    reclaim: Arc<Reclaim>,
     /// Held from the choice of a stamp to the end of the write, so that stamps rise along the log
     /// and whoever holds it knows the exact end of the log.
     order: Mutex<Order>,
@@ -61,6 +71,8 @@ pub struct Store {
     syncing: Mutex<()>,
     /// Batches written, for the metrics.
     commits: AtomicU64,
+    /// Those of commands.
+    written: AtomicU64,
     /// The log failed: nothing is written until the database has been opened again.
     latched: AtomicBool,
 }
@@ -70,8 +82,13 @@ pub struct Store {
 struct Order {
     /// Whether commands of clients may be committed.
     open: bool,
-    /// No stamp above this one has been promised to survive a restart.
-    clock_bound: Hlc,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Views hold the database open; compactions that still run drop nothing from here on.
+        self.reclaim.forget();
+    }
 }
 
 impl Store {
@@ -97,7 +114,23 @@ impl Store {
 
     /// The next stamp: for the version of a new collection, and for each value of a batch.
     pub fn stamp(&self) -> Hlc {
-        self.clock.next(ops::clock::unix_ms())
+        self.clock.next(self.now_ms())
+    }
+
+    /// Unix milliseconds, for what has expired: on a wall clock that does not jump ahead, and never
+    /// before what is reclaimed.
+    pub fn now_ms(&self) -> u64 {
+        self.wall.now_ms().max(self.reclaim.horizon_ms())
+    }
+
+    /// How far the wall clock has jumped ahead of [`Store::now_ms`].
+    pub fn clock_ahead(&self) -> Option<Duration> {
+        self.wall.ahead()
+    }
+
+    /// Which records nobody can need any more.
+    pub fn reclaim(&self) -> &Arc<Reclaim> {
+        &self.reclaim
     }
 
     /// The clock that stamps come from.
@@ -138,6 +171,11 @@ impl Store {
     /// How many batches were written since it was opened.
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
+    }
+
+    /// How many of them were of commands.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// How it was opened.

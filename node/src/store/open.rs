@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 
-use admin::{Adopt, Applied};
+use admin::{Adopt, Applied, Reclaimed};
 use arc_swap::ArcSwap;
 use keyspace::{Cf, HlcClock, system};
 use rocksdb::{DB, WriteBatch};
@@ -17,7 +17,8 @@ use wal::{History, Position, Sequence, Tag, TimelineId};
 
 use super::dir::{DirError, NodeDir, read_bounded, sync_dir};
 use super::state::{Found, NodeState, Standing, Until};
-use super::{Identity, Order, Store, StoreOptions, intact, options};
+use super::wall::Wall;
+use super::{Identity, Order, Reclaim, Store, StoreOptions, intact, options};
 
 /// Why a database was not opened. No data was changed.
 #[derive(Debug, thiserror::Error)]
@@ -99,12 +100,13 @@ impl Store {
             intact::check(&path).map_err(refused)?;
         }
         let rocksdb = |why| OpenError::Rocksdb { db: name(), why };
-        let db = DB::open_cf_descriptors(&options.database(), &path, options.families())
-            .map_err(rocksdb)?;
+        let reclaim = Arc::new(Reclaim::default());
+        let families = options.families(&reclaim);
+        let db = DB::open_cf_descriptors(&options.database(), &path, families).map_err(rocksdb)?;
         options::verify(&path).map_err(refused)?;
         check_families(&db).map_err(refused)?;
         let found = Found::read(&db).map_err(refused)?;
-        let store = Self::start(db, &path, identity, owner, options, found, adopt)
+        let store = Self::start((db, reclaim), &path, identity, owner, options, found, adopt)
             .map_err(|why| OpenError::Start { db: name(), why })?;
         remove_adopt(&path)?;
         dir.drop_old()?;
@@ -113,7 +115,7 @@ impl Store {
 
     /// Installs what was adopted and starts a timeline, in one synced batch.
     fn start(
-        db: DB,
+        (db, reclaim): (DB, Arc<Reclaim>),
         path: &Path,
         identity: Identity,
         owner: Option<&(String, ShardName)>,
@@ -122,7 +124,10 @@ impl Store {
         adopt: Option<Adopt>,
     ) -> Result<Self, super::CommitError> {
         let recovered = Sequence(db.latest_sequence_number());
-        let mut floor = found.clock;
+        // What was applied was seen, whether or not the clock's bound survived with it.
+        let applied = found.applied.values().map(|applied| applied.stamp);
+        let mut floor = found.clock.max(applied.max().unwrap_or_default());
+        let mut reclaimed = found.reclaimed;
         let mut strangers = Vec::new();
         let (mut history, mut state) = match adopt {
             None => {
@@ -133,6 +138,7 @@ impl Store {
             Some(adopt) => {
                 floor = floor.max(adopt.stamp);
                 strangers = found.keys;
+                reclaimed = Reclaimed { horizon_ms: reclaimed.horizon_ms, ..Reclaimed::default() };
                 (History::default(), adopted(adopt, owner.is_some()))
             }
         };
@@ -156,18 +162,19 @@ impl Store {
             epoch: standing.epoch.0,
         };
         history.push(start);
+        reclaim.restore(reclaimed);
         let store = Self {
-            db,
+            db: Arc::new(db),
             path: path.to_owned(),
             identity,
             options,
             origin: owner.map_or(0, |(_, shard)| Tag::origin_of(&shard.cluster)),
             epoch: AtomicU64::new(standing.epoch.0),
             clock: HlcClock::above(floor),
-            order: Mutex::new(Order {
-                open: standing.role == Role::Standalone,
-                clock_bound: floor,
-            }),
+            wall: Wall::start(),
+            clock_bound: AtomicU64::new(0),
+            reclaim,
+            order: Mutex::new(Order { open: standing.role == Role::Standalone }),
             history: ArcSwap::from_pointee(history.clone()),
             state: ArcSwap::from_pointee(NodeState {
                 standing: standing.clone(),
@@ -175,6 +182,7 @@ impl Store {
             }),
             synced: AtomicU64::new(0),
             commits: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             syncing: Mutex::default(),
             latched: AtomicBool::new(false),
         };

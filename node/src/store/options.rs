@@ -1,6 +1,8 @@
 //! How RocksDB is opened, and what must never be set.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use keyspace::Cf;
 use rocksdb::{
@@ -8,6 +10,12 @@ use rocksdb::{
     DataBlockIndexType, LogLevel, Options,
 };
 use serde::{Deserialize, Serialize};
+
+use super::reclaim::Reclaim;
+use super::reclaim::filter::Factory;
+
+/// A file is compacted when it is so old, so that what is garbage in it goes.
+const RECLAIM_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// When a commit is on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -31,11 +39,18 @@ pub struct StoreOptions {
     pub memory: u64,
     /// Log files that are kept for a sidecar that is down, in bytes.
     pub wal_archive: u64,
+    /// How often a primary takes a new reclaim view, where it has written since.
+    pub reclaim_every: Duration,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { durability: Durability::default(), memory: 256 << 20, wal_archive: 1 << 30 }
+        Self {
+            durability: Durability::default(),
+            memory: 256 << 20,
+            wal_archive: 1 << 30,
+            reclaim_every: Duration::from_secs(30),
+        }
     }
 }
 
@@ -91,9 +106,16 @@ impl StoreOptions {
     }
 
     /// Of each column family, in the order of their ids.
-    pub(super) fn families(&self) -> Vec<ColumnFamilyDescriptor> {
+    pub(super) fn families(&self, reclaim: &Arc<Reclaim>) -> Vec<ColumnFamilyDescriptor> {
         let cache = Cache::new_lru_cache(usize::try_from(self.memory / 2).unwrap_or(usize::MAX));
-        let of = |cf: Cf| ColumnFamilyDescriptor::new(cf.name(), self.family(cf, &cache));
+        let of = |cf: Cf| {
+            let mut options = self.family(cf, &cache);
+            if cf.is_shipped() {
+                options.set_compaction_filter_factory(Factory::new(reclaim.clone(), cf));
+                options.set_periodic_compaction_seconds(RECLAIM_AGE.as_secs());
+            }
+            ColumnFamilyDescriptor::new(cf.name(), options)
+        };
         Cf::ALL.map(of).into_iter().collect()
     }
 

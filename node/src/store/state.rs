@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use admin::Applied;
+use admin::{Applied, Reclaimed};
 use keyspace::{Cf, Hlc, system};
 use rocksdb::{IteratorMode, WriteBatch};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -63,6 +63,7 @@ pub(super) struct Found {
     pub(super) standing: Option<Standing>,
     pub(super) applied: BTreeMap<ShardName, Applied>,
     pub(super) clock: Hlc,
+    pub(super) reclaimed: Reclaimed,
     pub(super) keys: Vec<Vec<u8>>,
 }
 
@@ -80,6 +81,7 @@ impl Found {
                     found.clock =
                         system::decode_stamp(&value).ok_or("its clock record is no stamp")?;
                 }
+                system::RECLAIMED => found.reclaimed = json(&key, &value)?,
                 _ => {
                     if let Some(source) = system::applied_source(&key) {
                         let source = source.parse::<ShardName>().map_err(|e| e.to_string())?;
@@ -114,6 +116,10 @@ pub(super) fn put_standing(store: &Store, batch: &mut WriteBatch, standing: &Sta
 
 pub(super) fn put_history(store: &Store, batch: &mut WriteBatch, history: &History) {
     put(store, batch, system::TIMELINES, history);
+}
+
+pub(super) fn put_reclaimed(store: &Store, batch: &mut WriteBatch, reclaimed: &Reclaimed) {
+    put(store, batch, system::RECLAIMED, reclaimed);
 }
 
 /// Makes the records of applied positions say `new`, where they say `old`.

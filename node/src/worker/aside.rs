@@ -93,7 +93,7 @@ fn look(
     // The worker waits for it.
     let _ = taken.send(());
     let goes_on = || current.load().is_some_and(|now| Arc::ptr_eq(&now, &store));
-    let now_ms = ops::clock::unix_ms();
+    let now_ms = store.now_ms();
     let over = Over::default();
     let glance =
         Glance { store: &store, snapshot: &snapshot, now_ms, over: &over, goes_on: &goes_on };

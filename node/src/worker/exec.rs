@@ -21,7 +21,7 @@ impl Worker {
         out: &mut Writer<'_>,
     ) -> Result<(), Fail> {
         let watch = watch.ok_or(Fail::Syntax)?;
-        let now_ms = ops::clock::unix_ms();
+        let now_ms = store.now_ms();
         for name in args.from(1) {
             let key = Key::new(name);
             let under = self.under(store, key);
@@ -74,7 +74,7 @@ impl Worker {
                 other => aborted(&other.line()),
             });
         }
-        let now_ms = ops::clock::unix_ms();
+        let now_ms = store.now_ms();
         if let Some(watch) = &transaction.watch {
             let key = watch.first().unwrap_or_default();
             if !watch.holds(self.under(store, Key::new(&key)), now_ms) {

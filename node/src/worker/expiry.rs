@@ -32,7 +32,7 @@ impl Sweeper {
         if !pending.is_empty() {
             return;
         }
-        let now_ms = ops::clock::unix_ms();
+        let now_ms = store.now_ms();
         let mut left = LOOK_AT_MAX;
         // An empty slot costs a seek, so slots count too.
         while left > 0 {

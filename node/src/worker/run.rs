@@ -110,15 +110,18 @@ impl Worker {
         while lanes.of(self.index).take(&mut tasks, SWEEP_EVERY) {
             // No reference to the store outlives a wake-up or a pause: so it can be swapped.
             let mut store = self.store.load();
+            self.enter(store.as_deref());
             for task in tasks.drain(..) {
                 match task {
                     Task::Run(request) => self.run_request(store.as_deref(), &request),
                     Task::Again(again) => self.run_gated_again(store.as_deref(), &again),
                     Task::Pause(pause) => {
                         self.finish(store.as_deref());
+                        self.leave(store.as_deref());
                         drop(store.take());
                         pause.park();
                         store = self.store.load();
+                        self.enter(store.as_deref());
                     }
                 }
             }
@@ -129,6 +132,21 @@ impl Worker {
                 self.sweeper.sweep(store, &self.authority, &mut self.pending);
             }
             self.finish(store.as_deref());
+            self.leave(store.as_deref());
+        }
+    }
+
+    /// From here on it gives out versions and reads.
+    fn enter(&self, store: Option<&Store>) {
+        if let Some(store) = store {
+            store.reclaim().enter(self.index, store.hlc().last());
+        }
+    }
+
+    /// All that it has written is committed, and it keeps no cursor.
+    fn leave(&self, store: Option<&Store>) {
+        if let Some(store) = store {
+            store.reclaim().leave(self.index);
         }
     }
 
@@ -276,7 +294,7 @@ impl Worker {
             return self.watch(store, watch, &args, &mut out);
         }
         let before = self.pending.mark();
-        let now_ms = ops::clock::unix_ms();
+        let now_ms = store.now_ms();
         let answered = self.run_handler(store, call, &args, &mut part.bytes, call.version, now_ms);
         if self.pending.is_too_great() {
             // What other commands wrote before it is kept and goes to the log without it.

@@ -7,6 +7,7 @@ mod cloud;
 mod crash;
 mod digests;
 mod frames;
+mod reclaim;
 mod refusals;
 mod ship;
 mod superseded;

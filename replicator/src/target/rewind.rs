@@ -33,6 +33,17 @@ impl Session {
                 return Ok(());
             }
         };
+        // Only after the ledger: what a seed throws away is kept there.
+        let reclaimed = self.sidecar.node.status().await?.reclaim.reclaimed.own;
+        if let Some(reclaimed) = reclaimed.filter(|own| own.sequence > fork.sequence) {
+            let reason = format!(
+                "space was reclaimed here up to {reclaimed}, past the fork {fork}: what was live there \
+                 may be gone"
+            );
+            tracing::warn!(source = %self.source, "cannot rewind: {reason}; it is seeded instead");
+            self.conn.writer.message(&Message::CannotRewind { reason }).await?;
+            return Ok(());
+        }
         let node = self.sidecar.node.own_client().await?;
         node.rewind_begin(&self.source, fork).await?;
         self.conn.reader.set_deadline(EXPORT_WITHIN);

@@ -150,6 +150,8 @@ mod tests {
             freeze: None,
             ended: None,
             until: None,
+            reclaim: Default::default(),
+            clock_ahead_ms: None,
         }
     }
 
