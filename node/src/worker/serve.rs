@@ -53,7 +53,7 @@ impl Worker {
         if waiter.until.any_change {
             return true;
         }
-        let now_ms = ops::clock::unix_ms();
+        let now_ms = store.now_ms();
         let scratch = std::mem::take(&mut self.scratch);
         let mut never = |_: &mut _| Ok(());
         let shared = (&*self.positions, &self.effects);
