@@ -9,6 +9,7 @@ use keyspace::Slot;
 
 use super::alarm;
 use super::blocked::Blocked;
+use super::cache::Caches;
 use super::effects::Effects;
 use super::gate::{Pause, WorkerSet};
 use super::positions::Positions;
@@ -28,6 +29,7 @@ struct Pool {
     threads: Mutex<Vec<JoinHandle<()>>>,
     watches: Watches,
     blocked: Blocked,
+    caches: Caches,
 }
 
 /// Requests that wait to be handed over, by worker.
@@ -48,11 +50,18 @@ impl Workers {
     pub const MAX: usize = WorkerSet::MAX;
 
     /// Starts `count` workers, 1 to [`Workers::MAX`].
-    pub fn start(count: usize, store: Current, authority: Authority) -> io::Result<Self> {
+    /// Their caches have `cache_bytes` together.
+    pub fn start(
+        count: usize,
+        store: Current,
+        authority: Authority,
+        cache_bytes: u64,
+    ) -> io::Result<Self> {
         assert!((1..=Self::MAX).contains(&count), "the configuration bounds the workers");
         let lanes = Arc::new(Lanes::new(count));
         let positions = Arc::new(Positions::default());
         let (watches, blocked) = (Watches::new(count), Blocked::new(count));
+        let caches = Caches::new(count, cache_bytes);
         let mut threads = Vec::new();
         for index in 0..count {
             let effects = Effects::new(watches.clone(), blocked.clone());
@@ -62,7 +71,7 @@ impl Workers {
                 lanes.clone(),
                 store.clone(),
                 authority.clone(),
-                (positions.clone(), effects),
+                (positions.clone(), effects, caches.clone()),
             );
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             threads.push(thread.spawn(move || run_or_abort(worker))?);
@@ -71,7 +80,7 @@ impl Workers {
         let thread = std::thread::Builder::new().name("alarm".to_owned());
         threads.push(thread.spawn(move || alarm::run(&waiting, &authority))?);
         let threads = Mutex::new(threads);
-        Ok(Self(Arc::new(Pool { lanes, threads, watches, blocked })))
+        Ok(Self(Arc::new(Pool { lanes, threads, watches, blocked, caches })))
     }
 
     /// How many there are.
@@ -92,6 +101,11 @@ impl Workers {
     /// The calls that wait.
     pub fn blocked(&self) -> &Blocked {
         &self.0.blocked
+    }
+
+    /// What they keep of the database in memory.
+    pub fn caches(&self) -> &Caches {
+        &self.0.caches
     }
 
     /// All of them.
