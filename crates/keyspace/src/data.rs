@@ -72,6 +72,11 @@ impl<'a> DataValue<'a> {
         Self { stamp, expire_ms: 0, bytes }
     }
 
+    /// Whether it is there for a reader whose clock shows `now_ms`.
+    pub const fn is_live(&self, now_ms: u64) -> bool {
+        self.expire_ms == 0 || self.expire_ms > now_ms
+    }
+
     /// Reads a value without copying it.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new("data value", bytes);

@@ -7,6 +7,9 @@ use crate::{DecodeError, Hlc, Slot};
 /// The encoding version that this code writes, and the only one it reads.
 pub const ENCODING: u8 = 1;
 
+/// The flag of a hash with fields that expire by themselves: the earliest such time follows the size.
+const FLAG_FIELDS_EXPIRE: u8 = 1;
+
 /// Where the head and the tail of an empty list stand, so that it can grow both ways.
 pub const LIST_ORIGIN: u64 = 1 << 63;
 
@@ -63,12 +66,21 @@ pub struct Collection {
     pub head: u64,
     /// Lists: one past the index of the last element.
     pub tail: u64,
+    /// Hashes: Unix milliseconds before which no field expires; 0: none ever does.
+    pub fields_expire_ms: u64,
 }
 
 impl Collection {
     /// An empty one, to be filled before it is stored.
     pub const fn new(kind: Type, version: Hlc) -> Self {
-        Self { kind, version, size: 0, head: LIST_ORIGIN, tail: LIST_ORIGIN }
+        let (head, tail) = (LIST_ORIGIN, LIST_ORIGIN);
+        Self { kind, version, size: 0, head, tail, fields_expire_ms: 0 }
+    }
+
+    /// Whether a field may have expired for a reader whose clock shows `now_ms`: `size` counts it
+    /// until its record is deleted.
+    pub const fn may_have_expired(&self, now_ms: u64) -> bool {
+        self.fields_expire_ms != 0 && self.fields_expire_ms <= now_ms
     }
 }
 
@@ -118,7 +130,8 @@ impl<'a> Meta<'a> {
             return Err(DecodeError::Version(header & 0x0f));
         }
         let flags = reader.u8()?;
-        if flags != 0 {
+        let known = if kind == Type::Hash { FLAG_FIELDS_EXPIRE } else { 0 };
+        if flags & !known != 0 {
             return Err(DecodeError::Flags(flags, "meta record"));
         }
         let stamp = Hlc(reader.u64()?);
@@ -128,6 +141,13 @@ impl<'a> Meta<'a> {
         }
         let mut collection = Collection::new(kind, Hlc(reader.u64()?));
         collection.size = reader.u64()?;
+        if flags & FLAG_FIELDS_EXPIRE != 0 {
+            collection.fields_expire_ms = reader.u64()?;
+            if collection.fields_expire_ms == 0 {
+                // There is one way to say that none does.
+                return Err(DecodeError::Flags(flags, "meta record"));
+            }
+        }
         if kind == Type::List {
             collection.head = reader.u64()?;
             collection.tail = reader.u64()?;
@@ -139,7 +159,10 @@ impl<'a> Meta<'a> {
     /// Appends the record's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push((self.kind() as u8) << 4 | ENCODING);
-        out.push(0);
+        out.push(match &self.body {
+            Body::Collection(c) if c.fields_expire_ms != 0 => FLAG_FIELDS_EXPIRE,
+            Body::String(_) | Body::Collection(_) => 0,
+        });
         out.extend_from_slice(&self.stamp.0.to_be_bytes());
         out.extend_from_slice(&self.expire_ms.to_be_bytes());
         match &self.body {
@@ -147,6 +170,9 @@ impl<'a> Meta<'a> {
             Body::Collection(c) => {
                 out.extend_from_slice(&c.version.0.to_be_bytes());
                 out.extend_from_slice(&c.size.to_be_bytes());
+                if c.fields_expire_ms != 0 {
+                    out.extend_from_slice(&c.fields_expire_ms.to_be_bytes());
+                }
                 if c.kind == Type::List {
                     out.extend_from_slice(&c.head.to_be_bytes());
                     out.extend_from_slice(&c.tail.to_be_bytes());

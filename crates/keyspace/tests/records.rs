@@ -43,6 +43,28 @@ fn a_list() {
 }
 
 #[test]
+fn a_hash_with_and_without_fields_that_expire() {
+    let mut hash = Collection::new(Type::Hash, STAMP);
+    hash.size = 3;
+    let record = |hash| Meta { stamp: STAMP, expire_ms: 0, body: Body::Collection(hash) };
+    let bytes = encoded(|o| record(hash).encode(o));
+    assert_eq!(hex(&bytes), "2100018bcfe5680000070000000000000000018bcfe5680000070000000000000003");
+    assert!(!hash.may_have_expired(u64::MAX));
+    hash.fields_expire_ms = 1_700_000_060_000;
+    let bytes = encoded(|o| record(hash).encode(o));
+    assert_eq!(
+        hex(&bytes),
+        "2101018bcfe5680000070000000000000000018bcfe56800000700000000000000030000018bcfe65260"
+    );
+    assert_eq!(Meta::decode(&bytes), Ok(record(hash)));
+    assert!(hash.may_have_expired(1_700_000_060_000) && !hash.may_have_expired(1_700_000_059_999));
+    // One way to say one thing: the flag is there for a time that is.
+    let mut never = bytes[..34].to_vec();
+    never.extend_from_slice(&[0; 8]);
+    assert!(Meta::decode(&never).is_err());
+}
+
+#[test]
 fn a_field_and_its_value() {
     let key = DataKey { slot: Slot::of_key(b"foo"), key: b"foo", version: STAMP, subkey: b"field" };
     let bytes = encoded(|o| key.encode(o));
@@ -50,7 +72,9 @@ fn a_field_and_its_value() {
     assert_eq!(DataKey::decode(&bytes), Ok(key));
     let value = DataValue::new(STAMP, b"v");
     assert_eq!(hex(&encoded(|o| value.encode(o))), "00018bcfe56800000776");
+    assert!(value.is_live(u64::MAX));
     let value = DataValue { expire_ms: 9, ..value };
+    assert!(value.is_live(8) && !value.is_live(9));
     assert_eq!(hex(&encoded(|o| value.encode(o))), "01018bcfe568000007000000000000000976");
 }
 

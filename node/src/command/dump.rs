@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keyspace::meta::Type;
+use keyspace::meta::{Collection, Type};
 use keyspace::score::Score;
 use resp::reply::Writer;
 
@@ -31,6 +31,9 @@ fn dump(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
         out.bulk(&dump.end());
         return Ok(());
     };
+    if at.fields_expire_ms != 0 {
+        return dump_fields(view, key, &at, out);
+    }
     let mut dump = Dump::new(match at.kind {
         Type::List => Form::List,
         Type::Set | Type::String => Form::Set,
@@ -53,12 +56,44 @@ fn dump(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     Ok(())
 }
 
+/// A hash that has, or had, fields that expire.
+fn dump_fields(view: &mut View<'_>, key: Key<'_>, at: &Collection, out: &mut Writer<'_>) -> Answer {
+    let (mut fields, mut earliest_ms) = (Vec::new(), u64::MAX);
+    let mut entries = view.entries(key, at.version)?;
+    while let Some((field, value)) = entries.step_field()? {
+        if value.expire_ms != 0 {
+            earliest_ms = earliest_ms.min(value.expire_ms);
+        }
+        fields.push((field.to_vec(), value.bytes.to_vec(), value.expire_ms));
+    }
+    if fields.is_empty() {
+        out.null();
+        return Ok(());
+    }
+    let expires = earliest_ms != u64::MAX;
+    let mut dump = Dump::new(if expires { Form::HashFields } else { Form::Hash });
+    if expires {
+        dump.time(earliest_ms);
+    }
+    dump.length(fields.len() as u64);
+    for (field, value, expire_ms) in &fields {
+        if expires {
+            dump.length(if *expire_ms == 0 { 0 } else { expire_ms - earliest_ms + 1 });
+        }
+        dump.string(field);
+        dump.string(value);
+    }
+    out.bulk(&dump.end());
+    Ok(())
+}
+
 /// A value that was read whole before anything is written.
 enum Value {
     String(Vec<u8>),
     List(Vec<Vec<u8>>),
     Set(BTreeSet<Vec<u8>>),
-    Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    /// Values, and when they expire.
+    Hash(BTreeMap<Vec<u8>, (Vec<u8>, u64)>),
     Zset(BTreeMap<Vec<u8>, Score>),
 }
 
@@ -68,15 +103,23 @@ fn read(load: &mut Load<'_>) -> Option<Value> {
     if form == Form::String {
         return Some(Value::String(load.string()?)).filter(|_| load.end().is_some());
     }
+    let earliest_ms = if form == Form::HashFields { load.time()? } else { 0 };
     // At least a byte for each: no length makes more work than the payload has bytes.
     let count = load.length().filter(|&count| count > 0)?;
     let mut value = match form {
         Form::String | Form::List => Value::List(Vec::new()),
         Form::Set => Value::Set(BTreeSet::new()),
-        Form::Hash => Value::Hash(BTreeMap::new()),
+        Form::Hash | Form::HashFields => Value::Hash(BTreeMap::new()),
         Form::Zset => Value::Zset(BTreeMap::new()),
     };
     for _ in 0..count {
+        let expire_ms = match form {
+            Form::HashFields => match load.length()? {
+                0 => 0,
+                later => earliest_ms.checked_add(later - 1)?,
+            },
+            _ => 0,
+        };
         let first = load.string()?;
         let fresh = match &mut value {
             Value::String(_) => false,
@@ -85,7 +128,7 @@ fn read(load: &mut Load<'_>) -> Option<Value> {
                 true
             }
             Value::Set(set) => set.insert(first),
-            Value::Hash(hash) => hash.insert(first, load.string()?).is_none(),
+            Value::Hash(hash) => hash.insert(first, (load.string()?, expire_ms)).is_none(),
             Value::Zset(zset) => zset.insert(first, Score::new(load.double()?)?).is_none(),
         };
         if !fresh {
@@ -121,8 +164,16 @@ fn write(view: &mut View<'_>, key: Key<'_>, value: Value, expire_ms: u64) {
             set.iter().for_each(|member| view.put_data(key, version, member, b""));
         }
         Value::Hash(hash) => {
-            head.at.size = hash.len() as u64;
-            hash.iter().for_each(|(field, value)| view.put_data(key, version, field, value));
+            let now_ms = view.now_ms;
+            let live = hash.iter().filter(|(_, (_, at_ms))| *at_ms == 0 || *at_ms > now_ms);
+            for (field, (value, at_ms)) in live {
+                view.put_field(key, version, field, value, *at_ms);
+                head.at.size += 1;
+                let earliest_ms = &mut head.at.fields_expire_ms;
+                if *at_ms != 0 && (*earliest_ms == 0 || at_ms < earliest_ms) {
+                    *earliest_ms = *at_ms;
+                }
+            }
         }
         Value::Zset(zset) => {
             head.at.size = zset.len() as u64;

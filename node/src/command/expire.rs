@@ -59,7 +59,7 @@ impl Unit {
     }
 
     /// Unix milliseconds; `None` if that does not fit.
-    fn resolve(self, number: i64, now_ms: u64) -> Option<i64> {
+    pub(super) fn resolve(self, number: i64, now_ms: u64) -> Option<i64> {
         let now_ms = i64::try_from(now_ms).ok()?;
         match self {
             Self::Seconds => number.checked_mul(1000)?.checked_add(now_ms),
@@ -131,6 +131,17 @@ fn conditions(args: &Args<'_>) -> Result<Conditions, Fail> {
         return Err(Fail::text("ERR GT and LT options at the same time are not compatible"));
     }
     Ok(found)
+}
+
+/// Whether one of NX, XX, GT, LT lets `new_ms` take the place of `old_ms`; 0 is a time that never
+/// comes.
+pub(super) fn conditions_met(word: &str, old_ms: u64, new_ms: u64) -> bool {
+    match word {
+        "nx" => old_ms == 0,
+        "xx" => old_ms != 0,
+        "gt" => old_ms != 0 && new_ms > old_ms,
+        _ => old_ms == 0 || new_ms < old_ms,
+    }
 }
 
 fn expire(

@@ -6,9 +6,9 @@ use resp::reply::Writer;
 
 use super::counter::{add_floats, overflow};
 use super::page::scan_collection;
-use super::pick::{Picks, picks};
+use super::pick::{Picks, live, picks};
 use super::{Answer, Args, Fail, Flags, Keys, Spec, float};
-use crate::worker::View;
+use crate::worker::{Head, Key, View};
 
 const G: &str = "hash";
 const W: Flags = Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST);
@@ -42,17 +42,38 @@ fn set_pairs(view: &mut View<'_>, args: &Args<'_>, name: &str) -> Result<i64, Fa
     }
     let key = args.key(1);
     let mut head = view.head_or_create(key, Type::Hash)?;
-    let (fresh, before) = (head.at.size == 0, head.at.size);
+    let (fresh, before, mut new) = (head.at.size == 0, head.at.size, 0);
     for (field, value) in args.pairs(2) {
         // In a new hash only the command itself can have set a field.
-        let known = !(fresh && args.len() == 4) && view.has(key, head.at.version, field)?;
-        head.at.size += u64::from(!known);
+        let found = match fresh && args.len() == 4 {
+            true => Found::Nothing,
+            false => find(view, key, &head, field)?,
+        };
+        new += i64::from(found != Found::Live);
+        head.at.size += u64::from(found == Found::Nothing);
         view.put_data(key, head.at.version, field, value);
     }
     if head.at.size != before {
         view.put_head(key, &head);
     }
-    Ok((head.at.size - before) as i64)
+    Ok(new)
+}
+
+/// What there is of a field. One that has expired counts for its hash until it is deleted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Expired,
+    Live,
+}
+
+fn find(view: &mut View<'_>, key: Key<'_>, head: &Head, field: &[u8]) -> Result<Found, Fail> {
+    let now_ms = view.now_ms;
+    Ok(match view.stored(key, head.at.version, field)? {
+        None => Found::Nothing,
+        Some(text) if text.is_live(now_ms) => Found::Live,
+        Some(_) => Found::Expired,
+    })
 }
 
 fn hset(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
@@ -69,9 +90,10 @@ fn hmset(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
 fn hsetnx(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     let (key, field) = (args.key(1), args.at(2));
     let mut head = view.head_or_create(key, Type::Hash)?;
-    let missing = head.at.size == 0 || !view.has(key, head.at.version, field)?;
+    let found = find(view, key, &head, field)?;
+    let missing = found != Found::Live;
     if missing {
-        head.at.size += 1;
+        head.at.size += u64::from(found == Found::Nothing);
         view.put_data(key, head.at.version, field, args.at(3));
         view.put_head(key, &head);
     }
@@ -115,17 +137,19 @@ fn hdel(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
         out.integer(0);
         return Ok(());
     };
-    let before = head.at.size;
+    let (before, mut deleted) = (head.at.size, 0);
     for field in args.from(2) {
-        if view.has(key, head.at.version, field)? {
+        let found = find(view, key, &head, field)?;
+        if found != Found::Nothing {
             view.delete_data(key, head.at.version, field);
             head.at.size -= 1;
         }
+        deleted += i64::from(found == Found::Live);
     }
     if head.at.size != before {
         view.put_head(key, &head);
     }
-    out.integer((before - head.at.size) as i64);
+    out.integer(deleted);
     Ok(())
 }
 
@@ -163,7 +187,10 @@ enum Show {
 fn all(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, show: Show) -> Answer {
     let key = args.key(1);
     let head = view.head(key, Type::Hash)?;
-    let size = head.map_or(0, |head| head.at.size as usize);
+    let size = match &head {
+        Some(head) => live(view, key, head)? as usize,
+        None => 0,
+    };
     match show {
         Show::Both => out.map(size),
         Show::Fields | Show::Values => out.array(size),
@@ -186,15 +213,20 @@ fn all(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, show: Show) -
 fn hincrby(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     let (key, field, by) = (args.key(1), args.at(2), args.integer(3)?);
     let mut head = view.head_or_create(key, Type::Hash)?;
-    let old = match view.data(key, head.at.version, field)? {
+    let now_ms = view.now_ms;
+    let stored = view.stored(key, head.at.version, field)?;
+    let is_new = stored.is_none();
+    let (old, expire_ms) = match stored.filter(|value| value.is_live(now_ms)) {
         Some(value) => {
-            Some(resp::integer(&value).ok_or(Fail::text("ERR hash value is not an integer"))?)
+            let bad = || Fail::text("ERR hash value is not an integer");
+            (resp::integer(&value).ok_or_else(bad)?, value.expire_ms)
         }
-        None => None,
+        None => (0, 0),
     };
-    let new = old.unwrap_or(0).checked_add(by).ok_or(overflow())?;
-    view.put_data(key, head.at.version, field, itoa::Buffer::new().format(new).as_bytes());
-    if old.is_none() {
+    let new = old.checked_add(by).ok_or(overflow())?;
+    let mut text = itoa::Buffer::new();
+    view.put_field(key, head.at.version, field, text.format(new).as_bytes(), expire_ms);
+    if is_new {
         head.at.size += 1;
         view.put_head(key, &head);
     }
@@ -209,12 +241,15 @@ fn hincrbyfloat(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> A
     }
     let mut head = view.head_or_create(key, Type::Hash)?;
     let bad = Fail::text("ERR hash value is not a float");
-    let (sum, known) = match view.data(key, head.at.version, field)? {
-        Some(value) => (add_floats(&value, args.at(3), bad)?, true),
-        None => (add_floats(b"0", args.at(3), bad)?, false),
+    let now_ms = view.now_ms;
+    let stored = view.stored(key, head.at.version, field)?;
+    let is_new = stored.is_none();
+    let (sum, expire_ms) = match stored.filter(|value| value.is_live(now_ms)) {
+        Some(value) => (add_floats(&value, args.at(3), bad)?, value.expire_ms),
+        None => (add_floats(b"0", args.at(3), bad)?, 0),
     };
-    view.put_data(key, head.at.version, field, sum.as_bytes());
-    if !known {
+    view.put_field(key, head.at.version, field, sum.as_bytes(), expire_ms);
+    if is_new {
         head.at.size += 1;
         view.put_head(key, &head);
     }

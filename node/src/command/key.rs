@@ -1,11 +1,11 @@
 //! Keys of any type.
 
-use keyspace::meta::Type;
+use keyspace::meta::{Collection, Type};
 use keyspace::score::Score;
 use resp::reply::Writer;
 
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Entry, Head, Key, View};
+use crate::worker::{Entry, Key, View};
 
 const G: &str = "generic";
 const W: Flags = Flags::WRITE;
@@ -65,14 +65,16 @@ fn duplicate(view: &mut View<'_>, from: Key<'_>, to: Key<'_>, entry: &Entry) -> 
     let mut entries = view.entries(from, at.version)?;
     let mut new = view.create(at.kind);
     new.expire_ms = entry.expire_ms;
-    (new.at.size, new.at.head, new.at.tail) = (at.size, at.head, at.tail);
-    while let Some((subkey, value)) = entries.step()? {
-        view.put_data(to, new.at.version, subkey, value);
+    new.at = Collection { version: new.at.version, size: 0, ..at };
+    while let Some((subkey, value)) = entries.step_field()? {
+        view.put_field(to, new.at.version, subkey, value.bytes, value.expire_ms);
         if at.kind == Type::Zset {
-            view.put_score(to, new.at.version, Score::decode(value)?, subkey);
+            view.put_score(to, new.at.version, Score::decode(value.bytes)?, subkey);
         }
+        new.at.size += 1;
     }
-    view.put_head(to, &Head { ..new });
+    // Without the fields that had expired there may be nothing left.
+    view.put_head(to, &new);
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod geohash;
 mod geosearch;
 mod glob;
 mod hash;
+mod hash_expire;
 mod hll;
 mod hyperloglog;
 mod key;

@@ -14,6 +14,20 @@ pub(super) struct Picks {
 /// The most entries that one command draws with repetition; a client can ask again.
 const REPEATED_MAX: u64 = 1 << 20;
 
+/// How many entries there are, without fields that have expired and are still counted: looking is
+/// needed only where there can be such.
+pub(super) fn live(view: &mut View<'_>, key: Key<'_>, head: &Head) -> Result<u64, Fail> {
+    if !head.at.may_have_expired(view.now_ms) {
+        return Ok(head.at.size);
+    }
+    let mut fields = view.entries(key, head.at.version)?;
+    let mut count = 0;
+    while fields.step()?.is_some() {
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// `count` different entries, or all; a negative count draws so many, perhaps repeated.
 pub(super) fn picks(
     view: &mut View<'_>,
@@ -25,7 +39,10 @@ pub(super) fn picks(
     if count < 0 && wanted > REPEATED_MAX {
         return Err(Fail::text("ERR value is out of range"));
     }
-    let size = head.at.size;
+    let size = live(view, key, head)?;
+    if size == 0 {
+        return Ok(Picks { entries: Vec::new() });
+    }
     let rng = &mut rand::rng();
     // Which entries, by their index, sorted; an index comes as often as it was drawn.
     let mut indices: Vec<u64> = match count < 0 {

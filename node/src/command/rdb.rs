@@ -4,8 +4,8 @@
 //! Written are the general forms, which every Redis reads. Read are those and integers; Redis's
 //! packed forms of small collections and compressed strings are not.
 
-/// RDB's version in Redis 7.2: later ones are not read.
-const READ_VERSION_MAX: u16 = 11;
+/// RDB's version in Redis 7.4: later ones are not read.
+const READ_VERSION_MAX: u16 = 12;
 /// RDB's version in Redis 5: what is written means the same since, and every later Redis reads it.
 const WRITTEN_VERSION: u16 = 9;
 /// The version and the checksum.
@@ -20,6 +20,9 @@ pub(super) enum Form {
     Hash = 4,
     /// Scores are doubles of eight bytes.
     Zset = 5,
+    /// A hash with fields that expire, as of Redis 7.4: the earliest time, then for each field its
+    /// time, counted from the one before that (0: never).
+    HashFields = 24,
 }
 
 /// Jones's polynomial, reflected, as Redis has it.
@@ -72,8 +75,17 @@ impl Dump {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
+    /// A time in Unix milliseconds.
+    pub(super) fn time(&mut self, ms: u64) {
+        self.0.extend_from_slice(&ms.to_le_bytes());
+    }
+
     pub(super) fn end(mut self) -> Vec<u8> {
-        self.0.extend_from_slice(&WRITTEN_VERSION.to_le_bytes());
+        let version = match self.0.first() {
+            Some(&form) if form == Form::HashFields as u8 => READ_VERSION_MAX,
+            _ => WRITTEN_VERSION,
+        };
+        self.0.extend_from_slice(&version.to_le_bytes());
         let crc = crc64(&self.0);
         self.0.extend_from_slice(&crc.to_le_bytes());
         self.0
@@ -103,7 +115,7 @@ impl<'a> Load<'a> {
     }
 
     pub(super) fn form(&mut self) -> Option<Form> {
-        let forms = [Form::String, Form::List, Form::Set, Form::Hash, Form::Zset];
+        let forms = [Form::String, Form::List, Form::Set, Form::Hash, Form::Zset, Form::HashFields];
         let number = self.number::<1>()?[0];
         forms.into_iter().find(|form| *form as u8 == number)
     }
@@ -139,6 +151,10 @@ impl<'a> Load<'a> {
 
     pub(super) fn double(&mut self) -> Option<f64> {
         self.number().map(f64::from_le_bytes)
+    }
+
+    pub(super) fn time(&mut self) -> Option<u64> {
+        self.number().map(u64::from_le_bytes)
     }
 
     /// Nothing may be left.

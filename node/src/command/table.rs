@@ -18,6 +18,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::geo::SPECS,
     super::geosearch::SPECS,
     super::hash::SPECS,
+    super::hash_expire::SPECS,
     super::hyperloglog::SPECS,
     super::lcs::SPECS,
     super::list::SPECS,

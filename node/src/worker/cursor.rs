@@ -28,6 +28,8 @@ pub struct Cursor<'a> {
     over: Option<Over>,
     /// With those: the iterator's record was given out, or stood for.
     given: bool,
+    /// With those: which of them was given out last; `None`: the iterator's.
+    written: Option<usize>,
 }
 
 impl<'a> Cursor<'a> {
@@ -44,7 +46,7 @@ impl<'a> Cursor<'a> {
         options.set_iterate_upper_bound(upper);
         options.set_total_order_seek(true);
         let records = store.db().raw_iterator_cf_opt(store.cf(cf), options);
-        Self { records, direction, started: false, over: None, given: false }
+        Self { records, direction, started: false, over: None, given: false, written: None }
     }
 
     /// With uncommitted records over those of the database.
@@ -67,20 +69,36 @@ impl<'a> Cursor<'a> {
 
     /// The next key and value, whole as stored; `None` at the end.
     pub fn step(&mut self) -> Result<Option<Record<'_>>, Fail> {
+        Ok(if self.forward()? { self.current() } else { None })
+    }
+
+    /// Goes to the next record. False: there is none.
+    pub(super) fn forward(&mut self) -> Result<bool, Fail> {
         if self.over.is_some() {
-            return self.step_over();
+            return self.forward_over();
         }
         self.advance();
         if self.records.valid() {
-            return Ok(self.records.item());
+            return Ok(true);
         }
         self.records.status()?;
-        Ok(None)
+        Ok(false)
+    }
+
+    /// The record that it went to.
+    pub(super) fn current(&self) -> Option<Record<'_>> {
+        match (&self.over, self.written) {
+            (Some(over), Some(at)) => {
+                let (key, value) = &over.records[at];
+                value.as_ref().map(|value| (&key[..], &value[..]))
+            }
+            _ => self.records.item(),
+        }
     }
 
     /// The iterator stands one record ahead, or on the one that was given out.
-    fn step_over(&mut self) -> Result<Option<Record<'_>>, Fail> {
-        let Some(over) = &mut self.over else { return Ok(None) };
+    fn forward_over(&mut self) -> Result<bool, Fail> {
+        let Some(over) = &mut self.over else { return Ok(false) };
         loop {
             if std::mem::take(&mut self.given) {
                 match self.direction {
@@ -93,16 +111,15 @@ impl<'a> Cursor<'a> {
             }
             let stored = if over.blank { None } else { self.records.key() };
             match over.turn(stored, self.direction) {
-                Turn::End => return Ok(None),
+                Turn::End => return Ok(false),
                 Turn::Stored => {
-                    self.given = true;
-                    return Ok(self.records.item());
+                    (self.given, self.written) = (true, None);
+                    return Ok(true);
                 }
                 Turn::Written { at, both } => {
-                    self.given = both;
+                    (self.given, self.written) = (both, Some(at));
                     if over.records[at].1.is_some() {
-                        let (key, value) = &over.records[at];
-                        return Ok(value.as_ref().map(|value| (&key[..], &value[..])));
+                        return Ok(true);
                     }
                 }
             }

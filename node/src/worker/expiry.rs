@@ -1,9 +1,10 @@
-//! Looks for expired keys and deletes them, a little at a time, where this node may write.
+//! Looks for expired keys, and hashes with expired fields, and deletes them, a little at a time, where this node may write.
 
-use keyspace::meta::{self, Meta};
+use keyspace::meta::{self, Body, Meta};
 use keyspace::{Cf, SLOTS, Slot};
 
 use super::cursor::{Cursor, Direction};
+use super::fields::{self, Pass};
 use super::pending::Pending;
 use crate::control::Authority;
 use crate::store::Store;
@@ -18,12 +19,14 @@ pub(super) struct Sweeper {
     slot: u16,
     /// The meta key to go on from; empty: the start of the slot.
     from: Vec<u8>,
+    /// The hash whose fields are being looked at.
+    pass: Pass,
 }
 
 impl Sweeper {
     pub(super) fn new(worker: u16, workers: usize) -> Self {
         let step = u16::try_from(workers).expect("there are at most 64 workers");
-        Self { first: worker, step, slot: worker, from: Vec::new() }
+        Self { first: worker, step, slot: worker, from: Vec::new(), pass: Pass::default() }
     }
 
     /// Looks at the next few keys. What cannot be read or written now waits for the next round.
@@ -33,7 +36,7 @@ impl Sweeper {
             return;
         }
         let now_ms = store.now_ms();
-        let mut left = LOOK_AT_MAX;
+        let (mut left, mut fields_left) = (LOOK_AT_MAX, fields::LOOK_AT_MAX);
         // An empty slot costs a seek, so slots count too.
         while left > 0 {
             left -= 1;
@@ -58,10 +61,38 @@ impl Sweeper {
                     return;
                 }
                 left -= 1;
-                let expired = Meta::decode(value).is_ok_and(|meta| !meta.is_live(now_ms));
-                if expired && meta::decode_key(key).is_ok() {
+                let (Ok(meta), Ok((slot, name))) = (Meta::decode(value), meta::decode_key(key))
+                else {
+                    continue;
+                };
+                if !meta.is_live(now_ms) {
                     pending.admit(permit);
                     pending.delete(store, Cf::Meta, key);
+                } else if let Body::Collection(at) = meta.body
+                    && at.may_have_expired(now_ms)
+                {
+                    pending.admit(permit);
+                    let whose = (slot, name, key);
+                    let bounds = (now_ms, &mut fields_left);
+                    match self.pass.go_on(store, pending, whose, &meta, bounds) {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            self.from = key.to_vec();
+                            return;
+                        }
+                        Err(_) => {
+                            // Nothing of half a hash is written; it is passed over, and a command
+                            // that reads it says why.
+                            drop(pending.take());
+                            self.pass = Pass::default();
+                            self.from = [key, &[0]].concat();
+                            return;
+                        }
+                    }
+                }
+                if pending.is_full() {
+                    self.from = [key, &[0]].concat();
+                    return;
                 }
             }
         }

@@ -13,6 +13,7 @@ mod cursor;
 mod effects;
 mod exec;
 mod expiry;
+mod fields;
 mod gate;
 mod ordered;
 mod overlay;

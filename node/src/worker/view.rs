@@ -5,7 +5,7 @@ use std::ops::{Bound, Deref};
 use keyspace::data::{self, DataKey, DataValue};
 use keyspace::meta::{self, Body, Collection, Meta, Type};
 use keyspace::score::{Score, ScoreKey};
-use keyspace::{Cf, Hlc, SLOTS, Slot};
+use keyspace::{Cf, DecodeError, Hlc, SLOTS, Slot};
 use resp::reply::Writer;
 use rocksdb::DBPinnableSlice;
 
@@ -79,6 +79,13 @@ impl Deref for Raw<'_> {
             Self::Cached(bytes) => bytes,
             Self::Stored(bytes) => bytes,
         }
+    }
+}
+
+impl Text<'_> {
+    /// Whether it is there for a reader whose clock shows `now_ms`.
+    pub const fn is_live(&self, now_ms: u64) -> bool {
+        self.expire_ms == 0 || self.expire_ms > now_ms
     }
 }
 
@@ -295,8 +302,19 @@ impl<'a> View<'a> {
         DataKey { slot: key.slot, key: key.name, version, subkey }.encode(&mut self.key_bytes);
     }
 
-    /// A field's value, an element, a member's score.
+    /// A field's value, an element, a member's score; not those of a field that has expired.
     pub fn data(
+        &mut self,
+        key: Key<'_>,
+        version: Hlc,
+        subkey: &[u8],
+    ) -> Result<Option<Text<'_>>, Fail> {
+        let now_ms = self.now_ms;
+        Ok(self.stored(key, version, subkey)?.filter(|text| text.is_live(now_ms)))
+    }
+
+    /// The same, of a field that has expired and whose record is still there too.
+    pub fn stored(
         &mut self,
         key: Key<'_>,
         version: Hlc,
@@ -318,10 +336,22 @@ impl<'a> View<'a> {
 
     /// Writes a field's value, an element, a member's score.
     pub fn put_data(&mut self, key: Key<'_>, version: Hlc, subkey: &[u8], bytes: &[u8]) {
+        self.put_field(key, version, subkey, bytes, 0);
+    }
+
+    /// Writes a field's value that expires; 0 for never.
+    pub fn put_field(
+        &mut self,
+        key: Key<'_>,
+        version: Hlc,
+        subkey: &[u8],
+        bytes: &[u8],
+        expire_ms: u64,
+    ) {
         let stamp = self.stamp();
         self.data_key(key, version, subkey);
         self.value_bytes.clear();
-        DataValue::new(stamp, bytes).encode(&mut self.value_bytes);
+        DataValue { stamp, expire_ms, bytes }.encode(&mut self.value_bytes);
         self.touch(key);
         self.pending.put(self.store, Cf::Data, &self.key_bytes, &self.value_bytes);
         self.pending.mark_dirty(version);
@@ -388,7 +418,7 @@ impl<'a> View<'a> {
         let upper = upper.max(lower.clone());
         let over = self.pending.over(cf, &lower, &upper);
         let cursor = Cursor::new(self.store, cf, lower, upper, direction).with(over);
-        Ok(Entries { cursor, prefix_len })
+        Ok(Entries { cursor, prefix_len, now_ms: self.now_ms })
     }
 
     /// All data records of a collection, in order.
@@ -428,17 +458,40 @@ impl<'a> View<'a> {
     }
 }
 
-/// A collection's records, one after the other.
+/// A collection's records, one after the other, without fields that have expired.
 pub struct Entries<'a> {
     cursor: Cursor<'a>,
     prefix_len: usize,
+    now_ms: u64,
 }
 
 impl Entries<'_> {
     /// The next subkey (for scores: score and member) and data value.
     pub fn step(&mut self) -> Result<Option<Record<'_>>, Fail> {
-        let Some((key, value)) = self.cursor.step()? else { return Ok(None) };
-        let bytes = if value.is_empty() { value } else { DataValue::decode(value)?.bytes };
-        Ok(Some((&key[self.prefix_len..], bytes)))
+        Ok(self.step_field()?.map(|(subkey, value)| (subkey, value.bytes)))
+    }
+
+    /// The same, with the time at which a field expires.
+    pub fn step_field(&mut self) -> Result<Option<(&[u8], DataValue<'_>)>, Fail> {
+        loop {
+            if !self.cursor.forward()? {
+                return Ok(None);
+            }
+            let Some((_, value)) = self.cursor.current() else { return Ok(None) };
+            if decode(value)?.is_live(self.now_ms) {
+                break;
+            }
+        }
+        let Some((key, value)) = self.cursor.current() else { return Ok(None) };
+        Ok(Some((&key[self.prefix_len..], decode(value)?)))
+    }
+}
+
+/// A data value, or the empty one of a score.
+fn decode(value: &[u8]) -> Result<DataValue<'_>, DecodeError> {
+    if value.is_empty() {
+        Ok(DataValue::new(Hlc::default(), b""))
+    } else {
+        DataValue::decode(value)
     }
 }

@@ -7,6 +7,7 @@ mod blocking;
 mod bounds;
 mod combined;
 mod families;
+mod fields;
 mod geo;
 mod hyperloglog;
 mod node;

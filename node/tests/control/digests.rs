@@ -1,7 +1,7 @@
 //! Digests are equal, or say that they are not.
 
-use crate::cloud::{Node, eventually};
-use crate::ship::{compare, pair};
+use crate::cloud::{Node, command, eventually};
+use crate::ship::{compare, pair, ship};
 
 async fn write(a: &Node) {
     for i in 0..20 {
@@ -32,6 +32,41 @@ async fn digests_of_both_sides_are_equal_at_one_position() {
     let left: Vec<_> = left.slots.values().collect();
     let changed = later.slots.values().zip(left).filter(|(now, then)| now != then).count();
     assert_eq!(changed, 1, "one slot");
+}
+
+/// Asks as a standby's client does.
+fn ask<T: redis::FromRedisValue>(node: &Node, line: &str) -> T {
+    let mut connection = node.connection();
+    let _: redis::Value = redis::cmd("READONLY").query(&mut connection).unwrap();
+    command(line).query(&mut connection).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_fields_are_hidden_at_once_and_deleted_through_the_log() {
+    let (_cloud, a, b) = pair("").await;
+    a.run("HSET h short 1 long 2").unwrap();
+    a.run("HSET whole short 1").unwrap();
+    for key in ["h", "whole"] {
+        a.run(&format!("HPEXPIRE {key} 20 FIELDS 1 short")).unwrap();
+    }
+    ship(&a, &b).await;
+    for node in [&a, &b] {
+        eventually("the field is hidden", || async {
+            let found: Vec<String> = ask(node, "HGETALL h");
+            (found == ["long", "2"]).then_some(())
+        })
+        .await;
+        assert_eq!(ask::<Option<String>>(node, "HGET h short"), None);
+    }
+    eventually("the primary deletes it", || async {
+        (ask::<u32>(&a, "HLEN h") == 1 && ask::<u32>(&a, "EXISTS whole") == 0).then_some(())
+    })
+    .await;
+    a.run("HPEXPIRE h 600000 FIELDS 1 long").unwrap();
+    ship(&a, &b).await;
+    assert_eq!((ask::<u32>(&b, "HLEN h"), ask::<u32>(&b, "EXISTS whole")), (1, 0));
+    let (left, right) = compare(&a, &b).await;
+    assert_eq!(left, right);
 }
 
 #[tokio::test(flavor = "multi_thread")]
