@@ -4,7 +4,7 @@ use resp::reply::Writer;
 
 use super::bits::{offset, owned};
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::View;
+use crate::worker::{Class, View};
 
 const G: &str = "bitmap";
 
@@ -197,6 +197,7 @@ fn bitfield(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, may_writ
     }
     if changed {
         view.put_string(key, &bytes, expire_ms);
+        view.notify(Class::STRING, "setbit", key);
     }
     Ok(())
 }

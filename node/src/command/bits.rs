@@ -5,7 +5,7 @@ use resp::reply::Writer;
 
 use super::string::STRING_BYTES_MAX;
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Key, View};
+use crate::worker::{Class, Key, View};
 
 const G: &str = "bitmap";
 const W: Flags = Flags::WRITE.and(Flags::DENYOOM);
@@ -64,6 +64,7 @@ fn setbit(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer 
     }
     if grows || was_on != on {
         view.put_string(key, &bytes, expire_ms);
+        view.notify(Class::STRING, "setbit", key);
     }
     out.integer(i64::from(was_on));
     Ok(())
@@ -215,8 +216,10 @@ fn bitop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     let target = args.key(2);
     if !result.is_empty() {
         view.put_string(target, &result, 0);
+        view.notify(Class::STRING, "set", target);
     } else if view.entry(target)?.is_some() {
         view.delete(target);
+        view.notify(Class::GENERIC, "del", target);
     }
     out.integer(result.len() as i64);
     Ok(())

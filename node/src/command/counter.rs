@@ -3,7 +3,7 @@
 use resp::reply::Writer;
 
 use super::{Answer, Args, Fail, Flags, Keys, Spec, float};
-use crate::worker::View;
+use crate::worker::{Class, View};
 
 const G: &str = "string";
 const W: Flags = Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST);
@@ -26,6 +26,7 @@ fn add(view: &mut View<'_>, args: &Args<'_>, by: i64, out: &mut Writer<'_>) -> A
     };
     let new = old.checked_add(by).ok_or(overflow())?;
     view.put_string(key, itoa::Buffer::new().format(new).as_bytes(), expire_ms);
+    view.notify(Class::STRING, "incrby", key);
     out.integer(new);
     Ok(())
 }
@@ -48,6 +49,7 @@ fn incrbyfloat(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> An
         None => (add_floats(b"0", args.at(2), Fail::NotFloat)?, 0),
     };
     view.put_string(key, sum.as_bytes(), expire_ms);
+    view.notify(Class::STRING, "incrbyfloat", key);
     out.bulk(sum.as_bytes());
     Ok(())
 }

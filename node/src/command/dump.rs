@@ -8,7 +8,7 @@ use resp::reply::Writer;
 
 use super::rdb::{Dump, Form, Load};
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Key, View};
+use crate::worker::{Class, Key, View};
 
 const G: &str = "generic";
 
@@ -210,9 +210,12 @@ fn restore(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer
         ttl => ttl.saturating_add(view.now_ms),
     };
     if expire_ms > 0 && expire_ms <= view.now_ms {
+        let replaced = view.is_replaced(key)?;
         view.delete(key);
+        view.notify_replaced(Class::GENERIC, "restore", key, (0, replaced));
     } else {
         write(view, key, value, expire_ms);
+        view.notify(Class::GENERIC, "restore", key);
     }
     out.simple("OK");
     Ok(())

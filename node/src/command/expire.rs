@@ -4,7 +4,7 @@ use keyspace::meta::Type;
 use resp::reply::Writer;
 
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Entry, Head, Key, View};
+use crate::worker::{Class, Entry, Head, Key, View};
 
 const G: &str = "generic";
 const W: Flags = Flags::WRITE.and(Flags::FAST);
@@ -165,8 +165,14 @@ fn expire(
         nx && !lasts || xx && lasts || gt && (lasts || at <= now) || lt && !lasts && at >= now;
     if !refused {
         match u64::try_from(at) {
-            Ok(at) if at > view.now_ms => put_expiry(view, key, &entry, at)?,
-            _ => view.delete(key),
+            Ok(at) if at > view.now_ms => {
+                put_expiry(view, key, &entry, at)?;
+                view.notify(Class::GENERIC, "expire", key);
+            }
+            _ => {
+                view.delete(key);
+                view.notify(Class::GENERIC, "del", key);
+            }
         }
     }
     out.integer(i64::from(!refused));
@@ -193,6 +199,7 @@ fn persist(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer
     let found = view.entry(key)?.filter(|entry| entry.expire_ms != 0);
     if let Some(entry) = &found {
         put_expiry(view, key, entry, 0)?;
+        view.notify(Class::GENERIC, "persist", key);
     }
     out.integer(i64::from(found.is_some()));
     Ok(())

@@ -309,7 +309,11 @@ fn search(
     }
     found.truncate(query.count.unwrap_or(usize::MAX));
     match query.store {
-        Some(target) => keep(view, target, &query, &found, out),
+        Some(target) => {
+            let searched = form == Form::SearchStore;
+            let event = if searched { "geosearchstore" } else { "georadiusstore" };
+            keep(view, (target, event), &query, &found, out)?;
+        }
         None => show(&query, &found, out),
     }
     Ok(())
@@ -317,11 +321,11 @@ fn search(
 
 fn keep(
     view: &mut View<'_>,
-    target: Key<'_>,
+    (target, event): (Key<'_>, &'static str),
     query: &Query<'_>,
     found: &[Found],
     out: &mut Writer<'_>,
-) {
+) -> Answer {
     let score = |found: &Found| match query.store_distance {
         true => Score::new(found.away / query.unit),
         false => Some(found.score),
@@ -330,8 +334,9 @@ fn keep(
         .iter()
         .filter_map(|found| score(found).map(|score| (score, found.member.clone())))
         .collect();
-    store(view, target, &members);
+    store(view, target, &members, event)?;
     out.integer(members.len() as i64);
+    Ok(())
 }
 
 fn show(query: &Query<'_>, found: &[Found], out: &mut Writer<'_>) {

@@ -8,7 +8,7 @@ use super::counter::{add_floats, overflow};
 use super::page::scan_collection;
 use super::pick::{Picks, live, picks};
 use super::{Answer, Args, Fail, Flags, Keys, Spec, float};
-use crate::worker::{Head, Key, View};
+use crate::worker::{Class, Head, Key, View};
 
 const G: &str = "hash";
 const W: Flags = Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST);
@@ -56,6 +56,7 @@ fn set_pairs(view: &mut View<'_>, args: &Args<'_>, name: &str) -> Result<i64, Fa
     if head.at.size != before {
         view.put_head(key, &head);
     }
+    view.notify(Class::HASH, "hset", key);
     Ok(new)
 }
 
@@ -96,6 +97,7 @@ fn hsetnx(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer 
         head.at.size += u64::from(found == Found::Nothing);
         view.put_data(key, head.at.version, field, args.at(3));
         view.put_head(key, &head);
+        view.notify(Class::HASH, "hset", key);
     }
     out.integer(i64::from(missing));
     Ok(())
@@ -148,6 +150,7 @@ fn hdel(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     }
     if head.at.size != before {
         view.put_head(key, &head);
+        view.notify_shrunk(Class::HASH, "hdel", key, head.at.size);
     }
     out.integer(deleted);
     Ok(())
@@ -230,6 +233,7 @@ fn hincrby(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer
         head.at.size += 1;
         view.put_head(key, &head);
     }
+    view.notify(Class::HASH, "hincrby", key);
     out.integer(new);
     Ok(())
 }
@@ -253,6 +257,7 @@ fn hincrbyfloat(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> A
         head.at.size += 1;
         view.put_head(key, &head);
     }
+    view.notify(Class::HASH, "hincrbyfloat", key);
     out.bulk(sum.as_bytes());
     Ok(())
 }

@@ -10,7 +10,7 @@ use resp::reply::Writer;
 
 use super::expire::{Unit, conditions_met};
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Head, Key, View};
+use crate::worker::{Class, Head, Key, View};
 
 const G: &str = "hash";
 const W: Flags = Flags::WRITE.and(Flags::FAST);
@@ -142,6 +142,11 @@ fn set(
     })?;
     if let Some(head) = changed {
         view.put_head(key, &head);
+        if at_ms > now_ms {
+            view.notify(Class::HASH, "hexpire", key);
+        } else {
+            view.notify_shrunk(Class::HASH, "hdel", key, head.at.size);
+        }
     }
     Ok(())
 }
@@ -166,14 +171,20 @@ fn times(
 
 fn persist(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     let key = args.key(1);
+    let mut changed = false;
     each(view, args, out, fields(args, 2, FIELDS_NOT_POSITIVE)?, |view, head, name| {
         Ok(match field(view, key, head, name)? {
             None => NO_FIELD,
             Some((_, 0)) => NO_TIME,
             Some((value, _)) => {
                 view.put_data(key, head.at.version, name, &value);
+                changed = true;
                 DONE
             }
         })
-    })
+    })?;
+    if changed {
+        view.notify(Class::HASH, "hpersist", key);
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use resp::reply::Writer;
 use super::encoding::HLL_SPARSE_BYTES;
 use super::hll::{self, Damaged, Registers, Sketch};
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Key, Text, View};
+use crate::worker::{Class, Key, Text, View};
 
 const G: &str = "hyperloglog";
 const W: Flags = Flags::WRITE.and(Flags::DENYOOM);
@@ -53,6 +53,7 @@ fn pfadd(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     if changed {
         sketch.forget_count();
         view.put_string(key, sketch.bytes(), expire_ms);
+        view.notify(Class::STRING, "pfadd", key);
     }
     out.integer(i64::from(changed));
     Ok(())
@@ -91,6 +92,7 @@ fn pfmerge(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer
     }
     target.forget_count();
     view.put_string(key, target.bytes(), expire_ms);
+    view.notify(Class::STRING, "pfadd", key);
     out.simple("OK");
     Ok(())
 }

@@ -5,7 +5,7 @@ use keyspace::score::Score;
 use resp::reply::Writer;
 
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Entry, Key, View};
+use crate::worker::{Class, Entry, Key, View};
 
 const G: &str = "generic";
 const W: Flags = Flags::WRITE;
@@ -31,6 +31,7 @@ fn del(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
         let key = Key::new(name);
         if view.entry(key)?.is_some() {
             view.delete(key);
+            view.notify(Class::GENERIC, "del", key);
             deleted += 1;
         }
     }
@@ -88,6 +89,8 @@ fn rename_to(view: &mut View<'_>, args: &Args<'_>, unless_taken: bool) -> Result
     if from != to {
         duplicate(view, from, to, &entry)?;
         view.delete(from);
+        view.notify(Class::GENERIC, "rename_from", from);
+        view.notify(Class::GENERIC, "rename_to", to);
     }
     Ok(true)
 }
@@ -131,6 +134,7 @@ fn copy(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     let free = replace || view.entry(to)?.is_none();
     if free {
         duplicate(view, from, to, &entry)?;
+        view.notify(Class::GENERIC, "copy_to", to);
     }
     out.integer(i64::from(free));
     Ok(())

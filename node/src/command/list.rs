@@ -8,7 +8,7 @@ use resp::reply::Writer;
 
 use super::args::{Many, window};
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Direction, Head, Key, View};
+use crate::worker::{Class, Direction, Head, Key, View};
 
 const G: &str = "list";
 const W: Flags = Flags::WRITE;
@@ -37,6 +37,24 @@ pub(super) const SPECS: &[Spec] = &[
 pub(super) enum End {
     Left,
     Right,
+}
+
+impl End {
+    /// What notifications call a push to it.
+    const fn pushed(self) -> &'static str {
+        match self {
+            Self::Left => "lpush",
+            Self::Right => "rpush",
+        }
+    }
+
+    /// What notifications call a pop off it.
+    pub(super) const fn popped(self) -> &'static str {
+        match self {
+            Self::Left => "lpop",
+            Self::Right => "rpop",
+        }
+    }
 }
 
 fn add(view: &mut View<'_>, key: Key<'_>, head: &mut Head, element: &[u8], end: End) {
@@ -103,6 +121,7 @@ fn push(
         add(view, key, &mut head, value, end);
     }
     view.put_head(key, &head);
+    view.notify(Class::LIST, end.pushed(), key);
     out.integer(head.at.size as i64);
     Ok(())
 }
@@ -135,6 +154,7 @@ fn pop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, end: End, nam
     }
     if wanted > 0 {
         view.put_head(key, &head);
+        view.notify_shrunk(Class::LIST, end.popped(), key, head.at.size);
     }
     Ok(())
 }
@@ -213,6 +233,7 @@ fn lset(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     view.put_data(key, head.at.version, &index.to_be_bytes(), args.at(3));
     // The key changed, though its record says the same.
     view.put_head(key, &head);
+    view.notify(Class::LIST, "lset", key);
     out.simple("OK");
     Ok(())
 }
@@ -222,6 +243,7 @@ fn ltrim(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     out.simple("OK");
     let Some(mut head) = view.head(key, Type::List)? else { return Ok(()) };
     let (skip, count) = window(start, stop, head.at.size);
+    view.notify_shrunk(Class::LIST, "ltrim", key, count);
     if count == head.at.size {
         return Ok(());
     }
@@ -273,6 +295,7 @@ pub(super) fn pop_many(
             out.bulk(&taken);
         }
         view.put_head(key, &head);
+        view.notify_shrunk(Class::LIST, from.popped(), key, head.at.size);
         return Ok(true);
     }
     Ok(false)
@@ -299,6 +322,8 @@ pub(super) fn move_one(
         let moved = take(view, source, &mut head, from)?;
         add(view, source, &mut head, &moved, to);
         view.put_head(source, &head);
+        view.notify(Class::LIST, to.pushed(), source);
+        view.notify(Class::LIST, from.popped(), source);
         out.bulk(&moved);
         return Ok(());
     }
@@ -307,6 +332,8 @@ pub(super) fn move_one(
     view.put_head(source, &head);
     add(view, target, &mut other, &moved, to);
     view.put_head(target, &other);
+    view.notify(Class::LIST, to.pushed(), target);
+    view.notify_shrunk(Class::LIST, from.popped(), source, head.at.size);
     out.bulk(&moved);
     Ok(())
 }

@@ -5,7 +5,7 @@ use resp::reply::Writer;
 
 use super::list::each;
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Direction, Head, Key, View};
+use crate::worker::{Class, Direction, Head, Key, View};
 
 const G: &str = "list";
 const W: Flags = Flags::WRITE;
@@ -64,6 +64,7 @@ fn lrem(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
         let kept: Vec<_> = kept.map(|(_, element)| element.clone()).collect();
         let from = head.at.head + first as u64;
         rewrite(view, key, &mut head, from, &kept);
+        view.notify_shrunk(Class::LIST, "lrem", key, head.at.size);
     }
     out.integer(removed.len() as i64);
     Ok(())
@@ -90,6 +91,7 @@ fn linsert(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer
     moved.extend_from_slice(&all[at..]);
     let from = head.at.head + at as u64;
     rewrite(view, key, &mut head, from, &moved);
+    view.notify(Class::LIST, "linsert", key);
     out.integer(head.at.size as i64);
     Ok(())
 }

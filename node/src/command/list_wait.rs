@@ -6,7 +6,7 @@ use resp::reply::Writer;
 use super::args::{Many, seconds};
 use super::list::{End, end, move_one, pop_many, take};
 use super::{Answer, Args, Flags, Keys, Spec};
-use crate::worker::{Key, Until, View};
+use crate::worker::{Class, Key, Until, View};
 
 const G: &str = "list";
 const W: Flags = Flags::WRITE.and(Flags::BLOCKING);
@@ -31,6 +31,7 @@ fn pop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, from: End) ->
         let Some(mut head) = view.head(key, Type::List)? else { continue };
         let taken = take(view, key, &mut head, from)?;
         view.put_head(key, &head);
+        view.notify_shrunk(Class::LIST, from.popped(), key, head.at.size);
         out.array(2);
         out.bulk(name);
         out.bulk(&taken);

@@ -35,6 +35,7 @@ mod sort;
 mod spec;
 mod string;
 pub mod table;
+mod wait;
 pub(crate) mod whole;
 mod zadd;
 mod zcombine;

@@ -6,7 +6,7 @@ use resp::reply::Writer;
 use super::page::scan_collection;
 use super::pick::picks;
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Head, Key, View};
+use crate::worker::{Class, Head, Key, View};
 
 const G: &str = "set";
 const W: Flags = Flags::WRITE;
@@ -40,6 +40,7 @@ fn sadd(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     }
     if head.at.size != before {
         view.put_head(key, &head);
+        view.notify(Class::SET, "sadd", key);
     }
     out.integer((head.at.size - before) as i64);
     Ok(())
@@ -67,6 +68,7 @@ fn srem(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     }
     if removed > 0 {
         view.put_head(key, &head);
+        view.notify_shrunk(Class::SET, "srem", key, head.at.size);
     }
     out.integer(removed);
     Ok(())
@@ -138,6 +140,7 @@ fn spop(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     }
     if !picked.is_empty() {
         view.put_head(key, &head);
+        view.notify_shrunk(Class::SET, "spop", key, head.at.size);
     }
     if count.is_some() {
         out.set(picked.len());
@@ -194,10 +197,12 @@ fn smove(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
         return Ok(());
     }
     view.put_head(from, &source);
+    view.notify_shrunk(Class::SET, "srem", from, source.at.size);
     if target.at.size == 0 || !view.has(to, target.at.version, member)? {
         view.put_data(to, target.at.version, member, b"");
         target.at.size += 1;
         view.put_head(to, &target);
+        view.notify(Class::SET, "sadd", to);
     }
     out.integer(1);
     Ok(())

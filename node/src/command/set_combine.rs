@@ -6,7 +6,7 @@ use keyspace::meta::Type;
 use resp::reply::Writer;
 
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Entries, Key, View};
+use crate::worker::{Class, Entries, Key, View};
 
 const G: &str = "set";
 const D: Flags = Flags::WRITE.and(Flags::DENYOOM);
@@ -121,6 +121,7 @@ fn keep(
     let target = args.key(1);
     let keys: Vec<_> = args.from(2).map(Key::new).collect();
     let result = combine(view, &keys, operation)?;
+    let replaced = view.is_replaced(target)?;
     let mut head = view.create(Type::Set);
     for member in &result {
         view.put_data(target, head.at.version, member, b"");
@@ -128,6 +129,12 @@ fn keep(
     head.at.size = result.len() as u64;
     // An empty result deletes the target.
     view.put_head(target, &head);
+    let event = match operation {
+        Operation::Inter => "sinterstore",
+        Operation::Union => "sunionstore",
+        Operation::Diff => "sdiffstore",
+    };
+    view.notify_replaced(Class::SET, event, target, (result.len(), replaced));
     out.integer(result.len() as i64);
     Ok(())
 }

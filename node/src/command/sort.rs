@@ -8,7 +8,7 @@ use resp::reply::Writer;
 
 use super::zspan::{self, Pick, Range};
 use super::{Also, Answer, Args, Fail, Flags, Keys, Spec, float, list};
-use crate::worker::{Direction, Head, Key, View};
+use crate::worker::{Class, Direction, Head, Key, View};
 
 const G: &str = "generic";
 const P: Flags = Flags::MOVABLE_KEYS.and(Flags::PATTERNS);
@@ -236,7 +236,9 @@ fn sort(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, may_store: b
     }
     match options.store {
         Some(target) => {
+            let replaced = view.is_replaced(target)?;
             store(view, target, &values);
+            view.notify_replaced(Class::LIST, "sortstore", target, (values.len(), replaced));
             out.integer(values.len() as i64);
         }
         None => {

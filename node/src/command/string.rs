@@ -5,7 +5,7 @@ use resp::reply::Writer;
 use super::args::window;
 use super::expire::{Unit, deadline};
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Key, View};
+use crate::worker::{Class, Key, View};
 
 /// The longest string, in bytes: `proto-max-bulk-len` of Redis.
 pub(super) const STRING_BYTES_MAX: u64 = 512 << 20;
@@ -89,6 +89,7 @@ fn set(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     if args.len() == 3 {
         // Nothing to know of what was there: no read before the write.
         view.put_string(key, args.at(2), 0);
+        view.notify(Class::STRING, "set", key);
         out.simple("OK");
         return Ok(());
     }
@@ -114,6 +115,10 @@ fn set(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     let refused = found && options.if_missing || !found && options.if_present;
     if !refused {
         view.put_string(key, args.at(2), expire_ms);
+        view.notify(Class::STRING, "set", key);
+        if options.expire_ms.is_some() {
+            view.notify(Class::GENERIC, "expire", key);
+        }
     }
     match (options.answer_old, refused) {
         (true, _) => {}
@@ -128,6 +133,7 @@ fn setnx(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     let missing = view.entry(key)?.is_none();
     if missing {
         view.put_string(key, args.at(2), 0);
+        view.notify(Class::STRING, "set", key);
     }
     out.integer(i64::from(missing));
     Ok(())
@@ -149,14 +155,19 @@ fn set_expiring(
     name: &str,
 ) -> Answer {
     let expire_ms = deadline(args.integer(2)?, unit, view.now_ms, name)?;
-    view.put_string(args.key(1), args.at(3), expire_ms);
+    let key = args.key(1);
+    view.put_string(key, args.at(3), expire_ms);
+    view.notify(Class::STRING, "set", key);
+    view.notify(Class::GENERIC, "expire", key);
     out.simple("OK");
     Ok(())
 }
 
 fn getset(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
-    reply_string(view, args.key(1), out)?;
-    view.put_string(args.key(1), args.at(2), 0);
+    let key = args.key(1);
+    reply_string(view, key, out)?;
+    view.put_string(key, args.at(2), 0);
+    view.notify(Class::STRING, "set", key);
     Ok(())
 }
 
@@ -169,6 +180,7 @@ fn getdel(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer 
     out.bulk(&text);
     drop(text);
     view.delete(key);
+    view.notify(Class::GENERIC, "del", key);
     Ok(())
 }
 
@@ -194,8 +206,10 @@ fn getex(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     drop(text);
     if expire_ms != 0 && expire_ms <= now_ms {
         view.delete(key);
+        view.notify(Class::GENERIC, "del", key);
     } else {
         view.put_string(key, &bytes, expire_ms);
+        view.notify(Class::GENERIC, if persists { "persist" } else { "expire" }, key);
     }
     Ok(())
 }
@@ -222,7 +236,9 @@ fn check_pairs(args: &Args<'_>, name: &str) -> Answer {
 fn mset(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     check_pairs(args, "mset")?;
     for (name, value) in args.pairs(1) {
-        view.put_string(Key::new(name), value, 0);
+        let key = Key::new(name);
+        view.put_string(key, value, 0);
+        view.notify(Class::STRING, "set", key);
     }
     out.simple("OK");
     Ok(())
@@ -237,7 +253,9 @@ fn msetnx(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer 
         }
     }
     for (name, value) in args.pairs(1) {
-        view.put_string(Key::new(name), value, 0);
+        let key = Key::new(name);
+        view.put_string(key, value, 0);
+        view.notify(Class::STRING, "set", key);
     }
     out.integer(1);
     Ok(())
@@ -259,6 +277,7 @@ fn append(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer 
     check_length(bytes.len() as u64 + args.at(2).len() as u64)?;
     bytes.extend_from_slice(args.at(2));
     view.put_string(key, &bytes, expire_ms);
+    view.notify(Class::STRING, "append", key);
     out.integer(bytes.len() as i64);
     Ok(())
 }
@@ -305,6 +324,7 @@ fn setrange(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answe
         }
         bytes[from..to].copy_from_slice(patch);
         view.put_string(key, &bytes, expire_ms);
+        view.notify(Class::STRING, "setrange", key);
     }
     out.integer(bytes.len() as i64);
     Ok(())

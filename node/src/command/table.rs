@@ -38,6 +38,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::expire::SPECS,
     super::sort::SPECS,
     super::scan::SPECS,
+    super::wait::SPECS,
     super::whole::SPECS,
     server::CONNECTION,
     server::SERVER,

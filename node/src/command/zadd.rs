@@ -5,7 +5,7 @@ use keyspace::score::Score;
 use resp::reply::Writer;
 
 use super::{Answer, Args, Fail, Flags, Keys, Spec, float};
-use crate::worker::{Head, Key, View};
+use crate::worker::{Class, Head, Key, View};
 
 const G: &str = "sorted-set";
 const W: Flags = Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST);
@@ -163,6 +163,9 @@ pub(super) fn add<'a>(
     if head.at.size != before {
         view.put_head(key, &head);
     }
+    if added + changed > 0 {
+        view.notify(Class::ZSET, if options.increment { "zincr" } else { "zadd" }, key);
+    }
     match (options.increment, last) {
         (true, Some(score)) => out.double(score.number()),
         (true, None) => out.null(),
@@ -177,12 +180,16 @@ fn zincrby(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer
     let mut head = view.head_or_create(key, Type::Zset)?;
     let before = head.at.size;
     let options = Options { increment: true, ..Options::default() };
-    let score = match put(view, key, &mut head, member, number, options)? {
-        Outcome::Added(score) | Outcome::Changed(score) | Outcome::Same(score) => score.number(),
-        Outcome::Nothing => number,
+    let (score, changed) = match put(view, key, &mut head, member, number, options)? {
+        Outcome::Added(score) | Outcome::Changed(score) => (score.number(), true),
+        Outcome::Same(score) => (score.number(), false),
+        Outcome::Nothing => (number, false),
     };
     if head.at.size != before {
         view.put_head(key, &head);
+    }
+    if changed {
+        view.notify(Class::ZSET, "zincr", key);
     }
     out.double(score);
     Ok(())

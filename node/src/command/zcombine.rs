@@ -248,11 +248,11 @@ fn keep(
     args: &Args<'_>,
     out: &mut Writer<'_>,
     operation: Operation,
-    name: &str,
+    name: &'static str,
 ) -> Answer {
     let job = job(&args.rest(1), operation, Form::Keep, name)?;
     let found = combine(view, &job)?;
-    store(view, args.key(1), &found);
+    store(view, args.key(1), &found, name)?;
     out.integer(found.len() as i64);
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::pick::picks;
 use super::zput::{take_out, write_members};
 use super::zspan::split;
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Direction, Head, Key, View};
+use crate::worker::{Class, Direction, Head, Key, View};
 
 const G: &str = "sorted-set";
 const W: Flags = Flags::WRITE.and(Flags::FAST);
@@ -44,6 +44,10 @@ pub(super) fn take(
         popped.push((score, member.to_vec()));
     }
     take_out(view, key, head, &popped);
+    if !popped.is_empty() {
+        let event = if from == Direction::Up { "zpopmin" } else { "zpopmax" };
+        view.notify_shrunk(Class::ZSET, event, key, head.at.size);
+    }
     Ok(popped)
 }
 

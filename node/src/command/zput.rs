@@ -5,7 +5,8 @@ use keyspace::score::Score;
 use resp::Version;
 use resp::reply::Writer;
 
-use crate::worker::{Head, Key, View};
+use super::Answer;
+use crate::worker::{Class, Head, Key, View};
 
 /// Members, perhaps with scores: pairs in RESP3, one after the other in RESP2.
 pub(super) fn write_members(out: &mut Writer<'_>, found: &[(Score, Vec<u8>)], with_scores: bool) {
@@ -40,7 +41,14 @@ pub(super) fn take_out(
 }
 
 /// Makes a key the sorted set of these members, all different, in place of what it was; none: no key.
-pub(super) fn store(view: &mut View<'_>, key: Key<'_>, members: &[(Score, Vec<u8>)]) {
+/// Notifications call it `event`.
+pub(super) fn store(
+    view: &mut View<'_>,
+    key: Key<'_>,
+    members: &[(Score, Vec<u8>)],
+    event: &'static str,
+) -> Answer {
+    let replaced = view.is_replaced(key)?;
     let mut head = view.create(Type::Zset);
     head.at.size = members.len() as u64;
     for (score, member) in members {
@@ -48,4 +56,6 @@ pub(super) fn store(view: &mut View<'_>, key: Key<'_>, members: &[(Score, Vec<u8
         view.put_score(key, head.at.version, *score, member);
     }
     view.put_head(key, &head);
+    view.notify_replaced(Class::ZSET, event, key, (members.len(), replaced));
+    Ok(())
 }

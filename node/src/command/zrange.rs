@@ -7,7 +7,7 @@ use resp::reply::Writer;
 use super::zput::{store, take_out, write_members};
 use super::zspan::{By, Pick, Range, each, range};
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Key, View};
+use crate::worker::{Class, Key, View};
 
 const G: &str = "sorted-set";
 const R: Flags = Flags::READONLY;
@@ -119,7 +119,7 @@ fn zrangestore(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> An
         let look = |score, member: &[u8]| found.push((score, member.to_vec()));
         each(view, source, &head, &range, pick, look)?;
     }
-    store(view, target, &found);
+    store(view, target, &found, "zrangestore")?;
     out.integer(found.len() as i64);
     Ok(())
 }
@@ -176,6 +176,14 @@ fn remove(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, by: By) ->
         found.push((score, member.to_vec()))
     })?;
     take_out(view, key, &mut head, &found);
+    if !found.is_empty() {
+        let event = match by {
+            By::Rank => "zremrangebyrank",
+            By::Score => "zremrangebyscore",
+            By::Lex => "zremrangebylex",
+        };
+        view.notify_shrunk(Class::ZSET, event, key, head.at.size);
+    }
     out.integer(found.len() as i64);
     Ok(())
 }

@@ -10,7 +10,7 @@ use resp::reply::Writer;
 use super::page::scan_collection;
 use super::zadd::score_of;
 use super::{Answer, Args, Fail, Flags, Keys, Spec};
-use crate::worker::{Direction, View};
+use crate::worker::{Class, Direction, View};
 
 const G: &str = "sorted-set";
 const W: Flags = Flags::WRITE.and(Flags::FAST);
@@ -43,6 +43,7 @@ fn zrem(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     }
     if head.at.size != before {
         view.put_head(key, &head);
+        view.notify_shrunk(Class::ZSET, "zrem", key, head.at.size);
     }
     out.integer((before - head.at.size) as i64);
     Ok(())

@@ -118,11 +118,28 @@ impl Broker {
     }
 
     fn deliver(&self, client: &Client, parts: &[&[u8]]) {
+        let size = parts.iter().map(|part| part.len() + 16).sum();
+        self.post(client, size, |out| {
+            out.push(parts.len());
+            parts.iter().for_each(|part| out.bulk(part));
+        });
+    }
+
+    /// Puts a message of about this many bytes into a client's mail, in its protocol.
+    pub(super) fn post(&self, client: &Client, size: usize, write: impl FnOnce(&mut Writer<'_>)) {
+        self.put(client, size, |bytes, version| write(&mut Writer::new(bytes, version)));
+    }
+
+    /// The same of bytes as they are.
+    pub(super) fn post_bytes(&self, client: &Client, text: &[u8]) {
+        self.put(client, text.len(), |bytes, _| bytes.extend_from_slice(text));
+    }
+
+    fn put(&self, client: &Client, size: usize, write: impl FnOnce(&mut Vec<u8>, Version)) {
         let mut mail = client.mail();
         if mail.overflown {
             return;
         }
-        let size = parts.iter().map(|part| part.len() + 16).sum::<usize>();
         if mail.bytes.len() + size > Mail::BYTES_MAX {
             mail.overflown = true;
             mail.bytes = Vec::new();
@@ -137,11 +154,10 @@ impl Broker {
         }
         let was_empty = mail.bytes.is_empty();
         let version = mail.version.unwrap_or(Version::V2);
-        let mut out = Writer::new(&mut mail.bytes, version);
-        out.push(parts.len());
-        parts.iter().for_each(|part| out.bulk(part));
+        write(&mut mail.bytes, version);
+        let fresh = was_empty && !mail.bytes.is_empty();
         drop(mail);
-        if was_empty {
+        if fresh {
             client.wake();
         }
     }

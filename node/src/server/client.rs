@@ -1,7 +1,7 @@
 //! Who is connected: what CLIENT LIST shows and CLIENT KILL reaches.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use tokio::sync::Notify;
 
 use super::broker::Mail;
+use super::tracking::{self, Tracks};
 
 /// A connected client.
 pub(super) struct Client {
@@ -23,6 +24,13 @@ pub(super) struct Client {
     mail: Mutex<Mail>,
     /// What CLIENT LIST shows of subscriptions: channels, patterns, sharded channels.
     pub(super) subscribed: [AtomicUsize; 3],
+    /// There is mail, or there was just now.
+    mailed: AtomicBool,
+    tracks: Mutex<Option<Tracks>>,
+    /// Commands since MULTI; -1: it is in none.
+    pub(super) queued: AtomicI64,
+    /// It looks on at all commands.
+    pub(super) monitors: AtomicBool,
 }
 
 /// What it said of itself, and did last.
@@ -43,6 +51,11 @@ impl Client {
 
     pub(super) fn rename(&self, name: &[u8]) {
         self.said().name = String::from_utf8_lossy(name).into_owned();
+    }
+
+    /// The address that it connected to.
+    pub(super) fn local(&self) -> &str {
+        &self.local
     }
 
     /// Remembers what it did last.
@@ -66,7 +79,23 @@ impl Client {
 
     /// There is mail.
     pub(super) fn wake(&self) {
+        self.mailed.store(true, Ordering::Release);
         self.attention.notify_one();
+    }
+
+    /// Whether there may be mail that nobody has taken; asking forgets it.
+    pub(super) fn has_mail(&self) -> bool {
+        self.mailed.load(Ordering::Acquire) && self.mailed.swap(false, Ordering::AcqRel)
+    }
+
+    /// What it asked to be told of keys that it has read; `None`: nothing.
+    pub(super) fn tracks(&self) -> MutexGuard<'_, Option<Tracks>> {
+        self.tracks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is subscribed to anything.
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.subscribed.iter().any(|count| count.load(Ordering::Relaxed) > 0)
     }
 
     /// Until it is killed or has mail.
@@ -78,23 +107,31 @@ impl Client {
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its line in CLIENT LIST; `waits`: a command of it waits for others.
-    pub(super) fn line(&self, waits: bool) -> String {
+    /// Its line in CLIENT LIST; `waits`: a command of it waits for others, `qbuf`: bytes of its command.
+    pub(super) fn line(&self, waits: bool, qbuf: usize) -> String {
         let said = self.said().clone();
         let idle = said.last_seen.unwrap_or(self.since).elapsed().as_secs();
         let age = self.since.elapsed().as_secs();
         let [sub, psub, ssub] =
             [0, 1, 2].map(|kind: usize| self.subscribed[kind].load(Ordering::Relaxed));
-        let flags = match (sub + psub + ssub > 0, waits) {
-            (false, false) => "N",
-            (true, false) => "P",
-            (false, true) => "b",
-            (true, true) => "Pb",
-        };
+        let queued = self.queued.load(Ordering::Relaxed);
+        let letters = [
+            (self.monitors.load(Ordering::Relaxed), 'O'),
+            (self.is_subscribed(), 'P'),
+            (queued >= 0, 'x'),
+            (waits, 'b'),
+        ];
+        let letters = letters.into_iter().filter(|(shown, _)| *shown).map(|(_, letter)| letter);
+        let mut flags: String = letters.collect();
+        self.tracks().iter().for_each(|tracks| flags += &tracks.letters());
+        if flags.is_empty() {
+            flags.push('N');
+        }
+        let redirection = tracking::redirection(self);
         format!(
             "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags={} db=0 sub={sub} psub={psub} \
-             ssub={ssub} multi=-1 watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
-             oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} \
+             ssub={ssub} multi={queued} qbuf={qbuf} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
+             oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir={redirection} resp={} lib-name={} \
              lib-ver={}\n",
             self.id,
             self.peer,
@@ -134,6 +171,10 @@ impl Clients {
             killed: AtomicBool::new(false),
             mail: Mutex::default(),
             subscribed: Default::default(),
+            mailed: AtomicBool::new(false),
+            tracks: Mutex::default(),
+            queued: AtomicI64::new(-1),
+            monitors: AtomicBool::new(false),
         });
         self.by_id().insert(id, client.clone());
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -148,6 +189,11 @@ impl Clients {
 
     pub(super) fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// The one of this id.
+    pub(super) fn find(&self, id: u64) -> Option<Arc<Client>> {
+        self.by_id().get(&id).cloned()
     }
 
     /// All, by id.

@@ -8,6 +8,7 @@ use super::hello::unknown_subcommand;
 use super::session::{Session, Shared};
 use crate::command::encoding::{THRESHOLDS, Threshold};
 use crate::command::{Args, Fail, glob_matches};
+use crate::worker::{Class, Herald};
 
 /// A setting: its name, its value, and how it is changed, if it can be.
 type Setting = (&'static str, fn(&Shared) -> String, Option<Change>);
@@ -30,6 +31,14 @@ const SETTINGS: &[Setting] = &[
         Some(|s, value| s.clients_max.store(value.max(1) as usize, Ordering::Relaxed)),
     ),
     (
+        "tracking-table-max-keys",
+        |s| s.workers.listeners().tracked.keys_max().to_string(),
+        Some(|s, value| {
+            let pushed = s.workers.listeners().tracked.bound(value as usize);
+            s.tell(pushed);
+        }),
+    ),
+    (
         "proto-max-bulk-len",
         |s| s.bulk_bytes_max.load(Ordering::Relaxed).to_string(),
         Some(|s, value| {
@@ -39,6 +48,23 @@ const SETTINGS: &[Setting] = &[
         }),
     ),
 ];
+
+/// Changes a setting that is a word.
+type ChangeWord = fn(&Shared, Vec<u8>) -> Result<(), Fail>;
+
+/// Such a setting: its name, its value, and how it is changed.
+type Word = (&'static str, fn(&Shared) -> String, ChangeWord);
+
+/// Settings that are words.
+const WORDS: &[Word] = &[(
+    "notify-keyspace-events",
+    |s| s.workers.listeners().classes().letters(),
+    |s, value| {
+        let bad = "ERR CONFIG SET failed (possibly related to argument 'notify-keyspace-events') - Invalid event class character. Use 'Ag$lshzxeKEtmdn'.";
+        s.workers.listeners().set_classes(Class::parse(&value).ok_or(Fail::text(bad))?);
+        Ok(())
+    },
+)];
 
 pub(super) fn config(
     session: &mut Session,
@@ -54,6 +80,9 @@ pub(super) fn config(
             };
             let found = SETTINGS.iter().filter(|(name, ..)| wanted(name));
             let mut found: Vec<_> = found.map(|(name, value, _)| (*name, value(&shared))).collect();
+            for (name, get, _) in WORDS.iter().filter(|(name, ..)| wanted(name)) {
+                found.push((name, get(&shared)));
+            }
             for threshold in THRESHOLDS {
                 let names = [Some(threshold.name), threshold.old_name].into_iter().flatten();
                 let names = names.filter(|name| wanted(name));
@@ -71,6 +100,7 @@ pub(super) fn config(
             for change in changes.collect::<Result<Vec<_>, _>>()? {
                 match change {
                     To::Setting(set, value) => set(&shared, value),
+                    To::Word(set, value) => set(&shared, value)?,
                     To::Threshold(threshold, value) => threshold.set(value),
                 }
             }
@@ -100,6 +130,7 @@ pub(super) fn config(
 /// A change that can be made.
 enum To {
     Setting(Change, u64),
+    Word(ChangeWord, Vec<u8>),
     Threshold(&'static Threshold, i64),
 }
 
@@ -114,6 +145,9 @@ fn change(name: &[u8], value: &[u8]) -> Result<To, Fail> {
         THRESHOLDS.into_iter().find(|t| is(t.name) || t.old_name.is_some_and(is))
     {
         return Ok(To::Threshold(threshold, resp::integer(value).ok_or_else(no_integer)?));
+    }
+    if let Some((_, _, set)) = WORDS.iter().find(|(known, ..)| is(known)) {
+        return Ok(To::Word(*set, value.to_vec()));
     }
     let Some((_, _, set)) = SETTINGS.iter().find(|(known, ..)| is(known)) else {
         let name = String::from_utf8_lossy(name);

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::input::Input;
 use super::io::Io;
+use super::pause;
 use super::pubsub;
 use super::ring::Ring;
 use super::session::Session;
@@ -63,14 +64,15 @@ impl Connection {
         let id = self.session.client.id;
         self.io.rings.borrow_mut().insert(id, (self.ring.clone(), self.wake.clone()));
         let client = self.session.client.clone();
-        let shutdown = self.io.shared.shutdown.clone();
+        let shared = self.io.shared.clone();
+        let shutdown = shared.shutdown.clone();
         let stop = shutdown.cancelled();
         tokio::pin!(stop);
         let mut stopping = false;
         while let Next::Wait = self.advance() {
             let may_read = !self.session.closing
                 && (!self.input.has_more() && self.has_room()
-                    || self.session.waits && self.input.may_grow());
+                    || self.session.must_wait() && self.input.may_grow());
             let must_write = self.sent < self.unsent.len();
             let readable = tokio::select! {
                 () = self.wake.notified() => false,
@@ -78,6 +80,10 @@ impl Connection {
                 () = &mut stop, if !stopping => { stopping = true; self.session.closing = true; false }
                 ready = self.stream.readable(), if may_read => ready.is_ok(),
                 _ = self.stream.writable(), if must_write => false,
+                () = shared.pause.ended(), if self.session.postponed => {
+                    pause::go_on(&mut self.session);
+                    false
+                }
             };
             if readable {
                 self.read();
@@ -92,7 +98,7 @@ impl Connection {
         }
         self.session.sticky.leave();
         self.io.shared.workers.blocked().forget(id);
-        pubsub::leave(&mut self.session);
+        self.session.leave();
         self.io.rings.borrow_mut().remove(&id);
         self.io.shared.clients.remove(id);
     }
@@ -102,7 +108,11 @@ impl Connection {
         let ring = self.ring.borrow();
         let unsent = self.unsent.len() - self.sent;
         let barred = self.session.barrier && ring.len() > 0;
-        !barred && ring.len() < ROUNDS_MAX && ring.room() > 0 && unsent < UNSENT_BYTES_MAX
+        !barred
+            && !self.session.postponed
+            && ring.len() < ROUNDS_MAX
+            && ring.room() > 0
+            && unsent < UNSENT_BYTES_MAX
     }
 
     /// Hands over what there was no room for, and sends what is complete.
@@ -119,7 +129,7 @@ impl Connection {
 
     /// Sends what is complete.
     fn send(&mut self) -> Next {
-        if self.session.subscriptions.len() > 0 {
+        if self.session.client.has_mail() {
             let end = self.unsent.len();
             pubsub::take_mail(&self.session, &mut self.unsent, end);
         }
@@ -151,7 +161,7 @@ impl Connection {
         match self.stream.try_read_buf(self.input.room()) {
             // What was read before the end is still answered.
             Ok(0) => self.session.closing = true,
-            Ok(_) if self.session.waits => {
+            Ok(_) if self.session.must_wait() => {
                 self.session.client.touch();
                 self.input.keep();
             }

@@ -4,6 +4,7 @@ use resp::Version;
 use resp::reply::Writer;
 
 use super::session::{ReplyMode, Session};
+use super::{pause, tracking};
 use crate::command::{Args, Fail};
 use crate::control::Mode;
 
@@ -173,10 +174,15 @@ pub(super) fn client(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) 
             writer.simple("OK");
         }
         (b"setinfo", 4) => set_info(session, args, out)?,
-        (b"info", 2) => writer.verbatim(*b"txt", session.client.line(false).as_bytes()),
+        (b"info", 2) => {
+            writer.verbatim(*b"txt", session.client.line(false, wire_len(args)).as_bytes())
+        }
         (b"list", _) => {
             let blocked = session.shared.workers.blocked();
-            let line = |c: &std::sync::Arc<super::client::Client>| c.line(blocked.has(c.id));
+            let own = session.client.id;
+            let line = |c: &std::sync::Arc<super::client::Client>| {
+                c.line(blocked.has(c.id), if c.id == own { wire_len(args) } else { 0 })
+            };
             let lines: String = list(session, args)?.iter().map(line).collect();
             writer.verbatim(*b"txt", lines.as_bytes());
         }
@@ -196,10 +202,17 @@ pub(super) fn client(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) 
         }
         (b"kill", 3..) => kill(session, args, out)?,
         (b"unblock", 3 | 4) => unblock(session, args, out)?,
+        (b"tracking", 3..) => tracking::set(session, args, out)?,
+        (b"caching", 3) => tracking::caching(session, args, out)?,
+        (b"getredir", 2) => writer.integer(tracking::redirection(&session.client)),
+        (b"trackinginfo", 2) => tracking::info(session, out),
+        (b"pause", 3 | 4) => pause::pause(session, args, out)?,
+        (b"unpause", 2) => pause::unpause(session, out),
         (b"no-evict" | b"no-touch", 3) => return Err(Fail::Syntax),
         (
             b"id" | b"getname" | b"setname" | b"setinfo" | b"info" | b"no-evict" | b"no-touch"
-            | b"reply" | b"kill" | b"unblock",
+            | b"reply" | b"kill" | b"unblock" | b"tracking" | b"caching" | b"getredir"
+            | b"trackinginfo" | b"pause" | b"unpause",
             _,
         ) => {
             let sub = String::from_utf8_lossy(&sub);
@@ -238,6 +251,12 @@ fn set_info(session: &Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
     ok(session, out)
 }
 
+/// What a command was on the wire, in bytes: what its client's buffer holds while it runs.
+fn wire_len(args: &Args<'_>) -> usize {
+    let number = |number: usize| itoa::Buffer::new().format(number).len() + 3;
+    number(args.len()) + args.from(0).map(|arg| number(arg.len()) + arg.len() + 2).sum::<usize>()
+}
+
 /// The clients that CLIENT LIST's options ask for.
 fn list(
     session: &Session,
@@ -246,22 +265,29 @@ fn list(
     let all = session.shared.clients.all();
     match args.len() {
         2 => Ok(all),
-        4 if args.is(2, "type") => match args.is(3, "normal") {
-            true => Ok(all),
-            false if ["master", "replica", "slave", "pubsub"].iter().any(|t| args.is(3, t)) => {
-                Ok(Vec::new())
-            }
-            false => {
-                let kind = String::from_utf8_lossy(args.at(3));
-                Err(Fail::text(format!("ERR Unknown client type '{kind}'")))
-            }
-        },
+        4 if args.is(2, "type") => {
+            let is_of = of_type(args.at(3))?;
+            Ok(all.into_iter().filter(|client| is_of(client)).collect())
+        }
         4.. if args.is(2, "id") => {
             let ids = args.from(3).map(resp::integer).collect::<Option<Vec<_>>>();
             let ids = ids.ok_or(Fail::text("ERR Invalid client ID"))?;
             Ok(all.into_iter().filter(|c| ids.contains(&(c.id as i64))).collect())
         }
         _ => Err(Fail::Syntax),
+    }
+}
+
+/// Which clients are of a type: those who are subscribed, and the others.
+fn of_type(kind: &[u8]) -> Result<fn(&super::client::Client) -> bool, Fail> {
+    match &kind.to_ascii_lowercase()[..] {
+        b"normal" => Ok(|client| !client.is_subscribed()),
+        b"pubsub" => Ok(|client| client.is_subscribed()),
+        b"master" | b"replica" | b"slave" => Ok(|_| false),
+        _ => {
+            let kind = String::from_utf8_lossy(kind);
+            Err(Fail::text(format!("ERR Unknown client type '{kind}'")))
+        }
     }
 }
 
@@ -290,8 +316,11 @@ fn kill(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
             }
             b"addr" => chosen.retain(|c| c.peer.to_string() == text),
             b"user" => check_kill_user(value)?,
-            b"type" if text.eq_ignore_ascii_case("normal") => {}
-            b"type" => chosen.clear(),
+            b"type" => {
+                let is_of = of_type(value)?;
+                chosen.retain(|client| is_of(client));
+            }
+            b"laddr" => chosen.retain(|c| c.local() == text),
             b"skipme" if text.eq_ignore_ascii_case("yes") => skip_me = true,
             b"skipme" if text.eq_ignore_ascii_case("no") => skip_me = false,
             _ => return Err(Fail::Syntax),

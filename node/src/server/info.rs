@@ -73,7 +73,9 @@ fn clients(shared: &Shared, out: &mut String) {
     line!(out, "# Clients");
     line!(out, "connected_clients:{}", shared.clients.len());
     line!(out, "maxclients:{}", shared.clients_max.load(Ordering::Relaxed));
-    line!(out, "blocked_clients:{}", shared.workers.blocked().len());
+    line!(out, "blocked_clients:{}", shared.workers.blocked().len() + shared.pause.waiting());
+    let tracking = shared.clients.all().iter().filter(|c| c.tracks().is_some()).count();
+    line!(out, "tracking_clients:{tracking}");
 }
 
 fn memory(shared: &Shared, out: &mut String) {
@@ -123,12 +125,15 @@ fn stats(shared: &Shared, out: &mut String) {
     line!(out, "pubsub_channels:{}", broker.names_active(Kind::Channel));
     line!(out, "pubsub_patterns:{}", broker.names_active(Kind::Pattern));
     line!(out, "pubsubshard_channels:{}", broker.names_active(Kind::Sharded));
+    let listeners = shared.workers.listeners();
+    let (keys, items) = listeners.tracked.len();
+    line!(out, "expired_keys:{}", listeners.expired.load(Ordering::Relaxed));
+    line!(out, "tracking_total_keys:{keys}");
+    line!(out, "tracking_total_items:{items}");
+    line!(out, "tracking_total_prefixes:{}", shared.followers.len());
     let slow = broker.too_slow.load(Ordering::Relaxed);
     line!(out, "client_output_buffer_limit_disconnections:{slow}");
     line!(out, "godwit_longest_queue:{}", shared.workers.longest_queue());
-    let (hits, misses) = shared.workers.caches().hits_and_misses();
-    line!(out, "godwit_cache_hits:{hits}");
-    line!(out, "godwit_cache_misses:{misses}");
     if let Some(store) = shared.store.load() {
         line!(out, "godwit_commits:{}", store.commits());
     }

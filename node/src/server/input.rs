@@ -7,9 +7,12 @@ use std::sync::atomic::Ordering;
 use resp::command::{Limits, Parser};
 use resp::reply::Writer;
 
+use super::monitor;
+use super::pause;
 use super::pubsub;
 use super::ring::OWN;
 use super::session::{ReplyMode, Session};
+use super::tracking;
 use super::transaction::{self, CROSSSLOT};
 use crate::command::{Args, Fail, Flags, Handler, Keys, Spec, table};
 use crate::control::Mode;
@@ -122,10 +125,9 @@ fn place(
     let ranges = std::mem::take(&mut request.args);
     let args = Args::new(bytes, &ranges[range.clone()]);
     let found = find(&args);
-    if let Ok(spec) = found
-        && spec.flags.has(Flags::BLOCKING)
-        && session.queued.is_none()
-        && !request.calls.is_empty()
+    let known = found.as_ref().ok().copied();
+    if let Some(spec) = known
+        && is_deferred(spec, &args, session, request)
     {
         request.args = ranges;
         return false;
@@ -139,6 +141,12 @@ fn place(
         let by = who(spec, &args, session, request)?;
         Ok((spec, by))
     });
+    if let Some(spec) = known
+        && session.shared.monitors.watch()
+        && (placed.is_ok() || matches!(spec.handler, Handler::Exec))
+    {
+        monitor::show(session, spec, &args);
+    }
     if let (Err(_), Some(queued)) = (&placed, &mut session.queued) {
         queued.aborted = true;
     }
@@ -149,6 +157,7 @@ fn place(
     let slot = placed.as_ref().ok().and_then(|(_, (_, key))| key.map(|key| key.slot));
     let (version, readonly, hold) = (session.version, session.readonly, session.hold());
     let mode = session.reply;
+    let tracks = known.is_some_and(|spec| tracking::remembers(session, spec));
     if by == RunBy::Io {
         let start = own.bytes.len();
         let answered = match placed {
@@ -171,9 +180,34 @@ fn place(
     if mode == ReplyMode::SkipNext && session.reply == ReplyMode::SkipNext {
         session.reply = ReplyMode::On;
     }
+    if session.tracking
+        && let Some(spec) = known
+    {
+        tracking::end_command(session, spec);
+    }
     request.args = ranges;
-    request.calls.push(Call { spec, args: range, slot, by, version, readonly, hold, silent });
+    request.calls.push(Call {
+        spec,
+        args: range,
+        slot,
+        by,
+        version,
+        readonly,
+        hold,
+        silent,
+        tracks,
+    });
     true
+}
+
+/// Whether a command waits for a request of its own, or for the end of a pause.
+fn is_deferred(spec: &Spec, args: &Args<'_>, session: &mut Session, request: &Request) -> bool {
+    if pause::holds(session, spec, args) {
+        pause::postpone(session);
+        return true;
+    }
+    let blocks = spec.flags.has(Flags::BLOCKING) && session.queued.is_none();
+    blocks && !request.calls.is_empty()
 }
 
 fn find(args: &Args<'_>) -> Result<&'static Spec, Fail> {
@@ -221,7 +255,10 @@ fn who<'a>(
     }
     let workers = &session.shared.workers;
     if spec.keys.is_none() {
-        return Ok((request.gate(workers.all()), None));
+        // WAIT waits for nobody here: any worker can count to nothing.
+        let one = spec.flags.has(Flags::BLOCKING);
+        let by = if one { request.assign(0) } else { request.gate(workers.all()) };
+        return Ok((by, None));
     }
     let mut indices = spec.keys.indices(args);
     let Some(index) = indices.next() else {

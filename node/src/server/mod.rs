@@ -11,13 +11,17 @@ mod commands;
 mod config;
 mod connection;
 mod hello;
+mod herald;
 mod info;
 mod input;
 mod io;
+mod monitor;
+mod pause;
 mod pubsub;
 mod ring;
 mod session;
 mod specs;
+mod tracking;
 mod transaction;
 
 use std::io::Result;

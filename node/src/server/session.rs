@@ -12,7 +12,10 @@ use resp::reply::Writer;
 
 use super::broker::{Broker, Kind};
 use super::client::{Client, Clients};
+use super::monitor::Monitors;
+use super::pause::{self, Pause};
 use super::pubsub::{self, Subscriptions};
+use super::tracking::{self, Followers};
 use super::transaction::Queued;
 use crate::command::{Args, Fail, Handler, Spec};
 use crate::control::Authority;
@@ -53,6 +56,9 @@ pub struct Shared {
     pub bulk_bytes_max: AtomicUsize,
     pub(super) clients: Clients,
     pub(super) broker: Broker,
+    pub(super) followers: Followers,
+    pub(super) monitors: Monitors,
+    pub(super) pause: Pause,
     pub(super) started: Instant,
     pub(super) run_id: String,
 }
@@ -78,6 +84,9 @@ impl Shared {
             bulk_bytes_max: AtomicUsize::new(Limits::default().bulk_bytes),
             clients: Clients::default(),
             broker: Broker::default(),
+            followers: Followers::default(),
+            monitors: Monitors::default(),
+            pause: Pause::default(),
             started: Instant::now(),
             run_id: format!("{:032x}{:08x}", rand::random::<u128>(), rand::random::<u32>()),
         }
@@ -124,6 +133,12 @@ pub struct Session {
     pub(super) barrier: bool,
     /// What everything waits for may wait for others itself (BLPOP).
     pub(super) waits: bool,
+    /// Its next command waits for the end of a pause.
+    pub(super) postponed: bool,
+    /// It keeps copies of what it reads.
+    pub(super) tracking: bool,
+    /// It looks on.
+    pub(super) monitoring: bool,
     holding: bool,
     holds: u32,
 }
@@ -145,9 +160,17 @@ impl Session {
             watch: None,
             barrier: false,
             waits: false,
+            postponed: false,
+            tracking: false,
+            monitoring: false,
             holding: false,
             holds: 1,
         }
+    }
+
+    /// Whether what it sends is kept for later: a command of it waits for others.
+    pub(super) fn must_wait(&self) -> bool {
+        self.waits || self.postponed
     }
 
     /// The number that refusals of the next command stick to; 0: they do not stick.
@@ -193,12 +216,29 @@ impl Session {
         }
     }
 
+    /// For CLIENT LIST.
+    pub(super) fn show_queued(&self) {
+        let queued = self.queued.as_ref().map_or(-1, |queued| queued.len() as i64);
+        self.client.queued.store(queued, Ordering::Relaxed);
+    }
+
     /// RESET: as if it had just connected.
     pub(super) fn reset(&mut self) {
         (self.version, self.readonly, self.reply) = (Version::V2, false, ReplyMode::On);
         (self.holding, self.holds) = (false, self.holds.saturating_add(1));
         (self.queued, self.watch) = (None, None);
-        pubsub::leave(self);
+        self.show_queued();
+        self.leave();
         self.client.rename(b"");
+    }
+
+    /// Takes it out of all that others bring to it.
+    pub(super) fn leave(&mut self) {
+        pubsub::leave(self);
+        tracking::end(self);
+        pause::go_on(self);
+        if std::mem::take(&mut self.monitoring) {
+            self.shared.monitors.remove(&self.client);
+        }
     }
 }

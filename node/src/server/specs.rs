@@ -1,6 +1,6 @@
 //! The table's lines for what I/O threads answer.
 
-use super::{cluster, commands, config, hello, info, pubsub, transaction};
+use super::{cluster, commands, config, hello, info, monitor, pubsub, transaction};
 use crate::command::{Flags, Handler, Keys, Spec};
 
 const C: &str = "connection";
@@ -29,6 +29,7 @@ pub(crate) const SERVER: &[Spec] = &[
     Spec::session(S, "command", -1, L, commands::command),
     Spec::session(S, "config", -2, A, config::config),
     Spec::session(S, "info", -1, L, info::info),
+    Spec::session(S, "monitor", 1, A.and(Flags::NO_SCRIPT), monitor::monitor),
     Spec::session(S, "time", 1, F, info::time),
     Spec::session(S, "role", 1, F, info::role),
     Spec::session(S, "shutdown", -1, A.and(Flags::NO_MULTI), info::shutdown),

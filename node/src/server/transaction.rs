@@ -6,6 +6,7 @@ use std::sync::Arc;
 use resp::reply::Writer;
 
 use super::session::Session;
+use super::tracking;
 use crate::command::{Args, Fail, Flags, Handler, Spec};
 use crate::control::Mode;
 use crate::worker::{Call, Key, Request, RunBy, Transaction, Watch, WorkerSet};
@@ -25,6 +26,19 @@ pub(super) struct Queued {
     pub(super) aborted: bool,
 }
 
+impl Queued {
+    /// Whether one of its commands is such.
+    pub(super) fn any(&self, is: impl Fn(&Spec, &Args<'_>) -> bool) -> bool {
+        let args = |call: &Call| Args::new(&self.bytes, &self.args[call.args.clone()]);
+        self.calls.iter().any(|call| is(call.spec, &args(call)))
+    }
+
+    /// How many commands it has.
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
+    }
+}
+
 /// What answers a command that was queued; it is in no table.
 pub(super) static QUEUED: Spec = Spec::session("", "", 0, Flags::LOADING, |session, _, out| {
     Writer::new(out, session.version).simple("QUEUED");
@@ -41,6 +55,7 @@ pub(super) fn multi(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> R
         return Err(Fail::text("ERR MULTI calls can not be nested"));
     }
     session.queued = Some(Box::default());
+    session.show_queued();
     Writer::new(out, session.version).simple("OK");
     Ok(())
 }
@@ -49,6 +64,7 @@ pub(super) fn discard(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) ->
     if session.queued.take().is_none() {
         return Err(Fail::text("ERR DISCARD without MULTI"));
     }
+    session.show_queued();
     session.watch = None;
     Writer::new(out, session.version).simple("OK");
     Ok(())
@@ -87,6 +103,7 @@ pub(super) fn queue(
     }
     let slot = admit(session, spec, args)?;
     let (version, readonly) = (session.version, session.readonly);
+    let tracks = tracking::remembers(session, spec);
     let Some(queued) = &mut session.queued else { return Ok(None) };
     let size = args.from(0).map(<[u8]>::len).sum::<usize>();
     let fits =
@@ -108,7 +125,9 @@ pub(super) fn queue(
     }
     let args = first..queued.args.len();
     let by = RunBy::Io;
-    queued.calls.push(Call { spec, args, slot, by, version, readonly, hold: 0, silent: false });
+    let (hold, silent) = (0, false);
+    queued.calls.push(Call { spec, args, slot, by, version, readonly, hold, silent, tracks });
+    session.show_queued();
     Ok(Some(&QUEUED))
 }
 
@@ -136,6 +155,7 @@ pub(super) fn exec(session: &mut Session, request: &mut Request) -> Result<RunBy
     let Some(queued) = session.queued.take() else {
         return Err(Fail::text("ERR EXEC without MULTI"));
     };
+    session.show_queued();
     let watching = session.watch.take();
     if queued.aborted {
         return Err(Fail::text("EXECABORT Transaction discarded because of previous errors."));

@@ -199,9 +199,7 @@ impl Exclusive<'_> {
             state.standing = standing;
         }
         store.clock.observe(tag.stamp);
-        let written = store.write(&mut self.order, batch, tag);
-        store.changed_outside();
-        written?;
+        store.write(&mut self.order, batch, tag)?;
         store.state.store(state.into());
         Ok(())
     }
@@ -210,9 +208,7 @@ impl Exclusive<'_> {
     pub fn replace(&mut self, batch: WriteBatch) -> Result<(), CommitError> {
         let stamp = self.store.stamp();
         let tag = self.store.tag(Kind::Data, stamp, 0);
-        let written = self.store.write_promised(&mut self.order, batch, &tag).map(drop);
-        self.store.changed_outside();
-        written
+        self.store.write_promised(&mut self.order, batch, &tag).map(drop)
     }
 
     fn mark(

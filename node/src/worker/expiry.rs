@@ -1,11 +1,15 @@
-//! Looks for expired keys, and hashes with expired fields, and deletes them, a little at a time, where this node may write.
+//! Looks for expired keys, and hashes with expired fields, and deletes them, a little at a time, where
+//! this node may write; keys that a command comes upon are deleted behind it.
 
 use keyspace::meta::{self, Body, Meta};
 use keyspace::{Cf, SLOTS, Slot};
 
 use super::cursor::{Cursor, Direction};
+use super::effects::Effects;
 use super::fields::{self, Pass};
 use super::pending::Pending;
+use super::run::Worker;
+use super::view::Key;
 use crate::control::Authority;
 use crate::store::Store;
 
@@ -30,9 +34,14 @@ impl Sweeper {
     }
 
     /// Looks at the next few keys. What cannot be read or written now waits for the next round.
-    pub(super) fn sweep(&mut self, store: &Store, authority: &Authority, pending: &mut Pending) {
+    pub(super) fn sweep(
+        &mut self,
+        store: &Store,
+        (authority, effects): (&Authority, &Effects),
+        pending: &mut Pending,
+    ) {
         // Committed records only: what the batch holds was written just now.
-        if !pending.is_empty() {
+        if !pending.is_empty() || effects.listeners.is_still() {
             return;
         }
         let now_ms = store.now_ms();
@@ -67,6 +76,7 @@ impl Sweeper {
                 };
                 if !meta.is_live(now_ms) {
                     pending.admit(permit);
+                    effects.expire(Key { slot, name });
                     pending.delete(store, Cf::Meta, key);
                 } else if let Body::Collection(at) = meta.body
                     && at.may_have_expired(now_ms)
@@ -84,6 +94,7 @@ impl Sweeper {
                             // Nothing of half a hash is written; it is passed over, and a command
                             // that reads it says why.
                             drop(pending.take());
+                            effects.forget();
                             self.pass = Pass::default();
                             self.from = [key, &[0]].concat();
                             return;
@@ -104,5 +115,35 @@ impl Sweeper {
             self.slot = self.first;
         }
         self.from.clear();
+    }
+}
+
+impl Worker {
+    /// Deletes the keys that the last call came upon and whose time has come.
+    pub(super) fn bury(&mut self, store: Option<&Store>) {
+        let mut bytes = Vec::new();
+        for name in self.effects.take_dead() {
+            let key = Key::new(&name);
+            let (Some(store), Ok(permit)) = (store, self.authority.admit_write(key.slot)) else {
+                continue;
+            };
+            let now_ms = store.now_ms();
+            bytes.clear();
+            meta::encode_key(key.slot, key.name, &mut bytes);
+            let is_dead =
+                |value: &[u8]| Meta::decode(value).is_ok_and(|meta| !meta.is_live(now_ms));
+            // The call may have put something in its place.
+            let dead = match self.pending.get(Cf::Meta, &bytes) {
+                Some(written) => written.is_some_and(is_dead),
+                None => {
+                    let stored = store.db().get_pinned_cf(store.cf(Cf::Meta), &bytes);
+                    stored.is_ok_and(|value| value.is_some_and(|value| is_dead(&value)))
+                }
+            };
+            if dead {
+                self.pending.admit(permit);
+                self.pending.delete(store, Cf::Meta, &bytes);
+            }
+        }
     }
 }

@@ -9,9 +9,9 @@ use keyspace::Slot;
 
 use super::alarm;
 use super::blocked::Blocked;
-use super::cache::Caches;
 use super::effects::Effects;
 use super::gate::{Pause, WorkerSet};
+use super::listeners::Listeners;
 use super::positions::Positions;
 use super::queue::{Lanes, Task};
 use super::request::Request;
@@ -29,7 +29,7 @@ struct Pool {
     threads: Mutex<Vec<JoinHandle<()>>>,
     watches: Watches,
     blocked: Blocked,
-    caches: Caches,
+    listeners: Arc<Listeners>,
 }
 
 /// Requests that wait to be handed over, by worker.
@@ -50,28 +50,23 @@ impl Workers {
     pub const MAX: usize = WorkerSet::MAX;
 
     /// Starts `count` workers, 1 to [`Workers::MAX`].
-    /// Their caches have `cache_bytes` together.
-    pub fn start(
-        count: usize,
-        store: Current,
-        authority: Authority,
-        cache_bytes: u64,
-    ) -> io::Result<Self> {
+    pub fn start(count: usize, store: Current, authority: Authority) -> io::Result<Self> {
         assert!((1..=Self::MAX).contains(&count), "the configuration bounds the workers");
         let lanes = Arc::new(Lanes::new(count));
         let positions = Arc::new(Positions::default());
         let (watches, blocked) = (Watches::new(count), Blocked::new(count));
-        let caches = Caches::new(count, cache_bytes);
+        let listeners = Arc::new(Listeners::default());
         let mut threads = Vec::new();
         for index in 0..count {
-            let effects = Effects::new(watches.clone(), blocked.clone());
+            let (watches, blocked) = (watches.clone(), blocked.clone());
+            let effects = Effects::new(watches, blocked, listeners.clone(), authority.clone());
             let worker = Worker::new(
                 index as u16,
                 count,
                 lanes.clone(),
                 store.clone(),
                 authority.clone(),
-                (positions.clone(), effects, caches.clone()),
+                (positions.clone(), effects),
             );
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             threads.push(thread.spawn(move || run_or_abort(worker))?);
@@ -80,7 +75,7 @@ impl Workers {
         let thread = std::thread::Builder::new().name("alarm".to_owned());
         threads.push(thread.spawn(move || alarm::run(&waiting, &authority))?);
         let threads = Mutex::new(threads);
-        Ok(Self(Arc::new(Pool { lanes, threads, watches, blocked, caches })))
+        Ok(Self(Arc::new(Pool { lanes, threads, watches, blocked, listeners })))
     }
 
     /// How many there are.
@@ -98,14 +93,14 @@ impl Workers {
         self.0.watches.clone()
     }
 
+    /// Who hears of what commands do.
+    pub fn listeners(&self) -> &Listeners {
+        &self.0.listeners
+    }
+
     /// The calls that wait.
     pub fn blocked(&self) -> &Blocked {
         &self.0.blocked
-    }
-
-    /// What they keep of the database in memory.
-    pub fn caches(&self) -> &Caches {
-        &self.0.caches
     }
 
     /// All of them.

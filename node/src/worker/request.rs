@@ -68,6 +68,8 @@ pub struct Call {
     pub hold: u32,
     /// CLIENT REPLY: its answer is dropped.
     pub silent: bool,
+    /// CLIENT TRACKING: its client keeps copies of the keys that it reads.
+    pub tracks: bool,
 }
 
 impl Request {

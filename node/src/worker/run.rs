@@ -8,22 +8,20 @@ use std::time::{Duration, Instant};
 use keyspace::{Cf, SLOTS, Slot};
 use resp::Version;
 use resp::reply::Writer;
-use rocksdb::WriteBatch;
 use wal::Kind;
 
 use super::aside::{Aside, Asides, Glance};
-use super::cache::Caches;
 use super::effects::Effects;
 use super::expiry::Sweeper;
 use super::gate::WorkerSet;
-use super::pending::{Became, Pending};
+use super::pending::Pending;
 use super::positions::Positions;
 use super::queue::{Lanes, Task};
 use super::request::{Call, Part, Request, RunBy};
 use super::view::View;
 use super::waiter::Until;
 use crate::command::{Args, Fail, Flags, Handler};
-use crate::control::{Authority, Mode, Permit, Refusal};
+use crate::control::{Authority, Refusal};
 use crate::store::{CommitError, Current, Store};
 
 /// Answers are released once so many bytes of them wait for a commit.
@@ -83,14 +81,14 @@ impl Worker {
         lanes: Arc<Lanes>,
         store: Current,
         authority: Authority,
-        (positions, effects, caches): (Arc<Positions>, Effects, Caches),
+        (positions, effects): (Arc<Positions>, Effects),
     ) -> Self {
         Self {
             index,
             lanes,
             store,
             authority,
-            pending: Pending::new(caches),
+            pending: Pending::new(),
             held: Vec::new(),
             held_bytes: 0,
             committed: false,
@@ -112,8 +110,6 @@ impl Worker {
         while lanes.of(self.index).take(&mut tasks, SWEEP_EVERY) {
             // No reference to the store outlives a wake-up or a pause: so it can be swapped.
             let mut store = self.store.load();
-            let caches = matches!(self.authority.mode(), Mode::Standalone | Mode::Primary);
-            self.pending.caches().turn(self.index, caches);
             self.enter(store.as_deref());
             for task in tasks.drain(..) {
                 match task {
@@ -133,7 +129,9 @@ impl Worker {
                 && swept.elapsed() >= SWEEP_EVERY
             {
                 swept = Instant::now();
-                self.sweeper.sweep(store, &self.authority, &mut self.pending);
+                let may = (&self.authority, &self.effects);
+                self.sweeper.sweep(store, may, &mut self.pending);
+                self.serve(Some(store), WorkerSet::only(self.index));
             }
             self.finish(store.as_deref());
             self.leave(store.as_deref());
@@ -158,6 +156,7 @@ impl Worker {
         let mut part = Part::new(request.connection, request.round, self.index);
         let mut aside = None;
         let mut waits = false;
+        self.effects.refresh();
         for (index, call) in request.calls.iter().enumerate() {
             match call.by {
                 RunBy::Worker(worker) if worker == self.index => {
@@ -234,6 +233,7 @@ impl Worker {
         part: &mut Part,
     ) {
         let start = part.bytes.len();
+        self.effects.begin_call(request.connection);
         if part.lost || start > ANSWER_BYTES_MAX {
             part.lost = true;
             return;
@@ -246,6 +246,7 @@ impl Worker {
                     return;
                 }
                 Fail::Wait(until) => {
+                    self.bury(store);
                     self.until = Some(until);
                     return;
                 }
@@ -261,6 +262,10 @@ impl Worker {
         if call.silent {
             part.bytes.truncate(start);
             part.holes.retain(|hole| hole.at < start);
+        }
+        self.bury(store);
+        if self.effects.has_news() {
+            self.effects.tell_caller(call.version, &mut part.bytes);
         }
         part.ends.push(part.bytes.len());
     }
@@ -331,6 +336,7 @@ impl Worker {
                 return handler(&glance, &mut Writer::new(out, version));
             }
         };
+        self.effects.begin_command(call.spec.flags.has(Flags::READONLY));
         let authority = &self.authority;
         let (held, committed) = (&mut self.held, &mut self.committed);
         let mut commit = |pending: &mut Pending| {
@@ -349,13 +355,16 @@ impl Worker {
         let waits = matches!(answered, Err(Fail::Wait(_)));
         let half_done = answered.is_err() && !waits && view.wrote();
         self.scratch = view.into_scratch();
+        if call.tracks && self.effects.has_read() {
+            let indices = call.spec.keys.indices(args);
+            indices.for_each(|index| self.effects.remember(args.key(index)));
+        }
         if half_done {
             // An error in the middle of a write: nothing of this batch may reach the log.
             if let Err(fail) = &answered {
                 tracing::error!("a command failed half-way: {}; its batch is dropped", fail.line());
             }
             drop(self.pending.take());
-            self.pending.clear(Became::Nothing, store.generation());
             self.held.iter_mut().for_each(|held| held.part.lost = true);
             return Err(Fail::Lost);
         }
@@ -384,6 +393,7 @@ impl Worker {
     pub(super) fn commit(&mut self, store: Option<&Store>) -> bool {
         let done = self.try_commit(store) == Outcome::Done;
         if !done {
+            self.effects.forget();
             self.held.iter_mut().for_each(|held| held.part.lost = true);
         }
         done
@@ -408,6 +418,7 @@ impl Worker {
         }
         self.again = true;
         self.held_bytes = 0;
+        self.effects.forget();
         for held in std::mem::take(&mut self.held) {
             self.run_request(store, &held.request);
         }
@@ -422,9 +433,12 @@ impl Worker {
             Outcome::Refused if self.run_again(store) => {}
             Outcome::Done => {}
             Outcome::Refused | Outcome::Unknown => {
+                self.effects.forget();
                 self.held.iter_mut().for_each(|held| held.part.lost = true);
             }
         }
+        // Before the answers: whoever has one finds the others told.
+        self.effects.tell();
         self.committed = false;
         self.held_bytes = 0;
         // One delivery for each I/O thread: its thread is woken once.
@@ -447,28 +461,9 @@ impl Worker {
 /// Commits a batch and asks again whether it may be answered.
 fn commit(store: &Store, authority: &Authority, pending: &mut Pending) -> Outcome {
     let (batch, permits) = pending.take();
-    let generation = store.generation();
     if batch.is_empty() {
-        // The overlay may have what was cut off.
-        pending.clear(Became::All, generation);
         return Outcome::Done;
     }
-    let outcome = commit_batch(store, authority, batch, &permits);
-    let became = match outcome {
-        Outcome::Done => Became::All,
-        Outcome::Refused => Became::Nothing,
-        Outcome::Unknown => Became::Unknown,
-    };
-    pending.clear(became, generation);
-    outcome
-}
-
-fn commit_batch(
-    store: &Store,
-    authority: &Authority,
-    batch: WriteBatch,
-    permits: &[Permit],
-) -> Outcome {
     if ops::failpoint::hit("batch-refused") {
         return Outcome::Refused;
     }

@@ -53,6 +53,7 @@ impl Worker {
         if waiter.until.any_change {
             return true;
         }
+        self.effects.begin_command(false);
         let now_ms = store.now_ms();
         let scratch = std::mem::take(&mut self.scratch);
         let mut never = |_: &mut _| Ok(());

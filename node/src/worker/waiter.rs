@@ -32,6 +32,12 @@ impl Until {
     pub fn keys(keys: Range<usize>, kind: Type, timeout: Option<Duration>) -> Self {
         Self { keys, kind, any_change: false, timeout, too_late: None, note: Vec::new() }
     }
+
+    /// Until the time is over; then this number is the answer.
+    pub fn time(timeout: Option<Duration>, answer: i64) -> Self {
+        let nothing = Self::keys(0..0, Type::String, timeout);
+        Self { too_late: Some(answer), ..nothing }
+    }
 }
 
 /// Why a call waits no more, other than by an answer of its handler.

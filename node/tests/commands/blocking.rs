@@ -2,46 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use crate::node::{Client, Node, show};
-
-/// Sends a command without reading its answer.
-fn say(client: &mut Client, command: &str) {
-    let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
-    let mut bytes = Vec::new();
-    resp::command::write(&mut bytes, &words);
-    client.send(&bytes);
-}
-
-fn hear(client: &mut Client) -> String {
-    show(&client.read())
-}
-
-/// Until so many clients wait.
-fn wait_for(asking: &mut Client, waiting: usize) {
-    let line = format!("blocked_clients:{waiting}\r\n");
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !asking.ask("INFO clients").contains(&line) {
-        assert!(Instant::now() < deadline, "there are not {waiting} clients that wait");
-    }
-}
+use crate::node::Node;
 
 #[test]
 fn who_came_first_is_served_first() {
     let node = Node::new();
     let (mut writer, mut first, mut second) = (node.client(), node.client(), node.client());
-    say(&mut first, "BLPOP k 0");
-    wait_for(&mut writer, 1);
-    say(&mut second, "BRPOP k 0");
-    wait_for(&mut writer, 2);
+    first.say("BLPOP k 0");
+    writer.see_waiting(1);
+    second.say("BRPOP k 0");
+    writer.see_waiting(2);
     assert_eq!(writer.ask("RPUSH k a b c"), "3");
-    assert_eq!(hear(&mut first), "[k a]");
-    assert_eq!(hear(&mut second), "[k c]");
+    assert_eq!(first.hear(), "[k a]");
+    assert_eq!(second.hear(), "[k c]");
     writer.story(
         "LRANGE k 0 -1 => [b]
          BLPOP none k 1 => [k b]
          EXISTS k => 0",
     );
-    wait_for(&mut writer, 0);
+    writer.see_waiting(0);
 }
 
 #[test]
@@ -50,24 +29,24 @@ fn keys_of_several_workers_are_waited_for_in_their_order() {
     let (mut writer, mut waiter, mut other) = (node.client(), node.client(), node.client());
     // Slots 9084, 11786, 13861: three workers.
     for round in 0..20 {
-        say(&mut waiter, "BLPOP one a2 three 0");
-        wait_for(&mut writer, 1);
+        waiter.say("BLPOP one a2 three 0");
+        writer.see_waiting(1);
         let key = ["one", "a2", "three"][round % 3];
         assert_eq!(writer.ask(&format!("RPUSH {key} {round}")), "1");
-        assert_eq!(hear(&mut waiter), format!("[{key} {round}]"));
+        assert_eq!(waiter.hear(), format!("[{key} {round}]"));
     }
-    say(&mut waiter, "BLPOP one a2 three 0");
-    wait_for(&mut writer, 1);
-    say(&mut other, "BLPOP a2 0");
-    wait_for(&mut writer, 2);
+    waiter.say("BLPOP one a2 three 0");
+    writer.see_waiting(1);
+    other.say("BLPOP a2 0");
+    writer.see_waiting(2);
     writer.story(
         "MULTI => OK
          RPUSH three in-3 => QUEUED
          RPUSH a2 in-2 left => QUEUED
          EXEC => [1 2]",
     );
-    assert_eq!(hear(&mut waiter), "[a2 in-2]", "keys in the order of the arguments");
-    assert_eq!(hear(&mut other), "[a2 left]", "who waits behind it gets what it leaves");
+    assert_eq!(waiter.hear(), "[a2 in-2]", "keys in the order of the arguments");
+    assert_eq!(other.hear(), "[a2 left]", "who waits behind it gets what it leaves");
     writer.story("LRANGE three 0 -1 => [in-3]\nEXISTS a2 => 0");
 }
 
@@ -75,8 +54,8 @@ fn keys_of_several_workers_are_waited_for_in_their_order() {
 fn a_transaction_is_over_before_anybody_is_served() {
     let node = Node::new();
     let (mut writer, mut waiter) = (node.client(), node.client());
-    say(&mut waiter, "BLPOP k 0");
-    wait_for(&mut writer, 1);
+    waiter.say("BLPOP k 0");
+    writer.see_waiting(1);
     writer.story(
         "MULTI => OK
          LPUSH k a => QUEUED
@@ -89,9 +68,9 @@ fn a_transaction_is_over_before_anybody_is_served() {
          ZADD k 1 m => 1
          DEL k => 1",
     );
-    wait_for(&mut writer, 1);
+    writer.see_waiting(1);
     assert_eq!(writer.ask("LPUSH k b"), "1");
-    assert_eq!(hear(&mut waiter), "[k b]");
+    assert_eq!(waiter.hear(), "[k b]");
 }
 
 #[test]
@@ -99,20 +78,20 @@ fn moves_go_from_one_who_waits_to_the_next() {
     let node = Node::new();
     let mut writer = node.client();
     let (mut first, mut second, mut third) = (node.client(), node.client(), node.client());
-    say(&mut first, "BLMOVE one a2 LEFT RIGHT 0");
-    wait_for(&mut writer, 1);
-    say(&mut second, "BRPOPLPUSH a2 three 0");
-    wait_for(&mut writer, 2);
-    say(&mut third, "BLMPOP 0 2 d three LEFT COUNT 10");
-    wait_for(&mut writer, 3);
+    first.say("BLMOVE one a2 LEFT RIGHT 0");
+    writer.see_waiting(1);
+    second.say("BRPOPLPUSH a2 three 0");
+    writer.see_waiting(2);
+    third.say("BLMPOP 0 2 d three LEFT COUNT 10");
+    writer.see_waiting(3);
     assert_eq!(writer.ask("RPUSH one x"), "1");
-    assert_eq!(hear(&mut first), "x");
-    assert_eq!(hear(&mut second), "x");
-    assert_eq!(hear(&mut third), "[three [x]]");
-    say(&mut first, "BLMOVE one a2 LEFT RIGHT 0");
-    wait_for(&mut writer, 1);
+    assert_eq!(first.hear(), "x");
+    assert_eq!(second.hear(), "x");
+    assert_eq!(third.hear(), "[three [x]]");
+    first.say("BLMOVE one a2 LEFT RIGHT 0");
+    writer.see_waiting(1);
     writer.story("SET a2 text => OK\nRPUSH one y => 1");
-    assert!(hear(&mut first).starts_with("(WRONGTYPE"));
+    assert!(first.hear().starts_with("(WRONGTYPE"));
     writer.story("LRANGE one 0 -1 => [y]");
 }
 
@@ -126,10 +105,10 @@ fn sorted_sets_are_popped_too() {
         ("BZPOPMAX y z 0", "[z c ,3]"),
         ("BZMPOP 0 2 y z MAX COUNT 2", "[z [[c ,3] [b ,2]]]"),
     ] {
-        say(&mut waiter, command);
-        wait_for(&mut writer, 1);
+        waiter.say(command);
+        writer.see_waiting(1);
         assert_eq!(writer.ask("ZADD z 2 b 1 a 3 c"), "3");
-        assert_eq!(hear(&mut waiter), answer);
+        assert_eq!(waiter.hear(), answer);
         writer.ask("DEL z");
     }
 }
@@ -143,15 +122,15 @@ fn waiting_ends_by_time_by_order_and_with_its_client() {
     assert_eq!(waiter.ask("BLPOP k 0.1"), "nil");
     assert!(began.elapsed() >= Duration::from_millis(100), "it had 100 ms");
     assert_eq!(writer.ask(&format!("CLIENT UNBLOCK {id}")), "0");
-    say(&mut waiter, "BLPOP one a2 three 0");
-    wait_for(&mut writer, 1);
+    waiter.say("BLPOP one a2 three 0");
+    writer.see_waiting(1);
     assert!(writer.ask(&format!("CLIENT LIST ID {id}")).contains(" flags=b "));
     assert_eq!(writer.ask(&format!("CLIENT UNBLOCK {id} TIMEOUT")), "1");
-    assert_eq!(hear(&mut waiter), "nil");
-    say(&mut waiter, "BZPOPMIN one a2 three 0");
-    wait_for(&mut writer, 1);
+    assert_eq!(waiter.hear(), "nil");
+    waiter.say("BZPOPMIN one a2 three 0");
+    writer.see_waiting(1);
     assert_eq!(writer.ask(&format!("CLIENT UNBLOCK {id} ERROR")), "1");
-    assert_eq!(hear(&mut waiter), "(UNBLOCKED client unblocked via CLIENT UNBLOCK)");
+    assert_eq!(waiter.hear(), "(UNBLOCKED client unblocked via CLIENT UNBLOCK)");
     assert_eq!(waiter.ask("PING"), "PONG");
     waiter.story(
         "BLPOP k -1 => (ERR timeout is negative)
@@ -160,10 +139,10 @@ fn waiting_ends_by_time_by_order_and_with_its_client() {
          CLIENT UNBLOCK x => (ERR value is not an integer or out of range)
          CLIENT UNBLOCK 1 SOON => (ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR)",
     );
-    say(&mut waiter, "BLPOP k a 0");
-    wait_for(&mut writer, 1);
+    waiter.say("BLPOP k a 0");
+    writer.see_waiting(1);
     drop(waiter);
-    wait_for(&mut writer, 0);
+    writer.see_waiting(0);
     writer.story("RPUSH k kept => 1\nLRANGE k 0 -1 => [kept]");
 }
 
@@ -172,17 +151,17 @@ fn what_is_piped_around_a_call_that_waits_keeps_its_order() {
     let node = Node::new();
     let (mut writer, mut waiter) = (node.client(), node.client());
     waiter.send(b"SET a 1\r\nGET a\r\nBLPOP k 0\r\nGET a\r\nBLPOP k 0\r\nGET a\r\n");
-    assert_eq!(hear(&mut waiter), "OK", "what came before is answered while it waits");
-    assert_eq!(hear(&mut waiter), "1");
-    wait_for(&mut writer, 1);
+    assert_eq!(waiter.hear(), "OK", "what came before is answered while it waits");
+    assert_eq!(waiter.hear(), "1");
+    writer.see_waiting(1);
     // Read while it waits, and run behind it.
     waiter.send(b"SET a 3\r\nGET a\r\n");
     writer.story("SET a 2 => OK\nRPUSH k x => 1");
-    assert_eq!(hear(&mut waiter), "[k x]");
-    assert_eq!(hear(&mut waiter), "2");
-    wait_for(&mut writer, 1);
+    assert_eq!(waiter.hear(), "[k x]");
+    assert_eq!(waiter.hear(), "2");
+    writer.see_waiting(1);
     writer.story("RPUSH k y => 1");
     for expected in ["[k y]", "2", "OK", "3"] {
-        assert_eq!(hear(&mut waiter), expected);
+        assert_eq!(waiter.hear(), expected);
     }
 }

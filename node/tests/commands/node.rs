@@ -132,6 +132,31 @@ impl Client {
         show(&self.read())
     }
 
+    /// Sends a command given as words, and reads nothing.
+    pub(crate) fn say(&mut self, command: &str) {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let mut bytes = Vec::new();
+        resp::command::write(&mut bytes, &words);
+        self.send(&bytes);
+    }
+
+    /// One reply, or a message that came by itself, in words: see [`show`].
+    pub(crate) fn hear(&mut self) -> String {
+        match self.read() {
+            Reply::Push(parts) => show(&Reply::Array(parts)),
+            other => show(&other),
+        }
+    }
+
+    /// Asks until so many clients wait, for others or for the end of a pause.
+    pub(crate) fn see_waiting(&mut self, waiting: usize) {
+        let line = format!("blocked_clients:{waiting}\r\n");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.ask("INFO clients").contains(&line) {
+            assert!(Instant::now() < deadline, "there are not {waiting} clients that wait");
+        }
+    }
+
     /// Asks each command of a story and compares: lines of `command => reply`.
     pub(crate) fn story(&mut self, text: &str) {
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {

@@ -2,34 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use resp::reply::Reply;
-
-use crate::node::{Client, Node, show};
-
-fn say(client: &mut Client, command: &str) {
-    let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
-    let mut bytes = Vec::new();
-    resp::command::write(&mut bytes, &words);
-    client.send(&bytes);
-}
-
-fn hear(client: &mut Client) -> String {
-    match client.read() {
-        Reply::Push(parts) => show(&Reply::Array(parts)),
-        other => show(&other),
-    }
-}
+use crate::node::Node;
 
 #[test]
 fn a_subscriber_of_the_second_version_hears_and_is_limited() {
     let node = Node::new();
     let (mut listener, mut speaker) = (node.client(), node.client());
-    say(&mut listener, "SUBSCRIBE one two one");
-    assert_eq!(hear(&mut listener), "[subscribe one 1]");
-    assert_eq!(hear(&mut listener), "[subscribe two 2]");
-    assert_eq!(hear(&mut listener), "[subscribe one 2]");
+    listener.say("SUBSCRIBE one two one");
+    assert_eq!(listener.hear(), "[subscribe one 1]");
+    assert_eq!(listener.hear(), "[subscribe two 2]");
+    assert_eq!(listener.hear(), "[subscribe one 2]");
     assert_eq!(listener.ask("PSUBSCRIBE o* [ab]?"), "[psubscribe o* 3]");
-    assert_eq!(hear(&mut listener), "[psubscribe [ab]? 4]");
+    assert_eq!(listener.hear(), "[psubscribe [ab]? 4]");
     speaker.story(
         "PUBLISH one hello => 2
          PUBLISH two hello => 1
@@ -39,10 +23,10 @@ fn a_subscriber_of_the_second_version_hears_and_is_limited() {
          PUBSUB NUMSUB one two three => [one 1 two 1 three 0]
          PUBSUB NUMPAT => 2",
     );
-    assert_eq!(hear(&mut listener), "[message one hello]");
-    assert_eq!(hear(&mut listener), "[pmessage o* one hello]");
-    assert_eq!(hear(&mut listener), "[message two hello]");
-    assert_eq!(hear(&mut listener), "[pmessage [ab]? b1 hello]");
+    assert_eq!(listener.hear(), "[message one hello]");
+    assert_eq!(listener.hear(), "[pmessage o* one hello]");
+    assert_eq!(listener.hear(), "[message two hello]");
+    assert_eq!(listener.hear(), "[pmessage [ab]? b1 hello]");
     listener.story(
         "GET k => (ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context)
          PING => [pong ]
@@ -60,7 +44,7 @@ fn a_subscriber_of_the_second_version_hears_and_is_limited() {
     assert_eq!(listener.ask("SSUBSCRIBE one"), "[ssubscribe one 1]");
     assert_eq!(speaker.ask("PUBLISH one x"), "0");
     assert_eq!(speaker.ask("SPUBLISH one x"), "1");
-    assert_eq!(hear(&mut listener), "[smessage one x]");
+    assert_eq!(listener.hear(), "[smessage one x]");
     assert_eq!(listener.ask("RESET"), "RESET");
     assert_eq!(speaker.ask("SPUBLISH one x"), "0");
 }
@@ -70,10 +54,10 @@ fn what_is_piped_after_a_subscription_meets_it() {
     let node = Node::new();
     let mut client = node.client();
     client.send(b"SUBSCRIBE a\r\nGET k\r\nUNSUBSCRIBE\r\nGET k\r\n");
-    assert_eq!(hear(&mut client), "[subscribe a 1]");
-    assert!(hear(&mut client).starts_with("(ERR Can't execute 'get'"));
-    assert_eq!(hear(&mut client), "[unsubscribe a 0]");
-    assert_eq!(hear(&mut client), "nil");
+    assert_eq!(client.hear(), "[subscribe a 1]");
+    assert!(client.hear().starts_with("(ERR Can't execute 'get'"));
+    assert_eq!(client.hear(), "[unsubscribe a 0]");
+    assert_eq!(client.hear(), "nil");
 }
 
 #[test]
@@ -81,11 +65,11 @@ fn a_subscriber_of_the_third_version_goes_on_asking() {
     let node = Node::new();
     let mut client = node.client();
     client.ask("HELLO 3");
-    say(&mut client, "SUBSCRIBE foo");
-    assert_eq!(hear(&mut client), "[subscribe foo 1]");
+    client.say("SUBSCRIBE foo");
+    assert_eq!(client.hear(), "[subscribe foo 1]");
     assert_eq!(client.ask("SET k v"), "OK");
     assert_eq!(client.ask("PUBLISH foo self"), "1");
-    assert_eq!(hear(&mut client), "[message foo self]");
+    assert_eq!(client.hear(), "[message foo self]");
     client.story(
         "MULTI => OK
          PING abc => QUEUED
@@ -94,11 +78,11 @@ fn a_subscriber_of_the_third_version_goes_on_asking() {
          PUBLISH foo vaz => QUEUED
          EXEC => [abc 1 OK 1]",
     );
-    assert_eq!(hear(&mut client), "[message foo bar]");
-    assert_eq!(hear(&mut client), "[message foo vaz]");
+    assert_eq!(client.hear(), "[message foo bar]");
+    assert_eq!(client.hear(), "[message foo vaz]");
     client.send(b"CLIENT REPLY OFF\r\nSUBSCRIBE quiet\r\nPUBLISH quiet x\r\n");
-    assert_eq!(hear(&mut client), "[subscribe quiet 2]");
-    assert_eq!(hear(&mut client), "[message quiet x]");
+    assert_eq!(client.hear(), "[subscribe quiet 2]");
+    assert_eq!(client.hear(), "[message quiet x]");
     assert_eq!(client.ask("CLIENT REPLY ON"), "OK");
     // A transaction that does not run says nothing.
     client
@@ -117,7 +101,7 @@ fn a_message_comes_after_the_write_that_it_tells_of() {
             _ => format!("MULTI\r\nSET k {n}\r\nSET other {n}\r\nPUBLISH news {n}\r\nEXEC\r\n"),
         };
         speaker.send(text.as_bytes());
-        assert_eq!(hear(&mut listener), format!("[message news {n}]"));
+        assert_eq!(listener.hear(), format!("[message news {n}]"));
         assert_eq!(reader.ask("GET k"), n.to_string());
     }
 }

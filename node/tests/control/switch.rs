@@ -218,3 +218,22 @@ async fn keys_of_several_slots_are_for_a_proxys_connection() {
     let read: Vec<i64> = crate::cloud::command("MGET one two three").query(&mut proxy).unwrap();
     assert_eq!(read, [1, 2, 3]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_is_told_that_the_node_is_no_primary_any_more() {
+    let cloud = Cloud::new().await;
+    let a = cloud.start("a").await;
+    a.writable().await;
+    let mut client = a.connection();
+    let waits = tokio::task::spawn_blocking(move || {
+        crate::cloud::command("BLPOP k 0").query::<redis::Value>(&mut client).unwrap_err()
+    });
+    crate::cloud::eventually("a client that waits", || async {
+        let info: String = redis::from_redis_value(a.run("INFO clients").unwrap()).unwrap();
+        info.contains("blocked_clients:1\r\n").then_some(())
+    })
+    .await;
+    cloud.freeze("a", "b", LONG).await;
+    assert_eq!(waits.await.unwrap().code(), Some("UNBLOCKED"));
+    assert_eq!(a.refused("BLPOP k 0"), "READONLY");
+}

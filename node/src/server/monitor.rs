@@ -1,0 +1,95 @@
+//! MONITOR: clients that see every command that the node is given.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::client::Client;
+use super::session::{Session, Shared};
+use crate::command::{Args, Fail, Flags, Spec};
+
+/// Those who look on.
+#[derive(Default)]
+pub(super) struct Monitors {
+    /// While there are none, a command costs one look at this.
+    count: AtomicUsize,
+    clients: Mutex<Vec<Arc<Client>>>,
+}
+
+impl Monitors {
+    fn clients(&self) -> MutexGuard<'_, Vec<Arc<Client>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody looks on.
+    pub(super) fn watch(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > 0
+    }
+
+    /// A client looks on no more.
+    pub(super) fn remove(&self, client: &Client) {
+        let mut clients = self.clients();
+        clients.retain(|other| other.id != client.id);
+        client.monitors.store(false, Ordering::Relaxed);
+        self.count.store(clients.len(), Ordering::Relaxed);
+    }
+}
+
+pub(super) fn monitor(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> Result<(), Fail> {
+    if !session.monitoring {
+        session.monitoring = true;
+        session.client.monitors.store(true, Ordering::Relaxed);
+        session.client.mail().speak(session.version);
+        let mut clients = session.shared.monitors.clients();
+        clients.push(session.client.clone());
+        session.shared.monitors.count.store(clients.len(), Ordering::Relaxed);
+    }
+    resp::reply::Writer::new(out, session.version).simple("OK");
+    Ok(())
+}
+
+/// Shows a command of a client, unless it is one for operators.
+pub(super) fn show(session: &Session, spec: &Spec, args: &Args<'_>) {
+    if spec.flags.has(Flags::ADMIN) || session.monitoring {
+        return;
+    }
+    let hidden = match spec.name {
+        "auth" => Some(1),
+        "hello" => (1..args.len()).find(|&at| args.is(at, "auth")).map(|at| at + 1),
+        _ => None,
+    };
+    let shown = args.from(0).enumerate().map(|(at, arg)| match hidden {
+        Some(from) if at >= from => &b"(redacted)"[..],
+        _ => arg,
+    });
+    feed(&session.shared, &session.client.peer.to_string(), shown);
+}
+
+/// Shows a command that was given by `origin`: a client's address, or `lua`.
+pub(super) fn feed<'a>(shared: &Shared, origin: &str, args: impl Iterator<Item = &'a [u8]>) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut line = format!("+{}.{:06} [0 {origin}]", now.as_secs(), now.subsec_micros());
+    for arg in args {
+        line.push_str(" \"");
+        for &byte in arg {
+            // As Redis quotes (`sdscatrepr`); writing to a string cannot fail.
+            let _ = match byte {
+                b'\\' | b'"' => write!(line, "\\{}", char::from(byte)),
+                b'\n' => line.write_str("\\n"),
+                b'\r' => line.write_str("\\r"),
+                b'\t' => line.write_str("\\t"),
+                7 => line.write_str("\\a"),
+                8 => line.write_str("\\b"),
+                b' '..=b'~' => line.write_char(char::from(byte)),
+                _ => write!(line, "\\x{byte:02x}"),
+            };
+        }
+        line.push('"');
+    }
+    line.push_str("\r\n");
+    let clients = shared.monitors.clients().clone();
+    for client in clients {
+        shared.broker.post_bytes(&client, line.as_bytes());
+    }
+}

@@ -1,0 +1,143 @@
+//! CLIENT PAUSE: commands of clients wait, all or those that write, until a time.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use resp::reply::Writer;
+use tokio::sync::Notify;
+
+use super::session::{Session, Shared};
+use crate::command::{Args, Fail, Flags, Handler, Spec};
+
+/// Whether commands wait now.
+#[derive(Default)]
+pub(super) struct Pause {
+    /// Unix milliseconds; 0: nothing waits, and a command costs one look at this.
+    until_ms: AtomicU64,
+    state: Mutex<State>,
+    changed: Notify,
+    /// Connections whose next command waits.
+    waiting: AtomicUsize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    until_ms: u64,
+    all: bool,
+}
+
+impl Pause {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is a pause now.
+    pub(super) fn is_on(&self) -> bool {
+        let until_ms = self.until_ms.load(Ordering::Relaxed);
+        until_ms > 0 && ops::clock::unix_ms() < until_ms
+    }
+
+    /// How many connections wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Until the pause is over.
+    pub(super) async fn ended(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let left = self.until_ms.load(Ordering::Relaxed).saturating_sub(ops::clock::unix_ms());
+            if left == 0 {
+                return;
+            }
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep(Duration::from_millis(left)) => {}
+            }
+        }
+    }
+}
+
+/// Whether a command has to wait: the next of its request.
+pub(super) fn holds(session: &Session, spec: &Spec, args: &Args<'_>) -> bool {
+    let pause = &session.shared.pause;
+    if !pause.is_on() {
+        return false;
+    }
+    // EXEC is what its commands are.
+    let writes = match (&spec.handler, &session.queued) {
+        (Handler::Exec, Some(queued)) => queued.any(may_write),
+        _ => may_write(spec, args),
+    };
+    writes || pause.state().all
+}
+
+/// Changes data, or what other clients see. Scripts do unless they say that they do not.
+fn may_write(spec: &Spec, args: &Args<'_>) -> bool {
+    match spec.name {
+        "eval" => {
+            let first = args.at(1).split(|&byte| byte == b'\n').next().unwrap_or_default();
+            !(first.starts_with(b"#!") && first.windows(9).any(|word| word == b"no-writes"))
+        }
+        "publish" | "spublish" | "pfcount" | "evalsha" | "fcall" => true,
+        _ => spec.flags.has(Flags::WRITE),
+    }
+}
+
+/// A connection's next command waits.
+pub(super) fn postpone(session: &mut Session) {
+    if !session.postponed {
+        session.postponed = true;
+        session.shared.pause.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// It waits no more.
+pub(super) fn go_on(session: &mut Session) {
+    if session.postponed {
+        session.postponed = false;
+        session.shared.pause.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pub(super) fn pause(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Result<(), Fail> {
+    let all = match args.len() {
+        3 => true,
+        _ if args.is(3, "all") => true,
+        _ if args.is(3, "write") => false,
+        _ => return Err(Fail::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+    };
+    let bad = || Fail::text("ERR timeout is not an integer or out of range");
+    let timeout = args.integer(2).map_err(|_| bad())?;
+    let timeout = u64::try_from(timeout).map_err(|_| Fail::text("ERR timeout is negative"))?;
+    let until_ms = ops::clock::unix_ms().saturating_add(timeout);
+    let pause = &session.shared.pause;
+    let mut state = pause.state();
+    // As Redis: a pause is never made shorter or weaker, only ended.
+    let on = pause.is_on();
+    *state = State {
+        until_ms: if on { state.until_ms.max(until_ms) } else { until_ms },
+        all: all || on && state.all,
+    };
+    publish(&session.shared, *state);
+    drop(state);
+    Writer::new(out, session.version).simple("OK");
+    Ok(())
+}
+
+pub(super) fn unpause(session: &Session, out: &mut Vec<u8>) {
+    let mut state = session.shared.pause.state();
+    *state = State::default();
+    publish(&session.shared, *state);
+    drop(state);
+    Writer::new(out, session.version).simple("OK");
+}
+
+fn publish(shared: &Shared, state: State) {
+    shared.pause.until_ms.store(state.until_ms, Ordering::Relaxed);
+    shared.workers.listeners().keep_still(state.until_ms);
+    shared.pause.changed.notify_waiters();
+}

@@ -1,0 +1,43 @@
+//! CLIENT PAUSE, and WAIT.
+
+use std::time::{Duration, Instant};
+
+use crate::node::Node;
+
+#[test]
+fn a_pause_of_writes_lets_reads_pass_and_ends() {
+    let node = Node::new();
+    let (mut operator, mut writer, mut script) = (node.client(), node.client(), node.client());
+    operator.story("SET k old => OK\nCLIENT PAUSE 60000 WRITE => OK\nGET k => old");
+    writer.send(b"GET k\r\nSET k new\r\nGET k\r\n");
+    assert_eq!(writer.hear(), "old");
+    script.send(b"MULTI\r\nPING\r\nPUBLISH c m\r\nEXEC\r\n");
+    assert_eq!(script.hear(), "OK");
+    assert_eq!(script.hear(), "QUEUED");
+    operator.see_waiting(2);
+    assert_eq!(operator.ask("GET k"), "old");
+    drop(script);
+    operator.see_waiting(1);
+    assert_eq!(operator.ask("CLIENT UNPAUSE"), "OK");
+    assert_eq!(writer.hear(), "OK");
+    assert_eq!(writer.hear(), "new");
+    operator.see_waiting(0);
+    let began = Instant::now();
+    operator.story("CLIENT PAUSE 100 => OK\nGET k => new");
+    assert!(began.elapsed() >= Duration::from_millis(100), "the pause was for all commands");
+    operator.story(
+        "CLIENT PAUSE -1 => (ERR timeout is negative)
+         CLIENT PAUSE x => (ERR timeout is not an integer or out of range)
+         CLIENT PAUSE 1 SOME => (ERR CLIENT PAUSE mode must be WRITE or ALL)",
+    );
+}
+
+#[test]
+fn nobody_has_acknowledged_as_a_replica() {
+    let node = Node::new();
+    let mut client = node.client();
+    let began = Instant::now();
+    client.story("WAIT 0 0 => 0\nWAIT 1 100 => 0\nWAIT 1 -1 => (ERR timeout is negative)");
+    assert!(began.elapsed() >= Duration::from_millis(100), "it had 100 ms");
+    client.story("MULTI => OK\nWAIT 1 0 => QUEUED\nEXEC => [0]");
+}
