@@ -5,9 +5,12 @@
 //! node may write (lease, freeze, role), applies what the sidecar brings, and answers the admin
 //! listener. [`config`] is what can be set, [`run`] puts all of it together.
 //!
+//! [`bulk`] is beside all that: it builds what a node takes in whole.
+//!
 //! A node never reads the registry to decide *who* is primary: the record tells it. And it has no
 //! hook for replication: the sidecar reads the log's files.
 
+pub mod bulk;
 pub mod command;
 pub mod config;
 pub mod control;

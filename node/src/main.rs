@@ -27,6 +27,8 @@ enum Verb {
         #[arg(long, env = "GODWIT_ADMIN", value_name = "ADDRESS")]
         admin: String,
     },
+    /// Build files for `ingest` from rows of TSV, CSV or Parquet; prints a report as JSON
+    Build(Box<godwit_node::bulk::BuildArgs>),
 }
 
 const EXAMPLES: &str = "\
@@ -51,9 +53,18 @@ fn main() -> ExitCode {
 
 async fn start(args: Args) -> anyhow::Result<Exit> {
     let Args { mut common, settings, verb } = args;
-    if let Some(Verb::Compact { admin }) = verb {
-        admin::Client::connect(&admin).await?.compact().await?;
-        return Ok(Exit::Done);
+    match verb {
+        Some(Verb::Compact { admin }) => {
+            admin::Client::connect(&admin).await?.compact().await?;
+            return Ok(Exit::Done);
+        }
+        Some(Verb::Build(args)) => {
+            common.start_logging()?;
+            let report = tokio::task::spawn_blocking(move || godwit_node::bulk::build(&args)).await??;
+            ops::cli::say(&serde_json::to_string_pretty(&report)?);
+            return Ok(Exit::Done);
+        }
+        None => {}
     }
     if let Some(exit) = common.completions::<Args>() {
         return Ok(exit);

@@ -14,11 +14,14 @@
 //! share what did not change. Everything read from here is untrusted: lengths are bounded, hashes
 //! are compared, names cannot leave the directory, and damage is an answer, never a panic.
 //!
+//! Beside stores there are [`load`]s: files for a node to take in, built outside of any.
+//!
 //! It talks to no node and holds no policy. Start with [`Store`], then [`object`], [`manifest`]
 //! and [`snapshot`]; the layout is specified in `docs/formats.md`.
 
 #![forbid(unsafe_code)]
 
+pub mod load;
 pub mod manifest;
 pub mod object;
 pub mod snapshot;
@@ -33,6 +36,7 @@ mod verify;
 pub use address::Address;
 pub use directory::Store;
 pub use error::StoreError;
+pub use load::{Load, LoadFile, LoadId};
 pub use manifest::{FileEntry, Manifest};
 pub use name::{FileName, ObjectId, SnapshotId};
 pub use object::ObjectWriter;

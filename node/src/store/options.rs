@@ -119,6 +119,11 @@ impl StoreOptions {
         Cf::ALL.map(of).into_iter().collect()
     }
 
+    /// Of a table file that is written outside of a database.
+    pub(crate) fn table(&self, cf: Cf) -> Options {
+        self.family(cf, &Cache::new_lru_cache(1 << 20))
+    }
+
     fn family(&self, cf: Cf, cache: &Cache) -> Options {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(cache);
