@@ -29,6 +29,8 @@ enum Verb {
     },
     /// Build files for `ingest` from rows of TSV, CSV or Parquet; prints a report as JSON
     Build(Box<godwit_node::bulk::BuildArgs>),
+    /// Have a running node take in its part of a load, all of it or nothing; prints a report as JSON
+    Ingest(godwit_node::bulk::IngestArgs),
 }
 
 const EXAMPLES: &str = "\
@@ -44,7 +46,11 @@ Examples:
     godwit-node --config /etc/godwit/node.toml --durability always
 
   Compact a running node
-    godwit-node compact --admin unix:/var/lib/godwit/node/admin.sock";
+    godwit-node compact --admin unix:/var/lib/godwit/node/admin.sock
+
+  Load a table: a hash a row, spread over 16 prefixes, then into a running node
+    godwit-node build people.tsv --out load --type hash --key '{person:%{#16}}_%{id}'
+    godwit-node ingest load --admin unix:/var/lib/godwit/node/admin.sock";
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -60,7 +66,14 @@ async fn start(args: Args) -> anyhow::Result<Exit> {
         }
         Some(Verb::Build(args)) => {
             common.start_logging()?;
-            let report = tokio::task::spawn_blocking(move || godwit_node::bulk::build(&args)).await??;
+            let report =
+                tokio::task::spawn_blocking(move || godwit_node::bulk::build(&args)).await??;
+            ops::cli::say(&serde_json::to_string_pretty(&report)?);
+            return Ok(Exit::Done);
+        }
+        Some(Verb::Ingest(args)) => {
+            common.start_logging()?;
+            let report = godwit_node::bulk::ingest(&args).await?;
             ops::cli::say(&serde_json::to_string_pretty(&report)?);
             return Ok(Exit::Done);
         }

@@ -17,8 +17,8 @@ use topology::{Epoch, FreezeId, ShardName};
 use wal::{Position, Sequence};
 
 use crate::{
-    Address, Adopt, Barrier, CheckpointInfo, Code, Digest, Error, Exported, Follow, Request,
-    Status, Synced,
+    Address, Adopt, Barrier, CheckpointInfo, Code, Digest, Error, Exported, Follow, Ingested,
+    Request, Status, Synced,
 };
 
 /// Requests that wait to be written; beyond it a caller waits.
@@ -172,6 +172,12 @@ impl Client {
     /// Swaps the node's database for the directory at `path`.
     pub async fn seed(&self, path: &Path, adopt: Adopt) -> Result<(), Error> {
         self.tell(Request::Seed { path: path.to_owned(), adopt }).await
+    }
+
+    /// Takes in the load in this directory, which the node must be able to read; returns when done.
+    /// With `link` its files are linked, not copied: nobody may change them any more.
+    pub async fn ingest(&self, path: &Path, link: bool) -> Result<Ingested, Error> {
+        self.ask_json(Request::Ingest { path: path.to_owned(), link }).await
     }
 
     /// All raw records of these keys, as of one position.

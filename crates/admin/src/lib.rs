@@ -15,6 +15,7 @@ mod answer;
 mod client;
 mod digest;
 mod error;
+mod load;
 mod request;
 mod status;
 
@@ -24,6 +25,7 @@ pub use answer::{Barrier, CheckpointInfo, Exported, Synced};
 pub use client::{Applying, Client};
 pub use digest::{Digest, SlotDigest};
 pub use error::{Code, Error};
+pub use load::{Ingested, Intent, IntentFile, Part, Taken};
 pub use request::{Request, RequestError};
 pub use status::{Applied, FreezeStatus, ReclaimStatus, Reclaimed, Status};
 

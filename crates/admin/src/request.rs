@@ -45,6 +45,14 @@ pub enum Request<'a> {
         /// What it becomes.
         adopt: Adopt,
     },
+    /// `GODWIT.INGEST path [LINK]`: takes in the load in the directory at path; [`crate::Ingested`] as
+    /// JSON.
+    Ingest {
+        /// Where the load is.
+        path: PathBuf,
+        /// Its files may be linked: nobody changes them any more.
+        link: bool,
+    },
     /// `GODWIT.EXPORT key...`: the position and a batch of all raw records of the keys.
     Export(Vec<&'a [u8]>),
     /// `GODWIT.REWIND BEGIN source fork`: not readable, not promotable from here on.
@@ -111,6 +119,7 @@ impl<'a> Request<'a> {
             Self::Apply { .. } => "GODWIT.APPLY",
             Self::Follow(_) => "GODWIT.FOLLOW",
             Self::Seed { .. } => "GODWIT.SEED",
+            Self::Ingest { .. } => "GODWIT.INGEST",
             Self::Export(_) => "GODWIT.EXPORT",
             Self::RewindBegin { .. } | Self::RewindKeys { .. } | Self::RewindEnd(_) => {
                 "GODWIT.REWIND"
@@ -136,6 +145,11 @@ impl<'a> Request<'a> {
             Self::Seed { path, adopt } => {
                 let path = path.to_string_lossy();
                 return resp::command::write(out, &[name, path.as_bytes(), &adopt.to_bytes()]);
+            }
+            Self::Ingest { path, link } => {
+                let path = path.to_string_lossy();
+                let args: [&[u8]; 3] = [name, path.as_bytes(), b"LINK"];
+                return resp::command::write(out, if *link { &args } else { &args[..2] });
             }
             Self::Export(keys) => {
                 let args: Vec<&[u8]> = [&[name], keys.as_slice()].concat();
@@ -195,6 +209,12 @@ impl<'a> Request<'a> {
                 path: PathBuf::from(text(path)?),
                 adopt: Adopt::parse(adopt).map_err(RequestError::Argument)?,
             }),
+            ("GODWIT.INGEST", [path]) => {
+                Ok(Self::Ingest { path: PathBuf::from(text(path)?), link: false })
+            }
+            ("GODWIT.INGEST", [path, link]) if is(link, "LINK") => {
+                Ok(Self::Ingest { path: PathBuf::from(text(path)?), link: true })
+            }
             ("GODWIT.EXPORT", [_, ..]) => Ok(Self::Export(rest.to_vec())),
             ("GODWIT.REWIND", [verb, source, fork]) if is(verb, "BEGIN") => {
                 Ok(Self::RewindBegin { source: read(source)?, fork: read(fork)? })
@@ -227,7 +247,7 @@ impl<'a> Request<'a> {
     }
 }
 
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "PING",
     "GODWIT.STATUS",
     "GODWIT.POSITION",
@@ -238,6 +258,7 @@ const NAMES: [&str; 17] = [
     "GODWIT.APPLY",
     "GODWIT.FOLLOW",
     "GODWIT.SEED",
+    "GODWIT.INGEST",
     "GODWIT.EXPORT",
     "GODWIT.REWIND",
     "GODWIT.BARRIER",

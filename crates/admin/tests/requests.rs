@@ -47,6 +47,8 @@ fn requests_read_back() {
             path: "/data/seed".into(),
             adopt: Adopt::following(follow(50), Hlc::new(1, 2)),
         },
+        Request::Ingest { path: "/data/load".into(), link: false },
+        Request::Ingest { path: "/data/load".into(), link: true },
         Request::Export(vec![b"k", b""]),
         Request::RewindBegin { source, fork: follow(0).position },
         Request::RewindKeys { keys: vec![b"a", b"b\r\n"], batch: b"\x01" },

@@ -20,7 +20,14 @@ pub const VIEW: &[u8] = b"view";
 /// Up to where space was reclaimed: synced before a reclaim view is used.
 pub const RECLAIMED: &[u8] = b"reclaimed";
 
+/// The load that is being taken in: `admin::Intent`. Only between its intent and its done batch.
+pub const LOAD: &[u8] = b"load";
+/// In a done batch: the first sequence that taking in a load consumed, and how many, eight bytes
+/// each, big endian.
+pub const CONSUMED: &[u8] = b"consumed";
+
 const APPLIED: &str = "applied/";
+const LOADED: &str = "loaded/";
 
 /// The key of how far the node is with a source, by the source's name (`a/0`).
 pub fn applied(source: &str) -> Vec<u8> {
@@ -30,6 +37,17 @@ pub fn applied(source: &str) -> Vec<u8> {
 /// The source's name, if this is a key of [`applied`].
 pub fn applied_source(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key).ok()?.strip_prefix(APPLIED)
+}
+
+/// The key of what is remembered of a load that was taken in, by its id.
+pub fn loaded(id: &str) -> Vec<u8> {
+    format!("{LOADED}{id}").into_bytes()
+}
+
+/// The load's id, if this is a key of [`loaded`]. What was loaded is a fact about the data: a node
+/// that gets its data from elsewhere keeps these records of it.
+pub fn loaded_id(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key).ok()?.strip_prefix(LOADED)
 }
 
 /// The value of [`CLOCK`] and of [`HEARTBEAT`].

@@ -17,10 +17,10 @@ use crate::{FileName, ObjectId, StoreError, files};
 pub const MANIFEST: &str = "load.json";
 /// The format of the manifest that this version writes, and the only one that it reads.
 pub const FORMAT: u32 = 1;
-/// A manifest is no longer than this.
-pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+/// A manifest is no longer than this: it fits into a message between sidecars.
+pub const MANIFEST_BYTES_MAX: u64 = 15 << 20;
 /// A load has no more files than this.
-pub const FILES_MAX: usize = 100_000;
+pub const FILES_MAX: usize = 20_000;
 
 /// The name of a load: a hash of what is in it, but not of how its files are laid out. The same
 /// rows, stamped alike, give the same id.
@@ -174,7 +174,9 @@ impl Load {
     fn content_id(&self) -> LoadId {
         let mut hash = blake3::Hasher::new();
         let head = [u64::from(self.encoding), self.stamp.0, self.rows, self.keys];
-        head.iter().for_each(|number| drop(hash.update(&number.to_le_bytes())));
+        for number in head {
+            hash.update(&number.to_le_bytes());
+        }
         for file in &self.files {
             hash.update(file.family.name().as_bytes());
             hash.update(file.slots.to_string().as_bytes());
@@ -198,7 +200,9 @@ impl Load {
         let why = |error: serde_json::Error| format!("it is no manifest of a load: {error}");
         let Format { format } = serde_json::from_slice(bytes).map_err(why)?;
         if format != FORMAT {
-            return Err(format!("it has format {format}, and this version reads {FORMAT}: upgrade"));
+            return Err(format!(
+                "it has format {format}, and this version reads {FORMAT}: upgrade"
+            ));
         }
         let load: Self = serde_json::from_slice(bytes).map_err(why)?;
         load.check()?;
@@ -211,7 +215,9 @@ impl Load {
         let Some(bytes) = files::read(&path, MANIFEST_BYTES_MAX)? else {
             return Err(StoreError::Unusable {
                 path: dir.to_owned(),
-                why: format!("it has no {MANIFEST}: build one with `godwit-node build`, or copy it whole"),
+                why: format!(
+                    "it has no {MANIFEST}: build one with `godwit-node build`, or copy it whole"
+                ),
             });
         };
         Self::parse(&bytes).map_err(|why| StoreError::damaged(&path, why))
@@ -219,7 +225,8 @@ impl Load {
 
     /// As it stands in the file.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec_pretty(self).expect("names and numbers have a JSON form");
+        let mut bytes =
+            serde_json::to_vec_pretty(self).expect("names and numbers have a JSON form");
         bytes.push(b'\n');
         bytes
     }
@@ -233,7 +240,10 @@ impl Load {
             ));
         }
         if self.files.len() > FILES_MAX {
-            return Err(format!("it names {} files, and {FILES_MAX} is the most", self.files.len()));
+            return Err(format!(
+                "it names {} files, and {FILES_MAX} is the most",
+                self.files.len()
+            ));
         }
         if self.stamp == Hlc(0) {
             return Err("its stamp is 0".to_owned());

@@ -6,6 +6,7 @@
 //! source -> target   Start, then frames
 //!                    SeedBegin, (SeedHave <-) chunks and FileDone, SeedEnd, (SeedDone <-) Start, frames
 //!                    RewindBegin, (Keys <-, Exported ->)*, (RewindDone <- | CannotRewind <-) Start, frames
+//! source -> target   among frames: LoadBegin, (LoadHave <-) chunks and FileDone, LoadEnd
 //! target -> source   Ack, at each change and every second
 //! ```
 
@@ -132,6 +133,17 @@ pub struct SeedBegin {
     pub files: Vec<SeedFile>,
 }
 
+/// A load that the source has taken in, for the target to take in at the same place of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadBegin {
+    /// Its id.
+    pub id: u128,
+    /// `load.json`, as `store::load` reads it.
+    pub manifest: Vec<u8>,
+    /// The slots that the source took in and the target has: what files are sent.
+    pub slots: SlotSet,
+}
+
 /// How far a target is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
@@ -192,6 +204,20 @@ pub enum Message {
     RewindDone,
     /// Alive.
     Ping,
+    /// Before the frame whose batch takes in a load: its files are coming.
+    LoadBegin(LoadBegin),
+    /// How many bytes of each of the load's files for the target it has already.
+    LoadHave {
+        /// The load.
+        id: u128,
+        /// In the order of the manifest.
+        have: Vec<u64>,
+    },
+    /// All files of the load were sent.
+    LoadEnd {
+        /// The load.
+        id: u128,
+    },
 }
 
 /// A packet of a stream, understood.

@@ -9,6 +9,7 @@
 //! a record), [`frame`] and [`segment`] (what travels). The layouts are in `docs/formats.md`.
 
 pub mod batch;
+mod consumed;
 pub mod frame;
 pub mod history;
 pub mod log;
@@ -16,6 +17,7 @@ pub mod position;
 pub mod segment;
 pub mod tag;
 
+pub use consumed::Consumed;
 pub use history::{Continuation, History, TimelineStart};
 pub use position::{Chain, Position, Sequence, TimelineId};
 pub use tag::{Kind, Tag, ViewMark};

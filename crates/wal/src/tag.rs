@@ -20,6 +20,12 @@ pub enum Kind {
     View,
     /// A view may be used from here on: `marker` is the sequence of its [`Kind::View`] batch.
     Reclaim,
+    /// A load is taken in here, its files beside the log; `marker` is its id. What the log says from
+    /// here on comes after it.
+    Load,
+    /// The load of the batch before is in the tree; `marker` is its id. This batch follows on the
+    /// sequences that taking it in consumed ([`crate::Consumed`]).
+    Loaded,
 }
 
 /// What a [`Kind::View`] batch says of its view.
@@ -54,7 +60,7 @@ pub struct Tag {
     pub epoch: u64,
     /// Rises along the log.
     pub stamp: Hlc,
-    /// Which barrier or freeze, or what a view is; 0 for the others.
+    /// Which barrier, freeze or load, or what a view is; 0 for the others.
     pub marker: u128,
 }
 
@@ -115,6 +121,8 @@ impl Tag {
             4 => Kind::Timeline,
             5 => Kind::View,
             6 => Kind::Reclaim,
+            7 => Kind::Load,
+            8 => Kind::Loaded,
             other => return Err(TagError::Kind(other)),
         };
         let Ok(rest) = <&[u8; Self::LEN - 4]>::try_from(rest) else { return Err(foreign) };

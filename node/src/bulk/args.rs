@@ -157,7 +157,8 @@ impl FromStr for BadRows {
 
 fn stamp(text: &str) -> Result<Hlc, String> {
     let (ms, counter) = text.split_once('.').unwrap_or((text, "0"));
-    let stamp = ms.parse().ok().zip(counter.parse().ok()).map(|(ms, counter)| Hlc::new(ms, counter));
+    let stamp =
+        ms.parse().ok().zip(counter.parse().ok()).map(|(ms, counter)| Hlc::new(ms, counter));
     stamp.filter(|stamp| stamp.0 != 0).ok_or_else(|| {
         "write Unix milliseconds and a counter, such as `1700000000000.40000`".to_owned()
     })

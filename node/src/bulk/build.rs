@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ::store::load::{Family, Load, LoadId, MANIFEST};
 use anyhow::{Context, bail};
 use keyspace::Hlc;
 use rocksdb::{DBCompressionType, Options};
 use serde::Serialize;
-use ::store::load::{Family, Load, LoadId, MANIFEST};
 
 use super::args::{BuildArgs, Compression};
 use super::encode::{Encoder, Totals};
@@ -55,15 +55,29 @@ pub struct Report {
     pub write_seconds: f64,
 }
 
-/// Builds a load as told. On an error nothing that could be taken for a load is left.
+/// Builds a load as told. On an error nothing of it is left.
 pub fn build(args: &BuildArgs) -> anyhow::Result<Report> {
-    let began = Instant::now();
     let out = &args.out;
     fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
     let mut present = fs::read_dir(out).with_context(|| format!("listing {}", out.display()))?;
     if present.next().is_some() {
         bail!("{} is not empty: a load has a directory of its own", out.display());
     }
+    build_in(args, out).inspect_err(|_| clear(out))
+}
+
+/// Empties the directory, which was empty before the build.
+fn clear(out: &Path) {
+    let left = fs::read_dir(out).into_iter().flatten().flatten();
+    for path in left.map(|entry| entry.path()) {
+        if let Err(why) = fs::remove_file(&path) {
+            tracing::warn!("removing {} failed: {why}; it may be removed by hand", path.display());
+        }
+    }
+}
+
+fn build_in(args: &BuildArgs, out: &Path) -> anyhow::Result<Report> {
+    let began = Instant::now();
     // A counter that no node's clock reaches within a millisecond: no collection of a node, and
     // with luck no other load, has this version.
     let counter = 0x8000 | rand::random::<u16>();
@@ -85,7 +99,9 @@ pub fn build(args: &BuildArgs) -> anyhow::Result<Report> {
             Some(why) => {
                 let named = format!("{} line {}: {why}", row.file, row.line);
                 if skipped == args.bad_rows.skip_max {
-                    bail!("{named}; {skipped} bad rows were skipped before, --bad-rows says how many may be; nothing was built");
+                    bail!(
+                        "{named}; {skipped} bad rows were skipped before, --bad-rows says how many may be; nothing was built"
+                    );
                 }
                 skipped += 1;
                 if bad.len() < NAMED_MAX {
@@ -100,7 +116,12 @@ pub fn build(args: &BuildArgs) -> anyhow::Result<Report> {
         }
     }
     let read = began.elapsed();
-    tracing::info!(rows = used, bad = skipped, seconds = read.as_secs_f64(), "read and sorted; writing");
+    tracing::info!(
+        rows = used,
+        bad = skipped,
+        seconds = read.as_secs_f64(),
+        "read and sorted; writing"
+    );
     let options = Family::ALL.map(|family| table(family, args.compression));
     let file_size = args.file_size.bytes().max(1 << 20);
     let mut files = Files::new(out, &options, file_size, args.split.clone());
@@ -111,7 +132,7 @@ pub fn build(args: &BuildArgs) -> anyhow::Result<Report> {
     Ok(Report {
         id: load.id,
         stamp: stamp.to_string(),
-        directory: out.clone(),
+        directory: out.to_owned(),
         rows: used,
         keys,
         replaced,
@@ -151,7 +172,8 @@ struct Temporary(PathBuf);
 
 impl Temporary {
     fn make(parent: &Path) -> anyhow::Result<Self> {
-        let path = parent.join(format!("building-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+        let path =
+            parent.join(format!("building-{}-{:08x}", std::process::id(), rand::random::<u32>()));
         fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
         Ok(Self(path))
     }
@@ -160,7 +182,10 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if let Err(why) = fs::remove_dir_all(&self.0) {
-            tracing::warn!("removing {} failed: {why}; it may be removed by hand", self.0.display());
+            tracing::warn!(
+                "removing {} failed: {why}; it may be removed by hand",
+                self.0.display()
+            );
         }
     }
 }

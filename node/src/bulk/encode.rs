@@ -6,13 +6,13 @@
 
 use std::path::Path;
 
+use ::store::load::Family;
 use anyhow::{Context, bail};
 use csv::ByteRecord;
 use keyspace::data::encode_prefix;
 use keyspace::meta::{self, Body, Meta, Type};
 use keyspace::score::Score;
 use keyspace::{Hlc, Slot};
-use ::store::load::Family;
 
 use super::args::{BuildArgs, Kind};
 use super::files::Files;
@@ -25,12 +25,20 @@ const KEY_BYTES_MAX: usize = 64 << 10;
 
 /// Which columns make the value.
 enum Shape {
-    String { value: usize },
+    String {
+        value: usize,
+    },
     /// One field a row.
-    Field { field: usize, value: usize },
+    Field {
+        field: usize,
+        value: usize,
+    },
     /// All fields in one row: names and columns.
     Fields(Vec<(String, usize)>),
-    Zset { member: usize, score: usize },
+    Zset {
+        member: usize,
+        score: usize,
+    },
 }
 
 enum Expiry {
@@ -131,7 +139,9 @@ impl Encoder {
     /// Takes one row; the inner error says why it cannot be used.
     pub(super) fn take(&mut self, row: &ByteRecord) -> anyhow::Result<Result<(), String>> {
         match self.check(row) {
-            Ok(expire_ms) => self.sort_in(row, expire_ms).map(Ok).context("sorting the rows on disk"),
+            Ok(expire_ms) => {
+                self.sort_in(row, expire_ms).map(Ok).context("sorting the rows on disk")
+            }
             Err(why) => Ok(Err(why)),
         }
     }
@@ -173,7 +183,10 @@ impl Encoder {
         self.key.clear();
         self.template.render(row, &mut self.key);
         if self.key.len() > KEY_BYTES_MAX {
-            return Err(format!("its key has {} bytes, and {KEY_BYTES_MAX} is the most", self.key.len()));
+            return Err(format!(
+                "its key has {} bytes, and {KEY_BYTES_MAX} is the most",
+                self.key.len()
+            ));
         }
         Ok(expire_ms)
     }
@@ -214,7 +227,7 @@ impl Encoder {
     }
 
     /// Writes all records, family after family.
-    pub(super) fn finish(self, files: &mut Files) -> anyhow::Result<Totals> {
+    pub(super) fn finish(self, files: &mut Files<'_>) -> anyhow::Result<Totals> {
         const DISK: &str = "sorting on disk";
         let Self { shape, stamp, rows, metas, scores, .. } = self;
         let mut totals = Totals { runs: rows.runs(), ..Totals::default() };
@@ -242,7 +255,7 @@ impl Encoder {
 }
 
 /// Writes what was sorted; how many records that were.
-fn drain(sorter: Sorter, family: Family, files: &mut Files) -> anyhow::Result<u64> {
+fn drain(sorter: Sorter, family: Family, files: &mut Files<'_>) -> anyhow::Result<u64> {
     let mut sorted = sorter.finish().context("sorting on disk")?;
     let mut count = 0;
     while let Some((key, value)) = sorted.next().context("reading what was sorted")? {
@@ -255,9 +268,9 @@ fn drain(sorter: Sorter, family: Family, files: &mut Files) -> anyhow::Result<u6
 /// A whole number that is not negative and not nothing.
 fn read_number(cell: &[u8]) -> Result<u64, String> {
     let number = std::str::from_utf8(cell).ok().and_then(|text| text.trim().parse().ok());
-    number.filter(|number| *number > 0).ok_or_else(|| {
-        format!("its expiry `{}` is no whole number above 0", shown(cell))
-    })
+    number
+        .filter(|number| *number > 0)
+        .ok_or_else(|| format!("its expiry `{}` is no whole number above 0", shown(cell)))
 }
 
 fn read_score(cell: &[u8]) -> Result<Score, String> {
@@ -274,7 +287,10 @@ fn unused(args: &BuildArgs) -> anyhow::Result<()> {
     let string = args.kind == Kind::String;
     let zset = args.kind == Kind::Zset;
     let given = [
-        ("value", args.value.is_some() && (zset || (args.kind == Kind::Hash && args.field.is_none()))),
+        (
+            "value",
+            args.value.is_some() && (zset || (args.kind == Kind::Hash && args.field.is_none())),
+        ),
         ("field", args.field.is_some() && (string || zset)),
         ("fields", !args.fields.is_empty() && (string || zset)),
         ("member", args.member.is_some() && !zset),

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use ::store::ObjectId;
+use ::store::load::{ContentHash, Family, LoadFile};
 use anyhow::{Context, bail};
 use keyspace::{Slot, SlotRange, SlotSet};
 use rocksdb::{Options, SstFileWriter};
-use ::store::load::{ContentHash, Family, LoadFile};
-use ::store::ObjectId;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Writes the files of a load.
@@ -37,7 +37,12 @@ struct Open<'a> {
 }
 
 impl<'a> Files<'a> {
-    pub(super) fn new(dir: &Path, options: &'a [Options; 3], file_size: u64, split: Vec<SlotSet>) -> Self {
+    pub(super) fn new(
+        dir: &Path,
+        options: &'a [Options; 3],
+        file_size: u64,
+        split: Vec<SlotSet>,
+    ) -> Self {
         let dir = dir.to_owned();
         Self { dir, options, file_size, split, open: None, numbers: [0; 3], done: Vec::new() }
     }

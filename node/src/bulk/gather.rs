@@ -1,11 +1,11 @@
 //! Collections from sorted rows: data records at once, meta records and scores when a key is whole.
 
+use ::store::load::Family;
 use anyhow::Context;
 use keyspace::data::{DataValue, encode_prefix};
 use keyspace::meta::{self, Body, Collection, Meta, Type};
 use keyspace::score::{Score, ScoreKey};
 use keyspace::{Hlc, Slot};
-use ::store::load::Family;
 
 use super::files::Files;
 use super::sort::Sorter;
@@ -36,7 +36,12 @@ impl Gather {
 
     /// Takes the next row: its key is slot, length, key, and the field or member; its value is when
     /// the key expires, and what is stored.
-    pub(super) fn take(&mut self, row: &[u8], value: &[u8], files: &mut Files) -> anyhow::Result<()> {
+    pub(super) fn take(
+        &mut self,
+        row: &[u8],
+        value: &[u8],
+        files: &mut Files<'_>,
+    ) -> anyhow::Result<()> {
         const WHOLE: &str = "rows were sorted whole";
         let length = row.get(2..HEAD).and_then(|length| length.try_into().ok()).expect(WHOLE);
         let (prefix, subkey) = row.split_at(HEAD + u32::from_be_bytes(length) as usize);
@@ -63,7 +68,8 @@ impl Gather {
         if self.kind == Type::Zset {
             let score = Score::decode(value).context("sorting a score")?;
             self.record.clear();
-            ScoreKey { slot, key, version: self.stamp, score, member: subkey }.encode(&mut self.record);
+            ScoreKey { slot, key, version: self.stamp, score, member: subkey }
+                .encode(&mut self.record);
             self.scores.push(&self.record, &[]).context("sorting scores on disk")?;
         }
         Ok(())

@@ -10,9 +10,11 @@ mod build;
 mod encode;
 mod files;
 mod gather;
+mod ingest;
 mod rows;
 mod sort;
 mod template;
 
 pub use args::{BadRows, BuildArgs, Compression, Format, Kind};
 pub use build::{Report, build};
+pub use ingest::{IngestArgs, ingest};

@@ -82,7 +82,11 @@ impl Rows {
             self.open = None;
             return Ok(false);
         };
-        let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+        let name = if path == Path::new("-") {
+            "standard input".to_owned()
+        } else {
+            path.display().to_string()
+        };
         let (source, columns) = match self.format {
             Format::Parquet => {
                 let (source, columns) = Columnar::open(&path)?;
@@ -98,7 +102,10 @@ impl Rows {
         if self.columns.is_empty() {
             self.columns = columns;
         } else if self.columns != columns {
-            bail!("{name}: its columns are {columns:?}, those of the files before are {:?}", self.columns);
+            bail!(
+                "{name}: its columns are {columns:?}, those of the files before are {:?}",
+                self.columns
+            );
         }
         self.open = Some((name, source));
         Ok(true)
@@ -109,7 +116,9 @@ impl Rows {
         loop {
             let Some((name, source)) = &mut self.open else { return Ok(None) };
             let read = match source {
-                Source::Delimited(source) => source.read(&mut self.record).map(|line| line.map(|line| (line, None))),
+                Source::Delimited(source) => {
+                    source.read(&mut self.record).map(|line| line.map(|line| (line, None)))
+                }
                 Source::Parquet(source) => source.read(&mut self.record, self.null.as_bytes()),
             };
             let read = read.with_context(|| format!("reading {name}"))?;

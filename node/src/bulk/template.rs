@@ -55,7 +55,9 @@ impl Template {
             parts.push(Part::Text(plain));
         }
         if !parts.iter().any(|part| matches!(part, Part::Column(_))) {
-            return Err(format!("the key `{text}` names no column: every row would have that one key"));
+            return Err(format!(
+                "the key `{text}` names no column: every row would have that one key"
+            ));
         }
         let spreads = parts.iter().any(|part| matches!(part, Part::Spread(_)));
         Ok(Self { parts, values: Vec::new(), spreads })
@@ -71,7 +73,7 @@ impl Template {
 
     /// Appends the key of a row.
     pub(super) fn render(&mut self, row: &ByteRecord, out: &mut Vec<u8>) {
-        let mut cell = |column: usize| row.get(column).unwrap_or_default();
+        let cell = |column: usize| row.get(column).unwrap_or_default();
         let number = |values: &[u8], count: u16| Slot::of_key(values).number() % count + 1;
         if self.spreads {
             self.values.clear();

@@ -16,7 +16,7 @@ use wal::{Chain, Kind, Position, Sequence, Tag, ViewMark};
 
 use super::roles::readable_mode;
 use super::{Control, Fault};
-use crate::store::{Standing, Store};
+use crate::store::{Following, Standing, Store};
 
 /// Source batches are gathered into one commit up to this many bytes.
 const COMMIT_BYTES: usize = 1 << 20;
@@ -119,7 +119,7 @@ impl Control {
         Ok(now)
     }
 
-    fn own_slots(&self, record: Option<&topology::Record>) -> Result<SlotSet, Fault> {
+    pub(super) fn own_slots(&self, record: Option<&topology::Record>) -> Result<SlotSet, Fault> {
         let slots = record.zip(self.shard()).and_then(|(record, shard)| record.slots_of(shard));
         slots.cloned().ok_or_else(|| {
             Fault::role("this node has not learned its slots from its service's record yet")
@@ -236,6 +236,11 @@ impl Run<'_> {
             return self.meet();
         }
         self.chain = self.chain.extend(batch.batch.bytes());
+        // What comes before a load is committed before it.
+        let loads = |tag: &Tag| tag.kind == Kind::Load;
+        if batch.batch.tags().any(|tag| tag.is_ok_and(|tag| loads(&tag))) {
+            self.commit()?;
+        }
         let mut last = None;
         let dropped = ops::failpoint::hit("apply-drop-batch");
         for record in batch.batch.records() {
@@ -279,6 +284,7 @@ impl Run<'_> {
                 let view = Sequence(u64::try_from(tag.marker).unwrap_or(u64::MAX));
                 self.store.reclaim().release(Some(self.source), view);
             }
+            Some((Kind::Load, tag)) => return self.load(&tag),
             Some((Kind::Data, _)) if data => self.applied.ended = None,
             Some((Kind::Heartbeat, _)) => self.applied.ended = None,
             _ => {}
@@ -316,6 +322,26 @@ impl Run<'_> {
         self.records = 0;
         if complete {
             tracing::info!(source = %self.source, at = %self.applied.position, "complete: readable");
+            self.control.settle(self.store);
+            self.control.0.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes in the load that the source took in at the batch which was just looked at, with the
+    /// position after it.
+    fn load(&mut self, tag: &Tag) -> Result<(), Fault> {
+        self.applied.ended = None;
+        let before = self.store.state();
+        let standing = reached(&before.standing, self.source, self.applied.position.sequence);
+        let complete = standing.is_some();
+        let following =
+            Following { source: self.source.clone(), applied: self.applied.clone(), standing };
+        let id = format!("{:032x}", tag.marker);
+        self.control.take_in_of(self.store, &id, self.slots, following)?;
+        self.tag = None;
+        self.records = 0;
+        if complete {
             self.control.settle(self.store);
             self.control.0.changed.notify_one();
         }

@@ -1,6 +1,7 @@
 //! Checkpoints: hard-linked copies of the database, with the position read from the finished copy.
 
 use std::path::Path;
+use std::sync::PoisonError;
 
 use admin::{CheckpointInfo, Code};
 use rocksdb::checkpoint::Checkpoint;
@@ -21,7 +22,9 @@ impl Control {
         }
         let parent = self.0.dir.checkpoints();
         std::fs::create_dir_all(&parent).map_err(|why| failed("creating", &parent, &why))?;
+        let between = self.0.checkpoints.read().unwrap_or_else(PoisonError::into_inner);
         Checkpoint::new(store.db())?.create_checkpoint(&path)?;
+        drop(between);
         // Sampling the position beside the checkpoint would be a race; the copy knows it.
         let (sequence, history, applied) = store::read_copy(&path, store.options())
             .map_err(|why| Fault::new(Code::Err, format!("the checkpoint is unusable: {why}")))?;

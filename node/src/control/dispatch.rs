@@ -41,6 +41,7 @@ impl Control {
             }
             Request::Follow(follow) => ok(out, self.follow(follow)?),
             Request::Seed { path, adopt } => ok(out, self.seed(path, adopt)?),
+            Request::Ingest { path, link } => json(out, &self.ingest(path, *link)?),
             Request::Export(keys) => {
                 let exported = self.export(keys)?;
                 out.array(2);

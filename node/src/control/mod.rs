@@ -14,6 +14,7 @@ mod export;
 mod fault;
 mod lease;
 pub mod listener;
+mod load;
 mod publish;
 mod reclaim;
 mod refusal;
@@ -24,7 +25,7 @@ mod status;
 mod steward;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -46,6 +47,9 @@ const SWAP_PATIENCE: Duration = Duration::from_secs(10);
 pub trait Quiesce: Send + Sync + 'static {
     /// Blocks until all stand.
     fn pause(&self) -> Box<dyn Parked>;
+
+    /// Any key may have changed beside them; they are parked.
+    fn changed_outside(&self);
 }
 
 /// Holding it keeps writers parked.
@@ -55,6 +59,10 @@ impl<T> Parked for T {}
 impl Quiesce for crate::worker::Workers {
     fn pause(&self) -> Box<dyn Parked> {
         Box::new(crate::worker::Workers::pause(self))
+    }
+
+    fn changed_outside(&self) {
+        self.watches().fail_all();
     }
 }
 
@@ -76,6 +84,10 @@ struct Shared {
     /// What this node's sidecar says of its followers.
     streams: ArcSwap<reclaim::Streams>,
     announced: Mutex<reclaim::Announced>,
+    /// Held to take in a load, so that no checkpoint shows half of it; taken after the turn.
+    checkpoints: RwLock<()>,
+    /// One load is brought at a time.
+    loading: Mutex<()>,
     /// Something changed that the node's key should say.
     changed: Notify,
     /// The record was acted upon: there may be a lease to renew.
@@ -203,6 +215,8 @@ impl Opened {
             digests: digest::Digests::default(),
             streams: ArcSwap::default(),
             announced: Mutex::default(),
+            checkpoints: RwLock::default(),
+            loading: Mutex::default(),
             changed: Notify::new(),
             obeyed: Notify::new(),
             reopened: Notify::new(),

@@ -35,6 +35,16 @@ pub enum CommitError {
     /// More than followers could be sent: nothing was written.
     #[error("the batch was not written: it has {0} bytes, and a batch may have {MAX_BATCH}")]
     TooGreat(usize),
+    /// A load that the log has announced is not in the tree, or half.
+    #[error(
+        "load {id} is announced in the log and could not be taken in: {why}; nothing is written until the database has been opened again, which finishes it"
+    )]
+    Load {
+        /// Its id.
+        id: String,
+        /// Why.
+        why: String,
+    },
     /// The log failed now: whether the batch survives is unknown. Close without an answer.
     #[error(
         "writing to the log failed: {0}; whether the batch survives is unknown until the database has been opened again"

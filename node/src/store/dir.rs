@@ -125,6 +125,11 @@ impl NodeDir {
         self.path.join("checkpoints")
     }
 
+    /// Where loads are: this node's own, and what its sidecar received.
+    pub fn loads(&self) -> PathBuf {
+        self.path.join(admin::Intent::DIR)
+    }
+
     /// The database that a swap replaces, until the new one has been opened.
     fn old(&self) -> PathBuf {
         self.path.join("db.old")

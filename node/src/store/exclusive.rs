@@ -17,8 +17,8 @@ use super::{CommitError, Order, Store};
 /// Nobody else writes while this is held. Not to be held across a wait.
 #[derive(Debug)]
 pub struct Exclusive<'a> {
-    store: &'a Store,
-    order: MutexGuard<'a, Order>,
+    pub(super) store: &'a Store,
+    pub(super) order: MutexGuard<'a, Order>,
 }
 
 impl Store {
@@ -50,7 +50,7 @@ impl Exclusive<'_> {
 
     /// Where a batch of `mark` with this many records will end: it carries the clock's
     /// bound too.
-    fn end_of(&self, records: u64) -> Position {
+    pub(super) fn end_of(&self, records: u64) -> Position {
         let at = self.store.position();
         Position { sequence: Sequence(at.sequence.0 + records + 1), ..at }
     }
@@ -211,7 +211,7 @@ impl Exclusive<'_> {
         self.store.write_promised(&mut self.order, batch, &tag).map(drop)
     }
 
-    fn mark(
+    pub(super) fn mark(
         &mut self,
         mut batch: WriteBatch,
         kind: Kind,

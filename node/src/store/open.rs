@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
-use admin::{Adopt, Applied, Reclaimed};
+use admin::{Adopt, Applied, Intent, Reclaimed};
 use arc_swap::ArcSwap;
 use keyspace::{Cf, HlcClock, system};
 use rocksdb::{DB, WriteBatch};
@@ -13,12 +13,12 @@ use topology::ShardName;
 use topology::members::Role;
 use wal::batch::BatchRef;
 use wal::history::TimelineStart;
-use wal::{History, Position, Sequence, Tag, TimelineId};
+use wal::{History, Kind, Position, Sequence, Tag, TimelineId};
 
 use super::dir::{DirError, NodeDir, read_bounded, sync_dir};
 use super::state::{Found, NodeState, Standing, Until};
 use super::wall::Wall;
-use super::{Identity, Order, Reclaim, Store, StoreOptions, intact, options};
+use super::{Identity, Order, Reclaim, Store, StoreOptions, intact, load, options};
 
 /// Why a database was not opened. No data was changed.
 #[derive(Debug, thiserror::Error)]
@@ -106,10 +106,14 @@ impl Store {
         options::verify(&path).map_err(refused)?;
         check_families(&db).map_err(refused)?;
         let found = Found::read(&db).map_err(refused)?;
+        let unfinished = found.load.clone().filter(|_| adopt.is_none());
         let store = Self::start((db, reclaim), &path, identity, owner, options, found, adopt)
             .map_err(|why| OpenError::Start { db: name(), why })?;
         remove_adopt(&path)?;
         dir.drop_old()?;
+        let announced = |intent: &Intent| store.history().position_of(intent.end);
+        let finished = unfinished.as_ref().map(|intent| (intent, announced(intent)));
+        load::tidy(&dir.loads(), finished, owner.is_some());
         Ok(store)
     }
 
@@ -123,11 +127,20 @@ impl Store {
         found: Found,
         adopt: Option<Adopt>,
     ) -> Result<Self, super::CommitError> {
+        let unfinished = found.load.filter(|_| adopt.is_none());
+        if let Some(intent) = &unfinished {
+            tracing::warn!(load = intent.id, "a load was cut short: finishing it");
+            load::take_in(&db, &load::loads_beside(path), intent)
+                .map_err(|why| super::CommitError::Load { id: intent.id.clone(), why })?;
+        }
         let recovered = Sequence(db.latest_sequence_number());
         // What was applied was seen, whether or not the clock's bound survived with it.
         let applied = found.applied.values().map(|applied| applied.stamp);
         let mut floor = found.clock.max(applied.max().unwrap_or_default());
         let mut reclaimed = found.reclaimed;
+        // What a load consumed belongs to no batch.
+        let ended = unfinished.as_ref().map_or(recovered, |intent| intent.end);
+        floor = floor.max(unfinished.as_ref().map_or(floor, |intent| intent.stamp));
         let mut strangers = Vec::new();
         let (mut history, mut state) = match adopt {
             None => {
@@ -139,10 +152,12 @@ impl Store {
                 floor = floor.max(adopt.stamp);
                 strangers = found.keys;
                 reclaimed = Reclaimed { horizon_ms: reclaimed.horizon_ms, ..Reclaimed::default() };
+                // What was loaded came with the data.
+                strangers.retain(|key| system::loaded_id(key).is_none());
                 (History::default(), adopted(adopt, owner.is_some()))
             }
         };
-        let parents: Vec<Position> = history.position_of(recovered).into_iter().collect();
+        let parents: Vec<Position> = history.position_of(ended).into_iter().collect();
         // A freeze by hand ends with its process.
         if state.standing.role == Role::Standalone {
             state.standing.ended = None;
@@ -188,7 +203,7 @@ impl Store {
         };
         {
             let mut exclusive = store.exclusive();
-            exclusive.begin(strangers, history, state)?;
+            exclusive.begin(strangers, unfinished, history, state)?;
         }
         Ok(store)
     }
@@ -199,12 +214,19 @@ impl super::Exclusive<'_> {
     fn begin(
         &mut self,
         strangers: Vec<Vec<u8>>,
+        unfinished: Option<Intent>,
         history: History,
         state: NodeState,
     ) -> Result<(), super::CommitError> {
         let mut batch = WriteBatch::default();
         for key in strangers {
             batch.delete_cf(self.family(Cf::System), key);
+        }
+        if let Some(intent) = unfinished {
+            let stamp = self.store.stamp();
+            self.store.put_done(&mut batch, &intent, stamp)?;
+            let tag = self.store.tag(Kind::Loaded, stamp, intent.marker());
+            batch.put_log_data(tag.encode());
         }
         self.start_timeline_in(batch, history, state).map(drop)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use admin::{Applied, Reclaimed};
+use admin::{Applied, Intent, Reclaimed};
 use keyspace::{Cf, Hlc, system};
 use rocksdb::{IteratorMode, WriteBatch};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -65,6 +65,8 @@ pub(super) struct Found {
     pub(super) clock: Hlc,
     pub(super) reclaimed: Reclaimed,
     pub(super) keys: Vec<Vec<u8>>,
+    /// A load whose done batch is missing.
+    pub(super) load: Option<Intent>,
 }
 
 impl Found {
@@ -82,6 +84,7 @@ impl Found {
                         system::decode_stamp(&value).ok_or("its clock record is no stamp")?;
                 }
                 system::RECLAIMED => found.reclaimed = json(&key, &value)?,
+                system::LOAD => found.load = Some(super::load::read_intent(&value)?),
                 _ => {
                     if let Some(source) = system::applied_source(&key) {
                         let source = source.parse::<ShardName>().map_err(|e| e.to_string())?;
@@ -95,7 +98,7 @@ impl Found {
     }
 }
 
-fn json<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, String> {
+pub(super) fn json<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, String> {
     serde_json::from_slice(value).map_err(|why| {
         format!(
             "its node-local record `{}` cannot be read ({why}): it is damaged, or a later version \
@@ -105,7 +108,7 @@ fn json<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, String> {
     })
 }
 
-fn put(store: &Store, batch: &mut WriteBatch, key: &[u8], value: &impl Serialize) {
+pub(super) fn put(store: &Store, batch: &mut WriteBatch, key: &[u8], value: &impl Serialize) {
     let value = serde_json::to_vec(value).expect("numbers, names and positions have a JSON form");
     batch.put_cf(store.cf(Cf::System), key, value);
 }

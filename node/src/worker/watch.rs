@@ -55,6 +55,15 @@ impl Watches {
         }
     }
 
+    /// Any key may have changed beside the workers.
+    pub fn fail_all(&self) {
+        for shard in self.0.iter() {
+            for watcher in shard.keys().values().flatten() {
+                watcher.touched.store(true, Ordering::Release);
+            }
+        }
+    }
+
     /// Every key is about to be deleted.
     pub(super) fn touch_all(&self) {
         for shard in self.0.iter() {

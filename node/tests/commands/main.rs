@@ -5,6 +5,7 @@
 mod bits;
 mod blocking;
 mod bounds;
+mod bulk;
 mod combined;
 mod families;
 mod fields;

@@ -67,6 +67,16 @@ impl Node {
         client.get_connection().unwrap()
     }
 
+    /// Its directory.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        &self.dir
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn ended(&mut self) {
+        self.child.wait().unwrap();
+    }
+
     /// Kills it with SIGKILL and starts it again on the same directory.
     pub(crate) fn crash(&mut self) {
         self.child.kill().unwrap();

@@ -5,7 +5,7 @@
 //! with comes after the one that it did not find.
 
 use wal::batch::{BatchRef, Record};
-use wal::{History, Kind, Position, Sequence, TimelineId};
+use wal::{Consumed, History, Kind, Position, Sequence, TimelineId};
 
 use super::CursorError;
 use super::reader::FileReader;
@@ -17,6 +17,9 @@ use crate::spool::{LogFile, Spool};
 pub struct Head {
     /// Its sequence.
     pub first: Sequence,
+    /// The sequence after the batch that it follows on: lower than `first` where a load consumed
+    /// some between the two.
+    pub continues: Sequence,
     /// The timeline that it starts: the file is the first one of an open.
     pub timeline: Option<TimelineId>,
 }
@@ -39,13 +42,15 @@ impl Head {
                 continue;
             }
             let timeline = history_in(&batch).and_then(|h| h.current().map(|s| s.timeline));
-            return Ok(Some(Self { first: batch.sequence(), timeline }));
+            let first = batch.sequence();
+            let continues = Consumed::before(&batch).map_or(first, |consumed| consumed.first);
+            return Ok(Some(Self { first, continues, timeline }));
         }
     }
 
     /// The timeline that it starts, if the log was recovered to before this sequence for it.
     pub(super) fn recovered_before(&self, expected: Sequence) -> Option<(TimelineId, Sequence)> {
-        self.timeline.filter(|_| self.first < expected).map(|timeline| (timeline, self.first))
+        self.timeline.filter(|_| self.continues < expected).map(|timeline| (timeline, self.first))
     }
 }
 
@@ -79,7 +84,7 @@ pub(super) fn after<'a>(this: &LogFile, files: &'a [Begun]) -> Vec<&'a Begun> {
 /// The one that goes on at `expected`: rather one that an open began with, which says that the log
 /// was recovered to there, than one that only has the right sequence.
 pub(super) fn going_on<'a>(later: &[&'a Begun], expected: Sequence) -> Option<&'a LogFile> {
-    let fit = || later.iter().filter(|(_, head)| head.first == expected);
+    let fit = || later.iter().filter(|(_, head)| head.continues == expected);
     let opened = fit().rfind(|(_, head)| head.timeline.is_some());
     opened.or_else(|| fit().next()).map(|(file, _)| file)
 }
@@ -93,6 +98,16 @@ pub fn history_in(batch: &BatchRef<'_>) -> Option<History> {
         Record::Put { cf: keyspace::Cf::System, key, value }
             if key == keyspace::system::TIMELINES =>
         {
+            serde_json::from_slice(value).ok()
+        }
+        _ => None,
+    })
+}
+
+/// The load that a batch announces.
+pub(super) fn intent_in(batch: &BatchRef<'_>) -> Option<admin::Intent> {
+    batch.records().find_map(|record| match record {
+        Record::Put { cf: keyspace::Cf::System, key: keyspace::system::LOAD, value } => {
             serde_json::from_slice(value).ok()
         }
         _ => None,
@@ -125,15 +140,16 @@ pub(super) fn locate(
     let mut best = None;
     for (file, head, ..) in heads.iter().filter(|h| h.2 == open) {
         let before = head.first <= at.sequence;
-        if before || (best.is_none() && head.first == at.sequence.next()) {
+        if before || (best.is_none() && head.continues == at.sequence.next()) {
             best = Some(*file);
         }
     }
     // Its own files are gone, but it ended where the next open began.
     let next = history.starts().get(wanted + 1);
     let after = || {
-        let next = next.filter(|start| start.first == at.sequence.next())?;
-        heads.iter().find(|h| h.1.timeline == Some(next.timeline)).map(|h| h.0)
+        let next = next?;
+        let opened = heads.iter().find(|h| h.1.timeline == Some(next.timeline));
+        opened.filter(|h| h.1.continues == at.sequence.next()).map(|h| h.0)
     };
     let found = best.or_else(after).ok_or(CursorError::Gap {
         after: at.sequence,

@@ -13,12 +13,14 @@ mod head;
 mod index;
 mod reader;
 
+use admin::Intent;
 use wal::batch::BatchRef;
 use wal::log::Damage;
-use wal::{Chain, History, Kind, Position, Sequence, TimelineId};
+use wal::{Chain, Consumed, History, Kind, Position, Sequence, TimelineId};
 
 pub use facts::{Facts, read_facts};
 pub use growth::Growth;
+use head::intent_in;
 pub use head::{Head, history_in};
 pub(crate) use index::Index;
 use reader::FileReader;
@@ -91,6 +93,8 @@ pub struct Cursor {
     ahead: bool,
     /// The timeline list that the last batch carried, if it started one.
     started: Option<History>,
+    /// The load that the last batch announced.
+    load: Option<Intent>,
     /// The highest epoch and stamp of the tags read.
     highest: (u64, keyspace::Hlc),
 }
@@ -114,6 +118,7 @@ impl Cursor {
             chains_at: Vec::new(),
             ahead: false,
             started: None,
+            load: None,
             highest: Default::default(),
         };
         cursor.seek(at)?;
@@ -130,7 +135,9 @@ impl Cursor {
                 return if here { Ok(()) } else { Err(CursorError::NotHere(wanted)) };
             };
             let batch = self.reader.batch()?;
-            if first && batch.sequence() > wanted.sequence.next() {
+            let consumed = Consumed::before(&batch);
+            let begins = consumed.map_or(batch.sequence(), |consumed| consumed.first);
+            if first && begins > wanted.sequence.next() {
                 return Err(CursorError::Gap {
                     after: wanted.sequence,
                     found: Some(batch.sequence()),
@@ -138,7 +145,7 @@ impl Cursor {
             }
             if batch.sequence() > wanted.sequence {
                 self.ahead = true;
-                let here = batch.sequence() == wanted.sequence.next();
+                let here = begins == wanted.sequence.next();
                 return if here { Ok(()) } else { Err(CursorError::NotHere(wanted)) };
             }
             first = false;
@@ -227,10 +234,16 @@ impl Cursor {
         self.started.as_ref()
     }
 
+    /// The load that is taken in at that batch, if it announces one.
+    pub fn load(&self) -> Option<&Intent> {
+        self.load.as_ref()
+    }
+
     fn accept(&mut self) -> Result<(), CursorError> {
         let batch = self.reader.batch()?;
         let expected = self.at.sequence.next();
-        if batch.sequence() != expected {
+        let consumed = Consumed::before(&batch).is_some_and(|consumed| consumed.first == expected);
+        if batch.sequence() != expected && !consumed {
             return Err(CursorError::Gap {
                 after: self.at.sequence,
                 found: Some(batch.sequence()),
@@ -238,10 +251,15 @@ impl Cursor {
         }
         let foreign =
             |why: String| CursorError::Foreign { path: self.reader.file().path.clone(), why };
-        let mut started = None;
+        let (mut started, mut load) = (None, None);
         for tag in batch.tags() {
             let tag = tag.map_err(|error| foreign(error.to_string()))?;
             self.highest = (self.highest.0.max(tag.epoch), self.highest.1.max(tag.stamp));
+            if tag.kind == Kind::Load {
+                load = Some(intent_in(&batch).ok_or_else(|| {
+                    foreign("a batch that announces a load does not name it".to_owned())
+                })?);
+            }
             if tag.kind == Kind::Timeline {
                 started = Some(history_in(&batch).ok_or_else(|| {
                     foreign(
@@ -256,6 +274,7 @@ impl Cursor {
             self.at.timeline = start.timeline;
         }
         self.started = started;
+        self.load = load;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use admin::Intent;
 use keyspace::SlotSet;
 use stream::message::Point;
 use tokio::sync::mpsc;
@@ -24,9 +25,18 @@ const MEASURE_EVERY: Duration = Duration::from_millis(200);
 /// How long a log that does not read on is looked at again, before the stream is made again.
 const DAMAGE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// What comes next on the wire.
+#[derive(Debug)]
+pub(super) enum Fed {
+    /// A frame.
+    Frame(Framed),
+    /// The files of a load, before the frame with the batch that takes it in.
+    Load(Box<Intent>),
+}
+
 /// A frame for the wire.
 #[derive(Debug)]
-pub(super) struct Fed {
+pub(super) struct Framed {
     pub(super) bytes: Vec<u8>,
     pub(super) end: Position,
     /// The number of the log file that its last batch is in.
@@ -99,6 +109,12 @@ async fn make_frames(
                 flush(&mut builder, &mut codec, chain, file, sender, true).await;
                 builder.begin_timeline(timeline).map_err(|error| push_failed(&cursor, &error))?;
             }
+            if let Some(intent) = cursor.load() {
+                let fed = Fed::Load(Box::new(intent.clone()));
+                flush(&mut builder, &mut codec, chain, file, sender, true).await;
+                // Nobody listens any more: the caller is about to be dropped.
+                let _ = sender.send(Ok(fed)).await;
+            }
             let pushed = builder.push(&cursor.batch()?, keep);
             if let Err(PushError::Full { .. }) = pushed {
                 flush(&mut builder, &mut codec, chain, file, sender, true).await;
@@ -134,7 +150,7 @@ async fn flush(
     let Some(bytes) = builder.finish(codec.codec(), log_chain) else { return };
     codec.sent(sender.capacity() == 0, behind);
     // Nobody listens any more: the caller is about to be dropped.
-    let _ = sender.send(Ok(Fed { bytes, end, file })).await;
+    let _ = sender.send(Ok(Fed::Frame(Framed { bytes, end, file }))).await;
 }
 
 fn push_failed(cursor: &Cursor, error: &PushError) -> CursorError {

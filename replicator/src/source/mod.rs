@@ -3,6 +3,7 @@
 mod codec;
 mod decide;
 mod feed;
+mod load;
 mod rewind;
 mod seed;
 mod session;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use keyspace::{Hlc, SlotSet};
 use stream::message::{Point, SeedBegin, SeedFile};
-use stream::{Connection, Message};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use stream::{Connection, Message, Writer};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, WriteHalf};
 use tokio::net::TcpStream;
 use wal::Chain;
 
@@ -51,7 +51,8 @@ impl Session {
         };
         for (index, (file, have)) in (0u32..).zip(begin.files.iter().zip(have)) {
             let path = dir.join(&file.name);
-            let sent = send_file(conn, index, &path, have.min(file.size), file.size).await?;
+            let sent =
+                send_file(&mut conn.writer, index, &path, have.min(file.size), file.size).await?;
             self.sidecar.metrics.seed_bytes.inc_by(sent);
             self.sidecar.board.stream(&self.follower, |status| {
                 status.sent_bytes += sent;
@@ -137,8 +138,8 @@ fn list(dir: &Path) -> std::io::Result<Vec<SeedFile>> {
 }
 
 /// Sends a file from `from` on; the hash is of all of it.
-async fn send_file(
-    conn: &mut Connection<TcpStream>,
+pub(super) async fn send_file(
+    writer: &mut Writer<WriteHalf<TcpStream>>,
     index: u32,
     path: &Path,
     from: u64,
@@ -160,12 +161,12 @@ async fn send_file(
         let end = at + got as u64;
         if end > from {
             let skip = usize::try_from(from.saturating_sub(at)).unwrap_or(0);
-            conn.writer.chunk(index, at + skip as u64, &buf[skip..got]).await?;
+            writer.chunk(index, at + skip as u64, &buf[skip..got]).await?;
             sent += (got - skip) as u64;
         }
         at = end;
     }
     let hash = *hasher.finalize().as_bytes();
-    conn.writer.message(&Message::FileDone { file: index, hash }).await?;
+    writer.message(&Message::FileDone { file: index, hash }).await?;
     Ok(sent)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use keyspace::SlotSet;
 use stream::conn::PING_EVERY;
 use stream::message::{self, Ack, Incoming, Point};
 use stream::{Connection, Hello, Message, Purpose, WireError, wire};
@@ -11,7 +12,8 @@ use tokio::net::TcpStream;
 use topology::ShardName;
 
 use super::decide::{Plan, decide};
-use super::feed::Feed;
+use super::feed::{Fed, Feed};
+use super::load;
 use super::seed::Checkpoint;
 use super::window::Window;
 use crate::cursor::CursorError;
@@ -40,6 +42,9 @@ pub(super) enum SessionError {
     Cursor(#[from] CursorError),
     #[error("its node: {0}")]
     Node(#[from] admin::Error),
+    /// What the log says next cannot be said without files that are gone.
+    #[error("{0}")]
+    LoadGone(String),
     #[error("{0}")]
     Other(String),
 }
@@ -53,12 +58,14 @@ pub(super) struct Session {
     /// A checkpoint that a former connection began to send.
     pub(super) checkpoint: Option<Checkpoint>,
     streamed: bool,
+    /// Why the follower must be seeded, whatever it has.
+    reseed: Option<String>,
 }
 
 impl Session {
     pub(super) fn new(sidecar: Arc<Sidecar>, follower: ShardName) -> Self {
         let pin = sidecar.spool.pin(&follower.to_string());
-        Self { sidecar, follower, pin, checkpoint: None, streamed: false }
+        Self { sidecar, follower, pin, checkpoint: None, streamed: false, reseed: None }
     }
 
     /// Runs until the connection ends, and says why.
@@ -131,6 +138,10 @@ impl Session {
         let plan = tokio::task::spawn_blocking(move || decide(&spool, &asked, &standings))
             .await
             .map_err(|error| other(&error.to_string()))??;
+        let plan = match &self.reseed {
+            Some(why) => Plan::Seed(why.clone()),
+            None => plan,
+        };
         let (cursor, point) = match plan {
             Plan::Follow(cursor, point) => (cursor, point),
             Plan::Rewind { fork, cursor, resume } => {
@@ -150,20 +161,22 @@ impl Session {
         self.drop_checkpoint().await;
         self.pin.advance(cursor.database(), cursor.file().number);
         conn.writer.message(&Message::Start(point)).await?;
-        let feed = Feed::start(*cursor, point, keep)
+        self.reseed = None;
+        let feed = Feed::start(*cursor, point, keep.clone())
             .map_err(|error| other(&format!("cannot start a thread: {error}")))?;
         self.sidecar.board.stream(&self.follower, |status| {
             status.state = "streaming".to_owned();
             status.reason = None;
         });
         self.streamed = true;
-        self.stream(conn, feed).await
+        self.stream(conn, feed, keep).await
     }
 
     async fn stream(
         &mut self,
         conn: Connection<TcpStream>,
         mut feed: Feed,
+        keep: SlotSet,
     ) -> Result<std::convert::Infallible, SessionError> {
         let Connection { mut reader, mut writer } = conn;
         let mut window = Window::new(self.sidecar.config.window);
@@ -174,6 +187,18 @@ impl Session {
             tokio::select! {
                 fed = feed.frames.recv(), if window.is_open() => {
                     let fed = fed.ok_or_else(|| other("the thread that reads the log ended"))??;
+                    let fed = match fed {
+                        Fed::Frame(fed) => fed,
+                        Fed::Load(intent) => {
+                            let mut acknowledged = |ack: &Ack| self.acknowledged(ack, &mut window, &feed);
+                            let sent = load::send(&self.sidecar, &mut reader, &mut writer, &intent, &keep, &mut acknowledged).await;
+                            if let Err(SessionError::LoadGone(why)) = &sent {
+                                self.reseed = Some(why.clone());
+                            }
+                            sent?;
+                            continue;
+                        }
+                    };
                     window.sent(fed.end.sequence, fed.bytes.len() as u64, fed.file);
                     writer.frame(&fed.bytes).await?;
                     self.sidecar.metrics.frames_sent.inc();

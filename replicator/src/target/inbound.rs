@@ -1,9 +1,11 @@
 //! One source's stage with its applier, which outlives the connections that fill it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use admin::Intent;
 use stream::message::Point;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use topology::ShardName;
@@ -20,6 +22,8 @@ pub struct Inbound(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     source: ShardName,
+    /// Where loads that were received lie.
+    received: PathBuf,
     stage: Mutex<Stage>,
     /// Held while frames are being applied, and by who changes what is staged under the applier.
     gate: AsyncMutex<()>,
@@ -48,6 +52,7 @@ impl Inbound {
         let tip = stage.tip().map(|point| point.position);
         Ok(Self(Arc::new(Shared {
             source: source.clone(),
+            received: sidecar.spool.node_dir().join(Intent::DIR).join(Intent::RECEIVED),
             stage: Mutex::new(stage),
             gate: AsyncMutex::new(()),
             generation: AtomicU64::new(0),
@@ -90,9 +95,23 @@ impl Inbound {
     pub(super) fn restart_at(&self, point: Point) -> Result<(), StageError> {
         self.0.generation.fetch_add(1, Ordering::AcqRel);
         self.stage(|stage| stage.reset(point))?;
+        self.forget_loads();
         self.0.appended.send_replace(Some(point.position));
         self.0.staged.send_replace(Some(point.position));
         Ok(())
+    }
+
+    /// Loads whose batches were staged go with them; they are sent again where they are needed.
+    fn forget_loads(&self) {
+        let ours = format!("{}-{}-", self.0.source.cluster, self.0.source.shard);
+        let Ok(entries) = std::fs::read_dir(&self.0.received) else { return };
+        for entry in entries.flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&ours))
+                && let Err(error) = std::fs::remove_dir_all(entry.path())
+            {
+                tracing::warn!("cannot remove {}: {error}", entry.path().display());
+            }
+        }
     }
 
     pub(super) fn generation(&self) -> u64 {

@@ -34,6 +34,10 @@ pub struct Stranded {
 
 /// Adds the keys that a batch changed. In words, why they cannot be told.
 pub fn stranded_keys(batch: &BatchRef<'_>, into: &mut Stranded) -> Result<(), String> {
+    if batch.tags().any(|tag| tag.is_ok_and(|tag| tag.kind == wal::Kind::Load)) {
+        into.batches += 1;
+        return Err("it took in a load past the fork, whose keys its log does not name".to_owned());
+    }
     if batch.is_local() {
         return Ok(());
     }

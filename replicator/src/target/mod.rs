@@ -5,6 +5,7 @@ mod applier;
 mod inbound;
 mod ledger;
 mod listener;
+mod load;
 mod rewind;
 mod seed;
 mod session;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use admin::Adopt;
 use keyspace::Hlc;
 use stream::message::{Incoming, SeedBegin};
-use stream::{Message, WireError};
+use stream::{Message, Reader, WireError};
 use tokio::fs::{self, File};
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, ReadHalf};
+use tokio::net::TcpStream;
 use wal::Continuation;
 
 use super::session::{Session, SessionError, follow};
@@ -31,7 +32,7 @@ impl Session {
         tracing::info!(source = %self.source, files = begin.files.len(), at = %begin.point.position, "being seeded");
         self.conn.writer.message(&Message::SeedHave(have)).await?;
         for (index, file) in (0u32..).zip(&begin.files) {
-            self.receive_file(index, &dir.join(&file.name), file.size).await?;
+            receive_file(&mut self.conn.reader, index, &dir.join(&file.name), file.size).await?;
         }
         match self.conn.reader.message().await? {
             Message::SeedEnd => {}
@@ -88,51 +89,52 @@ impl Session {
         }
         Ok(())
     }
+}
 
-    async fn receive_file(
-        &mut self,
-        index: u32,
-        path: &Path,
-        size: u64,
-    ) -> Result<(), SessionError> {
-        let mut file = File::options()
-            .create(true)
-            .read(true)
-            .write(true)
-            .truncate(false)
-            .open(path)
-            .await
-            .map_err(disk(path))?;
-        let mut at = file.seek(SeekFrom::End(0)).await.map_err(disk(path))?;
-        loop {
-            match self.conn.reader.incoming().await? {
-                Incoming::Chunk { file: of, offset, bytes } => {
-                    if of != index || offset != at || at + bytes.len() as u64 > size {
-                        return Err(SessionError::Refused(format!(
-                            "a piece of file {of} at {offset} came where file {index} at {at} of {size} was expected"
-                        )));
-                    }
-                    file.write_all(&bytes).await.map_err(disk(path))?;
-                    at += bytes.len() as u64;
+/// Receives one file to its end and answers its hash, which the source has sent and was compared.
+pub(super) async fn receive_file(
+    reader: &mut Reader<ReadHalf<TcpStream>>,
+    index: u32,
+    path: &Path,
+    size: u64,
+) -> Result<[u8; 32], SessionError> {
+    let mut file = File::options()
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .open(path)
+        .await
+        .map_err(disk(path))?;
+    let mut at = file.seek(SeekFrom::End(0)).await.map_err(disk(path))?;
+    loop {
+        match reader.incoming().await? {
+            Incoming::Chunk { file: of, offset, bytes } => {
+                if of != index || offset != at || at + bytes.len() as u64 > size {
+                    return Err(SessionError::Refused(format!(
+                        "a piece of file {of} at {offset} came where file {index} at {at} of {size} was expected"
+                    )));
                 }
-                Incoming::Message(Message::FileDone { file: of, hash }) if of == index => {
-                    file.flush().await.map_err(disk(path))?;
-                    file.sync_all().await.map_err(disk(path))?;
-                    if at != size || hash_of(&mut file).await.map_err(disk(path))? != hash {
-                        drop(file);
-                        fs::remove_file(path).await.map_err(disk(path))?;
-                        return Err(SessionError::Refused(format!(
-                            "{} arrived damaged and was removed: it is sent again",
-                            path.display()
-                        )));
-                    }
-                    return Ok(());
+                file.write_all(&bytes).await.map_err(disk(path))?;
+                at += bytes.len() as u64;
+            }
+            Incoming::Message(Message::FileDone { file: of, hash }) if of == index => {
+                file.flush().await.map_err(disk(path))?;
+                file.sync_all().await.map_err(disk(path))?;
+                if at != size || hash_of(&mut file).await.map_err(disk(path))? != hash {
+                    drop(file);
+                    fs::remove_file(path).await.map_err(disk(path))?;
+                    return Err(SessionError::Refused(format!(
+                        "{} arrived damaged and was removed: it is sent again",
+                        path.display()
+                    )));
                 }
-                Incoming::Message(Message::Ping) => {}
-                got => {
-                    let want = "a piece of a checkpoint";
-                    return Err(WireError::Unexpected { got: got.name(), want }.into());
-                }
+                return Ok(hash);
+            }
+            Incoming::Message(Message::Ping) => {}
+            got => {
+                let want = "a piece of a file";
+                return Err(WireError::Unexpected { got: got.name(), want }.into());
             }
         }
     }
@@ -194,11 +196,11 @@ async fn resume(dir: &Path, note: &PathBuf, begin: &SeedBegin) -> std::io::Resul
     Ok(have)
 }
 
-fn disk(path: &Path) -> impl Fn(std::io::Error) -> SessionError {
+pub(super) fn disk(path: &Path) -> impl Fn(std::io::Error) -> SessionError {
     let path = path.to_owned();
     move |error| {
         SessionError::Refused(format!(
-            "cannot write the seed {}: {error}; the node keeps the database that it has",
+            "cannot write {}: {error}; the node keeps the database that it has",
             path.display()
         ))
     }

@@ -9,12 +9,14 @@ use stream::message::{self, Ack, Incoming, Of, Point};
 use stream::{Connection, Hello, Message, Reader, Welcome, WireError, Writer, wire};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use topology::members::Role;
 use topology::{Epoch, ShardName};
 use wal::History;
 
 use super::inbound::Inbound;
+use super::load::{self, Having};
 use super::stage::StageError;
 use super::standings::standings;
 use crate::sidecar::Sidecar;
@@ -86,9 +88,10 @@ pub(super) async fn serve(mut conn: Connection<TcpStream>, hello: Hello, sidecar
     tracing::info!(%source, "receiving");
     sidecar.board.receiving(&source, |status| status.connected = true);
     let Session { conn: Connection { mut reader, mut writer }, inbound, .. } = session;
+    let (having, had) = watch::channel(None);
     let ended = tokio::select! {
-        ended = receive(&mut reader, &inbound, &sidecar) => ended,
-        ended = acknowledge(&mut writer, &inbound) => ended,
+        ended = receive(&mut reader, &inbound, &sidecar, &having) => ended,
+        ended = acknowledge(&mut writer, &inbound, had) => ended,
         why = no_longer_primary(&sidecar, &source) => Err(SessionError::Refused(why)),
         () = token.cancelled() => Err(SessionError::Refused("the source has connected again".to_owned())),
     };
@@ -296,6 +299,7 @@ async fn receive(
     reader: &mut Reader<ReadHalf<TcpStream>>,
     inbound: &Inbound,
     sidecar: &Sidecar,
+    having: &watch::Sender<Option<Having>>,
 ) -> Result<(), SessionError> {
     loop {
         match reader.incoming().await? {
@@ -307,6 +311,9 @@ async fn receive(
                 inbound.append(&frame)?;
                 sidecar.metrics.frames_received.inc();
                 sidecar.metrics.received_bytes.inc_by(frame.len() as u64);
+            }
+            Incoming::Message(Message::LoadBegin(begin)) => {
+                load::receive(reader, begin, inbound.source(), sidecar, having).await?;
             }
             Incoming::Message(Message::Ping) => {}
             Incoming::Message(Message::Refusal { sentence }) => {
@@ -321,6 +328,7 @@ async fn receive(
 async fn acknowledge(
     writer: &mut Writer<WriteHalf<TcpStream>>,
     inbound: &Inbound,
+    mut having: watch::Receiver<Option<Having>>,
 ) -> Result<(), SessionError> {
     let (mut staged, mut applied) = (inbound.staged().subscribe(), inbound.applied().subscribe());
     loop {
@@ -331,7 +339,13 @@ async fn acknowledge(
             lag_ms: progress.lag_ms,
         };
         writer.message(&Message::Ack(ack)).await?;
+        let news = having.has_changed().unwrap_or(false);
+        let had = if news { having.borrow_and_update().clone() } else { None };
+        if let Some(Having { id, have }) = had {
+            writer.message(&Message::LoadHave { id, have }).await?;
+        }
         tokio::select! {
+            changed = having.changed() => if changed.is_err() { return Ok(()) } else { having.mark_changed() },
             changed = staged.changed() => if changed.is_err() { return Ok(()) },
             changed = applied.changed() => if changed.is_err() { return Ok(()) },
             () = tokio::time::sleep(PING_EVERY) => {}

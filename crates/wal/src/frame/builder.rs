@@ -5,7 +5,7 @@ use keyspace::{Hlc, SlotSet};
 use super::body::PREFIX;
 use super::{Codec, FrameHeader, KEEP, MAX_FRAME, PushError};
 use crate::batch::{BatchRef, Projection, project};
-use crate::{Chain, Position, TimelineId};
+use crate::{Chain, Consumed, Position, TimelineId};
 
 /// Gathers batches and packs them into frames. It goes on from each frame to the next, so a
 /// stream needs one, from the position where it starts.
@@ -74,9 +74,12 @@ impl FrameBuilder {
     /// Adds the next batch of the source's log, as a target with the slots `keep` gets it.
     pub fn push(&mut self, batch: &BatchRef<'_>, keep: &SlotSet) -> Result<Projection, PushError> {
         let (expected, found) = (self.end.sequence.next(), batch.sequence());
-        if found != expected {
-            return Err(PushError::Gap { expected, found });
-        }
+        let consumed = match Consumed::before(batch) {
+            Some(consumed) if consumed.first == expected => consumed.count,
+            _ if found == expected => 0,
+            _ => return Err(PushError::Gap { expected, found }),
+        };
+        let used = batch.count().checked_add(consumed).ok_or(PushError::Gap { expected, found })?;
         let (mut epoch, mut stamp) = (self.epoch, self.stamp);
         for tag in batch.tags() {
             let tag = tag?;
@@ -86,7 +89,7 @@ impl FrameBuilder {
         let before = self.raw.len();
         let len = before.saturating_add(PREFIX).saturating_add(batch.bytes().len());
         self.fits(len)?;
-        self.raw.extend_from_slice(&batch.count().to_le_bytes());
+        self.raw.extend_from_slice(&used.to_le_bytes());
         self.raw.extend_from_slice(&[0; 4]);
         let body = before + PREFIX;
         let projection = match project(batch, keep, &mut self.raw) {
