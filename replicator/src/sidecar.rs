@@ -16,7 +16,7 @@ use crate::node::Node;
 use crate::settings::Config;
 use crate::spool::{Spool, SpoolLock, keep_linking, watchdog};
 use crate::target::Inbounds;
-use crate::{drain, export, member, source, target};
+use crate::{drain, export, loads, member, source, target};
 
 /// How long a sidecar before this one may take to end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -117,6 +117,7 @@ pub async fn run(
     tasks.spawn(target::listen(listener, sidecar.clone()));
     tasks.spawn(source::supervise(sidecar.clone()));
     tasks.spawn(drain::keep_draining(sidecar.clone()));
+    tasks.spawn(loads::keep_clearing(sidecar.clone()));
     tasks.spawn(member::keep_publishing(sidecar.clone(), address, served));
     tasks.spawn(progress(sidecar.clone()));
     sidecar.inbounds.open_staged(&sidecar);
