@@ -7,7 +7,7 @@ use keyspace::score::Score;
 use resp::reply::Writer;
 
 use super::rdb::{Dump, Form, Load};
-use super::{Answer, Args, Fail, Flags, Keys, Spec};
+use super::{Answer, Args, Fail, Flags, Keys, Spec, unpack};
 use crate::worker::{Class, Key, View};
 
 const G: &str = "generic";
@@ -88,7 +88,7 @@ fn dump_fields(view: &mut View<'_>, key: Key<'_>, at: &Collection, out: &mut Wri
 }
 
 /// A value that was read whole before anything is written.
-enum Value {
+pub(super) enum Value {
     String(Vec<u8>),
     List(Vec<Vec<u8>>),
     Set(BTreeSet<Vec<u8>>),
@@ -98,19 +98,22 @@ enum Value {
 }
 
 /// `None`: the bytes make no sense, or something is in them twice.
-fn read(load: &mut Load<'_>) -> Option<Value> {
+pub(super) fn read(load: &mut Load<'_>) -> Option<Value> {
     let form = load.form()?;
     if form == Form::String {
         return Some(Value::String(load.string()?)).filter(|_| load.end().is_some());
+    }
+    if let Some(value) = unpack::read(load, form)? {
+        return load.end().map(|()| value);
     }
     let earliest_ms = if form == Form::HashFields { load.time()? } else { 0 };
     // At least a byte for each: no length makes more work than the payload has bytes.
     let count = load.length().filter(|&count| count > 0)?;
     let mut value = match form {
-        Form::String | Form::List => Value::List(Vec::new()),
         Form::Set => Value::Set(BTreeSet::new()),
         Form::Hash | Form::HashFields => Value::Hash(BTreeMap::new()),
         Form::Zset => Value::Zset(BTreeMap::new()),
+        _ => Value::List(Vec::new()),
     };
     for _ in 0..count {
         let expire_ms = match form {

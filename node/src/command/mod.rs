@@ -35,6 +35,7 @@ mod sort;
 mod spec;
 mod string;
 pub mod table;
+mod unpack;
 mod wait;
 pub(crate) mod whole;
 mod zadd;

@@ -18,5 +18,6 @@ mod order;
 mod pauses;
 mod protocol;
 mod pubsub;
+mod restore;
 mod transactions;
 mod workers;
