@@ -60,7 +60,8 @@ pub struct Settings {
     /// Threads that run commands, each for its slots [default: half of the cores]
     #[arg(long, env = "GODWIT_WORKERS", value_name = "N")]
     pub workers: Option<usize>,
-    /// Memory for the database's caches and buffers [default: 256MiB]
+    /// Memory for all caches and buffers: a little less than half of it for records in front of the
+    /// database, a quarter for its blocks, a fifth for what is not in a file yet [default: 256MiB]
     #[arg(long, env = "GODWIT_MEMORY", value_name = "SIZE")]
     pub memory: Option<Size>,
     /// Log files kept for a sidecar that is down [default: 1GiB]

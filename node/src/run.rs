@@ -44,12 +44,17 @@ pub async fn run(
 
     let owner = config.member.as_ref().map(|m| (m.service.clone(), m.shard.clone()));
     let options = config.store;
+    let cache_bytes = options.shares().records;
     let opening = move || Control::open(dir, owner, options);
     let opened = tokio::task::spawn_blocking(opening).await??;
     let client = listener.local_addr()?;
-    let workers =
-        Workers::start(config.workers, opened.current().clone(), opened.authority().clone())
-            .context("cannot start the worker threads")?;
+    let workers = Workers::start(
+        config.workers,
+        opened.current().clone(),
+        opened.authority().clone(),
+        cache_bytes,
+    )
+    .context("cannot start the worker threads")?;
     let shared = Arc::new(Shared::new(
         workers.clone(),
         opened.authority().clone(),

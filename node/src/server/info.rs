@@ -134,6 +134,9 @@ fn stats(shared: &Shared, out: &mut String) {
     let slow = broker.too_slow.load(Ordering::Relaxed);
     line!(out, "client_output_buffer_limit_disconnections:{slow}");
     line!(out, "godwit_longest_queue:{}", shared.workers.longest_queue());
+    let (hits, misses) = shared.workers.caches().hits_and_misses();
+    line!(out, "godwit_cache_hits:{hits}");
+    line!(out, "godwit_cache_misses:{misses}");
     if let Some(store) = shared.store.load() {
         line!(out, "godwit_commits:{}", store.commits());
     }

@@ -199,7 +199,9 @@ impl Exclusive<'_> {
             state.standing = standing;
         }
         store.clock.observe(tag.stamp);
-        store.write(&mut self.order, batch, tag)?;
+        let written = store.write(&mut self.order, batch, tag);
+        store.changed_outside();
+        written?;
         store.state.store(state.into());
         Ok(())
     }
@@ -208,7 +210,9 @@ impl Exclusive<'_> {
     pub fn replace(&mut self, batch: WriteBatch) -> Result<(), CommitError> {
         let stamp = self.store.stamp();
         let tag = self.store.tag(Kind::Data, stamp, 0);
-        self.store.write_promised(&mut self.order, batch, &tag).map(drop)
+        let written = self.store.write_promised(&mut self.order, batch, &tag).map(drop);
+        self.store.changed_outside();
+        written
     }
 
     pub(super) fn mark(

@@ -40,7 +40,7 @@ pub use exclusive::Exclusive;
 pub use identity::{Identity, prepare_seed};
 pub use load::{Following, Loaded};
 pub use open::{OpenError, read_copy};
-pub use options::{Durability, StoreOptions};
+pub use options::{Durability, Shares, StoreOptions};
 pub use reclaim::Reclaim;
 pub use state::{NodeState, Standing, Until};
 use wall::Wall;
@@ -71,6 +71,8 @@ pub struct Store {
     synced: AtomicU64,
     /// One sync at a time; those who wait for it share it.
     syncing: Mutex<()>,
+    /// Names the state of the data apart from what workers commit; no other store has had it.
+    generation: AtomicU64,
     /// Batches written, for the metrics.
     commits: AtomicU64,
     /// Those of commands.
@@ -170,6 +172,17 @@ impl Store {
         self.latched.load(Ordering::Acquire)
     }
 
+    /// Data has changed otherwise than by [`Store::commit`]: what is cached of it is dropped. Call it
+    /// when the change can be seen.
+    pub fn changed_outside(&self) {
+        self.generation.store(next_generation(), Ordering::Release);
+    }
+
+    /// Which state of the data caches may be of.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// How many batches were written since it was opened.
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
@@ -184,4 +197,10 @@ impl Store {
     pub fn options(&self) -> &StoreOptions {
         &self.options
     }
+}
+
+/// A number that no store of this process had.
+fn next_generation() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }

@@ -196,6 +196,7 @@ impl Store {
                 applied: Default::default(),
             }),
             synced: AtomicU64::new(0),
+            generation: AtomicU64::new(super::next_generation()),
             commits: AtomicU64::new(0),
             written: AtomicU64::new(0),
             syncing: Mutex::default(),

@@ -35,7 +35,7 @@ pub enum Durability {
 pub struct StoreOptions {
     /// When a commit is on disk.
     pub durability: Durability,
-    /// Memory for RocksDB's caches and buffers, in bytes.
+    /// What the node may use, in bytes; [`StoreOptions::shares`] says for what.
     pub memory: u64,
     /// Log files that are kept for a sidecar that is down, in bytes.
     pub wal_archive: u64,
@@ -52,6 +52,18 @@ impl Default for StoreOptions {
             reclaim_every: Duration::from_secs(30),
         }
     }
+}
+
+/// What the memory is for, in bytes. What is left over is for connections, threads and the
+/// allocator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shares {
+    /// Records in front of RocksDB: the workers' caches.
+    pub records: u64,
+    /// RocksDB's blocks, with indexes and filters.
+    pub blocks: u64,
+    /// What is written and not in a table file yet.
+    pub buffers: u64,
 }
 
 /// Lines of RocksDB's OPTIONS file that the replication log depends on.
@@ -72,6 +84,12 @@ const REQUIRED: [(&str, &str); 9] = [
 ];
 
 impl StoreOptions {
+    /// How the memory is divided.
+    pub fn shares(&self) -> Shares {
+        let part = |percent: u64| self.memory / 100 * percent;
+        Shares { records: part(45), blocks: part(25), buffers: part(20) }
+    }
+
     /// Of the database as a whole.
     pub(super) fn database(&self) -> Options {
         let mut options = Options::default();
@@ -90,7 +108,7 @@ impl StoreOptions {
         // All families flush together: the small `system` one pins no old log file, and no
         // family's files are ever ahead of another's.
         options.set_atomic_flush(true);
-        let buffers = usize::try_from(self.memory / 4).unwrap_or(usize::MAX).max(8 << 20);
+        let buffers = usize::try_from(self.shares().buffers).unwrap_or(usize::MAX).max(8 << 20);
         options.set_db_write_buffer_size(buffers);
         options.set_max_total_wal_size((buffers as u64).saturating_mul(4));
         let jobs = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
@@ -107,7 +125,8 @@ impl StoreOptions {
 
     /// Of each column family, in the order of their ids.
     pub(super) fn families(&self, reclaim: &Arc<Reclaim>) -> Vec<ColumnFamilyDescriptor> {
-        let cache = Cache::new_lru_cache(usize::try_from(self.memory / 2).unwrap_or(usize::MAX));
+        let cache =
+            Cache::new_lru_cache(usize::try_from(self.shares().blocks).unwrap_or(usize::MAX));
         let of = |cf: Cf| {
             let mut options = self.family(cf, &cache);
             if cf.is_shipped() {
@@ -140,7 +159,7 @@ impl StoreOptions {
             options.set_memtable_prefix_bloom_ratio(0.05);
         }
         options.set_block_based_table_factory(&table);
-        let buffer = usize::try_from(self.memory / 8).unwrap_or(usize::MAX);
+        let buffer = usize::try_from(self.shares().buffers / 2).unwrap_or(usize::MAX);
         options.set_write_buffer_size(buffer.clamp(4 << 20, 128 << 20));
         options.set_max_write_buffer_number(4);
         options.set_level_compaction_dynamic_level_bytes(true);

@@ -8,6 +8,7 @@
 mod alarm;
 mod aside;
 mod blocked;
+mod cache;
 mod cursor;
 mod effects;
 mod exec;
@@ -32,6 +33,7 @@ mod watch;
 
 pub use aside::Glance;
 pub use blocked::Blocked;
+pub use cache::Caches;
 pub use cursor::{Cursor, Direction, Record};
 pub use gate::WorkerSet;
 pub use listeners::{Event, Herald, Listeners};

@@ -5,6 +5,7 @@ use keyspace::{Cf, Hlc};
 use rocksdb::WriteBatch;
 use wal::batch::{HEADER, MAX_BATCH};
 
+use super::cache::{Caches, Learn};
 use super::ordered::{Ordered, Over};
 use super::overlay::Overlay;
 use crate::control::Permit;
@@ -29,6 +30,10 @@ pub(super) struct Pending {
     bytes: usize,
     /// Counts the batches that were taken.
     taken: u64,
+    /// What is known of the database; learns what a batch wrote.
+    caches: Caches,
+    /// Writes were cut off which the overlay still has.
+    cut: bool,
     /// A transaction runs: what it has written, and nothing is committed before its end.
     whole: Option<Ordered>,
 }
@@ -42,7 +47,7 @@ pub(super) struct Mark {
 }
 
 impl Pending {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(caches: Caches) -> Self {
         Self {
             batch: WriteBatch::default(),
             overlay: Overlay::new(),
@@ -51,6 +56,8 @@ impl Pending {
             permits: Vec::new(),
             bytes: HEADER,
             taken: 0,
+            caches,
+            cut: false,
             whole: None,
         }
     }
@@ -153,10 +160,16 @@ impl Pending {
         kept[HEADER - size_of::<u32>()..HEADER].copy_from_slice(&count.to_le_bytes());
         self.batch = WriteBatch::from_data(&kept);
         self.bytes = len;
+        self.cut = true;
     }
 
-    pub(super) fn get(&self, cf: Cf, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.overlay.get(cf, key)
+    pub(super) fn get(&self, (hash, cf): (u64, Cf), key: &[u8]) -> Option<Option<&[u8]>> {
+        self.overlay.get((hash, cf), key)
+    }
+
+    /// What is known of the database.
+    pub(super) fn caches(&self) -> &Caches {
+        &self.caches
     }
 
     pub(super) fn mark_dirty(&mut self, version: Hlc) {
@@ -186,13 +199,39 @@ impl Pending {
         self.bytes >= BATCH_BYTES_MAX
     }
 
-    /// Takes the batch and its permits out for the commit, and starts an empty one.
+    /// Takes the batch and its permits out for the commit. Call [`Pending::clear`] when it is known
+    /// what became of it.
     pub(super) fn take(&mut self) -> (WriteBatch, Vec<Permit>) {
-        self.overlay.clear();
-        self.dirty.clear();
-        self.swept = false;
         self.bytes = HEADER;
         self.taken += 1;
         (std::mem::take(&mut self.batch), std::mem::take(&mut self.permits))
     }
+
+    /// Starts an empty batch; `became` says what the database has of the last one, and `generation`
+    /// which state of the data that was committed to.
+    pub(super) fn clear(&mut self, became: Became, generation: u64) {
+        let learn = match became {
+            Became::Nothing => None,
+            Became::All if self.swept => Some(Learn::Nothing),
+            Became::All if self.cut => Some(Learn::Some),
+            Became::All => Some(Learn::All),
+            Became::Unknown => Some(Learn::Nothing),
+        };
+        if let Some(learn) = learn {
+            self.caches.learn(&self.overlay, learn, generation);
+        }
+        self.overlay.clear();
+        self.dirty.clear();
+        self.swept = false;
+        self.cut = false;
+    }
+}
+
+/// What the database has of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Became {
+    All,
+    Nothing,
+    /// All of it or nothing.
+    Unknown,
 }

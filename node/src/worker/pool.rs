@@ -9,6 +9,7 @@ use keyspace::Slot;
 
 use super::alarm;
 use super::blocked::Blocked;
+use super::cache::Caches;
 use super::effects::Effects;
 use super::gate::{Pause, WorkerSet};
 use super::listeners::Listeners;
@@ -30,6 +31,7 @@ struct Pool {
     watches: Watches,
     blocked: Blocked,
     listeners: Arc<Listeners>,
+    caches: Caches,
 }
 
 /// Requests that wait to be handed over, by worker.
@@ -50,12 +52,19 @@ impl Workers {
     pub const MAX: usize = WorkerSet::MAX;
 
     /// Starts `count` workers, 1 to [`Workers::MAX`].
-    pub fn start(count: usize, store: Current, authority: Authority) -> io::Result<Self> {
+    /// Their caches have `cache_bytes` together.
+    pub fn start(
+        count: usize,
+        store: Current,
+        authority: Authority,
+        cache_bytes: u64,
+    ) -> io::Result<Self> {
         assert!((1..=Self::MAX).contains(&count), "the configuration bounds the workers");
         let lanes = Arc::new(Lanes::new(count));
         let positions = Arc::new(Positions::default());
         let (watches, blocked) = (Watches::new(count), Blocked::new(count));
         let listeners = Arc::new(Listeners::default());
+        let caches = Caches::new(count, cache_bytes);
         let mut threads = Vec::new();
         for index in 0..count {
             let (watches, blocked) = (watches.clone(), blocked.clone());
@@ -66,7 +75,7 @@ impl Workers {
                 lanes.clone(),
                 store.clone(),
                 authority.clone(),
-                (positions.clone(), effects),
+                (positions.clone(), effects, caches.clone()),
             );
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             threads.push(thread.spawn(move || run_or_abort(worker))?);
@@ -75,7 +84,7 @@ impl Workers {
         let thread = std::thread::Builder::new().name("alarm".to_owned());
         threads.push(thread.spawn(move || alarm::run(&waiting, &authority))?);
         let threads = Mutex::new(threads);
-        Ok(Self(Arc::new(Pool { lanes, threads, watches, blocked, listeners })))
+        Ok(Self(Arc::new(Pool { lanes, threads, watches, blocked, listeners, caches })))
     }
 
     /// How many there are.
@@ -101,6 +110,11 @@ impl Workers {
     /// The calls that wait.
     pub fn blocked(&self) -> &Blocked {
         &self.0.blocked
+    }
+
+    /// What they keep of the database in memory.
+    pub fn caches(&self) -> &Caches {
+        &self.0.caches
     }
 
     /// All of them.

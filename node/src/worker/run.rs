@@ -8,20 +8,22 @@ use std::time::{Duration, Instant};
 use keyspace::{Cf, SLOTS, Slot};
 use resp::Version;
 use resp::reply::Writer;
+use rocksdb::WriteBatch;
 use wal::Kind;
 
 use super::aside::{Aside, Asides, Glance};
+use super::cache::Caches;
 use super::effects::Effects;
 use super::expiry::Sweeper;
 use super::gate::WorkerSet;
-use super::pending::Pending;
+use super::pending::{Became, Pending};
 use super::positions::Positions;
 use super::queue::{Lanes, Task};
 use super::request::{Call, Part, Request, RunBy};
 use super::view::View;
 use super::waiter::Until;
 use crate::command::{Args, Fail, Flags, Handler};
-use crate::control::{Authority, Refusal};
+use crate::control::{Authority, Mode, Permit, Refusal};
 use crate::store::{CommitError, Current, Store};
 
 /// Answers are released once so many bytes of them wait for a commit.
@@ -81,14 +83,14 @@ impl Worker {
         lanes: Arc<Lanes>,
         store: Current,
         authority: Authority,
-        (positions, effects): (Arc<Positions>, Effects),
+        (positions, effects, caches): (Arc<Positions>, Effects, Caches),
     ) -> Self {
         Self {
             index,
             lanes,
             store,
             authority,
-            pending: Pending::new(),
+            pending: Pending::new(caches),
             held: Vec::new(),
             held_bytes: 0,
             committed: false,
@@ -110,6 +112,8 @@ impl Worker {
         while lanes.of(self.index).take(&mut tasks, SWEEP_EVERY) {
             // No reference to the store outlives a wake-up or a pause: so it can be swapped.
             let mut store = self.store.load();
+            let caches = matches!(self.authority.mode(), Mode::Standalone | Mode::Primary);
+            self.pending.caches().turn(self.index, caches);
             self.enter(store.as_deref());
             for task in tasks.drain(..) {
                 match task {
@@ -365,6 +369,7 @@ impl Worker {
                 tracing::error!("a command failed half-way: {}; its batch is dropped", fail.line());
             }
             drop(self.pending.take());
+            self.pending.clear(Became::Nothing, store.generation());
             self.held.iter_mut().for_each(|held| held.part.lost = true);
             return Err(Fail::Lost);
         }
@@ -461,9 +466,28 @@ impl Worker {
 /// Commits a batch and asks again whether it may be answered.
 fn commit(store: &Store, authority: &Authority, pending: &mut Pending) -> Outcome {
     let (batch, permits) = pending.take();
+    let generation = store.generation();
     if batch.is_empty() {
+        // The overlay may have what was cut off.
+        pending.clear(Became::All, generation);
         return Outcome::Done;
     }
+    let outcome = commit_batch(store, authority, batch, &permits);
+    let became = match outcome {
+        Outcome::Done => Became::All,
+        Outcome::Refused => Became::Nothing,
+        Outcome::Unknown => Became::Unknown,
+    };
+    pending.clear(became, generation);
+    outcome
+}
+
+fn commit_batch(
+    store: &Store,
+    authority: &Authority,
+    batch: WriteBatch,
+    permits: &[Permit],
+) -> Outcome {
     if ops::failpoint::hit("batch-refused") {
         return Outcome::Refused;
     }

@@ -9,9 +9,11 @@ use keyspace::{Cf, DecodeError, Hlc, SLOTS, Slot};
 use resp::reply::Writer;
 use rocksdb::DBPinnableSlice;
 
+use super::cache::{Cached, Found};
 use super::cursor::{Cursor, Direction, Record, after_prefix};
 use super::effects::Effects;
 use super::notice::Class;
+use super::overlay::hash;
 use super::pending::Pending;
 use super::positions::Positions;
 use super::waiter::Until;
@@ -54,9 +56,10 @@ pub struct Entry {
     pub at: Option<Collection>,
 }
 
-/// Bytes of a record: in the batch, or pinned in the database.
+/// Bytes of a record: in the batch, in the cache, or pinned in the database.
 enum Raw<'v> {
     Pending(&'v [u8]),
+    Cached(Cached<'v>),
     Stored(DBPinnableSlice<'v>),
 }
 
@@ -74,6 +77,7 @@ impl Deref for Raw<'_> {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Pending(bytes) => bytes,
+            Self::Cached(bytes) => bytes,
             Self::Stored(bytes) => bytes,
         }
     }
@@ -107,6 +111,8 @@ pub struct View<'a> {
     key_bytes: Vec<u8>,
     value_bytes: Vec<u8>,
     stamp: Option<Hlc>,
+    /// The version of a collection that begins with this command: the database has nothing of it.
+    created: Option<Hlc>,
     wrote: bool,
 }
 
@@ -130,6 +136,7 @@ impl<'a> View<'a> {
             key_bytes,
             value_bytes,
             stamp: None,
+            created: None,
             wrote: false,
         }
     }
@@ -216,25 +223,35 @@ impl<'a> View<'a> {
     /// A new collection, under a version that no earlier one of the key had.
     pub fn create(&mut self, kind: Type) -> Head {
         let version = self.store.hlc().next(self.now_ms);
+        self.created = Some(version);
         Head { at: Collection::new(kind, version), expire_ms: 0 }
     }
 
-    fn read(&self, cf: Cf, key: &[u8]) -> Result<Option<Raw<'_>>, Fail> {
-        match self.pending.get(cf, key) {
-            Some(found) => Ok(found.map(Raw::Pending)),
-            None if self.pending.is_blank() => Ok(None),
-            None => {
-                let found = self.store.db().get_pinned_cf(self.store.cf(cf), key)?;
-                Ok(found.map(Raw::Stored))
-            }
+    /// A record; `version` is that of the collection which a data record belongs to.
+    fn read(&self, cf: Cf, key: &[u8], version: Option<Hlc>) -> Result<Option<Raw<'_>>, Fail> {
+        let hash = hash(cf, key);
+        if let Some(found) = self.pending.get((hash, cf), key) {
+            return Ok(found.map(Raw::Pending));
         }
+        if self.pending.is_blank() || version.is_some() && version == self.created {
+            return Ok(None);
+        }
+        let caches = self.pending.caches();
+        match caches.find(self.store, (hash, cf), key, version) {
+            Found::Value(value) => return Ok(Some(Raw::Cached(value))),
+            Found::Absent => return Ok(None),
+            Found::Nothing => {}
+        }
+        let found = self.store.db().get_pinned_cf(self.store.cf(cf), key)?;
+        caches.keep((hash, cf), key, found.as_deref());
+        Ok(found.map(Raw::Stored))
     }
 
     fn meta(&mut self, key: Key<'_>) -> Result<Option<Raw<'_>>, Fail> {
         self.key_bytes.clear();
         meta::encode_key(key.slot, key.name, &mut self.key_bytes);
         let now_ms = self.now_ms;
-        let Some(raw) = self.read(Cf::Meta, &self.key_bytes)? else {
+        let Some(raw) = self.read(Cf::Meta, &self.key_bytes, None)? else {
             self.effects.missed(key);
             return Ok(None);
         };
@@ -309,6 +326,10 @@ impl<'a> View<'a> {
         if head.at.size == 0 {
             self.delete(key);
         } else {
+            if self.created == Some(head.at.version) && head.at.kind != Type::List {
+                self.created = None;
+                self.pending.caches().begin(key.slot, head.at.version);
+            }
             self.put_meta(key, head.expire_ms, Body::Collection(head.at));
         }
     }
@@ -345,7 +366,9 @@ impl<'a> View<'a> {
         subkey: &[u8],
     ) -> Result<Option<Text<'_>>, Fail> {
         self.data_key(key, version, subkey);
-        let Some(raw) = self.read(Cf::Data, &self.key_bytes)? else { return Ok(None) };
+        let Some(raw) = self.read(Cf::Data, &self.key_bytes, Some(version))? else {
+            return Ok(None);
+        };
         let value = DataValue::decode(&raw)?;
         let (from, expire_ms) = (raw.len() - value.bytes.len(), value.expire_ms);
         Ok(Some(Text { raw, from, expire_ms }))

@@ -1,0 +1,155 @@
+//! Records as the database has them, in memory: asked after a batch's own writes and before
+//! RocksDB, whose own look at a cached record takes many times as long.
+//!
+//! It learns what a batch wrote once that is committed, and what was read. It also knows of records
+//! that are not there: for a key that was asked for, and for every part of a collection that began
+//! while the cache was there and of which it let nothing go.
+//!
+//! Architecture Invariant: a worker's cache is touched by that worker, or by one that it waits for
+//! at a gate. So its lock is free whenever it is taken (INFO's look at the counters aside), and
+//! what it says is what the database would.
+//!
+//! Who changes data otherwise than by a worker's batch tells the store
+//! ([`Store::changed_outside`]): all that is cached is dropped then. On a node that does not write,
+//! where that happens all the time, nothing is cached.
+
+mod arena;
+mod index;
+mod shard;
+mod whole;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use keyspace::{Cf, Hlc, Slot};
+
+use self::arena::Name;
+use self::shard::{Known, Shard};
+use super::overlay::Overlay;
+use crate::store::Store;
+
+/// The caches of all workers.
+#[derive(Clone)]
+pub struct Caches(Arc<[Mutex<Shard>]>);
+
+/// What is known of a record without asking the database.
+pub(super) enum Found<'c> {
+    /// Its value.
+    Value(Cached<'c>),
+    /// There is none.
+    Absent,
+    /// Ask the database.
+    Nothing,
+}
+
+/// A value in the cache, which stands still meanwhile.
+pub(super) struct Cached<'c> {
+    shard: MutexGuard<'c, Shard>,
+    at: (usize, usize),
+}
+
+impl Deref for Cached<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.shard.value(self.at)
+    }
+}
+
+/// What became of a batch, as far as the cache is to know.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Learn {
+    /// All that the overlay has is in the database.
+    All,
+    /// Some of it is.
+    Some,
+    /// Everything was deleted, or what was written is not known.
+    Nothing,
+}
+
+impl Caches {
+    /// For so many workers, with so many bytes together.
+    pub(super) fn new(workers: usize, bytes: u64) -> Self {
+        let each = usize::try_from(bytes).unwrap_or(usize::MAX) / workers;
+        Self((0..workers).map(|_| Mutex::new(Shard::new(each))).collect())
+    }
+
+    fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+        // A worker that panics ends the process.
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The cache of the worker that owns this record's slot.
+    fn of(&self, key: &[u8]) -> Option<MutexGuard<'_, Shard>> {
+        let slot = Slot::of_encoded(key)?;
+        Some(Self::lock(&self.0[usize::from(slot.number()) % self.0.len()]))
+    }
+
+    /// Whether the cache of this worker is used: where the node writes.
+    pub(super) fn turn(&self, worker: u16, on: bool) {
+        let mut shard = Self::lock(&self.0[usize::from(worker)]);
+        if shard.on && !on {
+            shard.clear();
+        }
+        shard.on = on;
+    }
+
+    /// Looks a record up; `version` is that of the collection which a data record belongs to.
+    pub(super) fn find(
+        &self,
+        store: &Store,
+        (hash, cf): (u64, Cf),
+        key: &[u8],
+        version: Option<Hlc>,
+    ) -> Found<'_> {
+        let Some(mut shard) = self.of(key).filter(|shard| shard.on) else { return Found::Nothing };
+        shard.meet(store.generation());
+        match shard.find(&Name { hash, family: cf.id() as u8, key }, version) {
+            Known::Value(at) => Found::Value(Cached { shard, at }),
+            Known::Absent => Found::Absent,
+            Known::Nothing => Found::Nothing,
+        }
+    }
+
+    /// What the database answered after [`Caches::find`] knew nothing. Where the data has changed
+    /// since, the next look drops it.
+    pub(super) fn keep(&self, (hash, cf): (u64, Cf), key: &[u8], value: Option<&[u8]>) {
+        if let Some(mut shard) = self.of(key).filter(|shard| shard.on) {
+            shard.keep(&Name { hash, family: cf.id() as u8, key }, value);
+        }
+    }
+
+    /// A collection of this key begins under this version.
+    pub(super) fn begin(&self, slot: Slot, version: Hlc) {
+        Self::lock(&self.0[usize::from(slot.number()) % self.0.len()]).begin(version);
+    }
+
+    /// Takes over what a batch wrote; `generation` is the data's, from before the commit.
+    pub(super) fn learn(&self, overlay: &Overlay, learn: Learn, generation: u64) {
+        if learn == Learn::Nothing {
+            self.0.iter().for_each(|shard| Self::lock(shard).clear());
+            return;
+        }
+        for (hash, cf, key, value) in overlay.records() {
+            let Some(mut shard) = self.of(key).filter(|shard| shard.on) else { continue };
+            shard.meet(generation);
+            let name = Name { hash, family: cf.id() as u8, key };
+            match value {
+                _ if learn == Learn::Some => shard.forget(&name),
+                Some(_) => shard.keep(&name, value),
+                None => shard.delete(&name),
+            }
+        }
+    }
+
+    /// Records that were found or known to be absent, and those that the database was asked for.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        self.0.iter().fold((0, 0), |(hits, misses), shard| {
+            let shard = Self::lock(shard);
+            (hits + shard.hits, misses + shard.misses)
+        })
+    }
+}
