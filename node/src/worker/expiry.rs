@@ -7,7 +7,8 @@ use keyspace::{Cf, SLOTS, Slot};
 use super::cursor::{Cursor, Direction};
 use super::effects::Effects;
 use super::fields::{self, Pass};
-use super::pending::Pending;
+use super::overlay::hash;
+use super::pending::{Became, Pending};
 use super::run::Worker;
 use super::view::Key;
 use crate::control::Authority;
@@ -77,7 +78,7 @@ impl Sweeper {
                 if !meta.is_live(now_ms) {
                     pending.admit(permit);
                     effects.expire(Key { slot, name });
-                    pending.delete(store, Cf::Meta, key);
+                    pending.delete(Cf::Meta, key);
                 } else if let Body::Collection(at) = meta.body
                     && at.may_have_expired(now_ms)
                 {
@@ -93,7 +94,7 @@ impl Sweeper {
                         Err(_) => {
                             // Nothing of half a hash is written; it is passed over, and a command
                             // that reads it says why.
-                            drop(pending.take());
+                            pending.clear(Became::Nothing, store.generation());
                             effects.forget();
                             self.pass = Pass::default();
                             self.from = [key, &[0]].concat();
@@ -133,7 +134,7 @@ impl Worker {
             let is_dead =
                 |value: &[u8]| Meta::decode(value).is_ok_and(|meta| !meta.is_live(now_ms));
             // The call may have put something in its place.
-            let dead = match self.pending.get(Cf::Meta, &bytes) {
+            let dead = match self.pending.get((hash(Cf::Meta, &bytes), Cf::Meta), &bytes) {
                 Some(written) => written.is_some_and(is_dead),
                 None => {
                     let stored = store.db().get_pinned_cf(store.cf(Cf::Meta), &bytes);
@@ -142,7 +143,7 @@ impl Worker {
             };
             if dead {
                 self.pending.admit(permit);
-                self.pending.delete(store, Cf::Meta, &bytes);
+                self.pending.delete(Cf::Meta, &bytes);
             }
         }
     }

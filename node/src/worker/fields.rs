@@ -48,13 +48,13 @@ impl Pass {
             kept.fields_expire_ms = if earliest_ms == u64::MAX { 0 } else { earliest_ms };
         }
         if kept.size == 0 {
-            pending.delete(store, Cf::Meta, meta_key);
+            pending.delete(Cf::Meta, meta_key);
         } else if kept != hash {
             self.stamp = store.hlc().next(now_ms);
             let mut record = Vec::new();
             let body = Body::Collection(kept);
             Meta { stamp: self.stamp, expire_ms: meta.expire_ms, body }.encode(&mut record);
-            pending.put(store, Cf::Meta, meta_key, &record);
+            pending.put(Cf::Meta, meta_key, &record);
         }
         if finished {
             *self = Self::default();
@@ -84,7 +84,7 @@ impl Pass {
             let expire_ms = DataValue::decode(value)?.expire_ms;
             *left = left.saturating_sub(1);
             if expire_ms != 0 && expire_ms <= now_ms {
-                pending.delete(store, Cf::Data, key);
+                pending.delete(Cf::Data, key);
                 deleted += 1;
             } else if expire_ms != 0 {
                 self.earliest_ms = self.earliest_ms.map(|earliest| earliest.min(expire_ms));

@@ -3,27 +3,28 @@
 use hashbrown::HashSet;
 use keyspace::{Cf, Hlc};
 use rocksdb::WriteBatch;
-use wal::batch::{HEADER, MAX_BATCH};
+use wal::batch::{BatchBuilder, HEADER, MAX_BATCH};
 
-use super::cache::{Caches, Learn};
+use super::cache::Caches;
 use super::ordered::{Ordered, Over};
-use super::overlay::Overlay;
+use super::overlay::{Overlay, Written};
 use crate::control::Permit;
-use crate::store::Store;
 
 /// A batch is committed once it holds this many bytes, whatever is still waiting.
 pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
 /// What a record takes in a batch beside its key and value, at most: tags and lengths.
 const RECORD_BYTES: usize = 16;
 
-/// The writes of one batch, as RocksDB wants them and as later commands read them.
+/// The writes of one batch, as later commands read them; what RocksDB gets is made of them at the
+/// commit.
 pub(super) struct Pending {
-    batch: WriteBatch,
     overlay: Overlay,
+    /// Range deletes: they come before all records of the overlay.
+    ranges: Vec<(Cf, Vec<u8>, Vec<u8>)>,
+    /// What the batch had when a transaction swept everything: it may be taken back.
+    before_sweep: Option<Overlay>,
     /// Versions of collections with data records in the batch: an iterator does not see those.
     dirty: HashSet<Hlc, foldhash::fast::FixedState>,
-    /// Range deletes are in the batch: no read of the database is to be trusted.
-    swept: bool,
     /// Under what the batch was admitted; asked again after the commit.
     permits: Vec<Permit>,
     /// Bytes of the batch, never fewer than it has.
@@ -32,8 +33,6 @@ pub(super) struct Pending {
     taken: u64,
     /// What is known of the database; learns what a batch wrote.
     caches: Caches,
-    /// Writes were cut off which the overlay still has.
-    cut: bool,
     /// A transaction runs: what it has written, and nothing is committed before its end.
     whole: Option<Ordered>,
 }
@@ -42,58 +41,49 @@ pub(super) struct Pending {
 #[derive(Clone, Copy)]
 pub(super) struct Mark {
     taken: u64,
-    len: usize,
-    count: u32,
+    bytes: usize,
+    written: Written,
+    ranges: usize,
 }
 
 impl Pending {
     pub(super) fn new(caches: Caches) -> Self {
         Self {
-            batch: WriteBatch::default(),
             overlay: Overlay::new(),
+            ranges: Vec::new(),
+            before_sweep: None,
             dirty: HashSet::default(),
-            swept: false,
             permits: Vec::new(),
             bytes: HEADER,
             taken: 0,
             caches,
-            cut: false,
             whole: None,
         }
     }
 
-    pub(super) fn put(&mut self, store: &Store, cf: Cf, key: &[u8], value: &[u8]) {
-        if self.grow(key.len() + value.len()) {
-            return;
-        }
-        self.batch.put_cf(store.cf(cf), key, value);
-        if let Some(whole) = &mut self.whole {
-            whole.set(cf, key, Some(value));
-        }
-        if cf != Cf::Score {
-            self.overlay.set(cf, key, Some(value));
-        }
+    pub(super) fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) {
+        self.set(cf, key, Some(value));
     }
 
-    pub(super) fn delete(&mut self, store: &Store, cf: Cf, key: &[u8]) {
-        if self.grow(key.len()) {
-            return;
-        }
-        self.batch.delete_cf(store.cf(cf), key);
-        if let Some(whole) = &mut self.whole {
-            whole.set(cf, key, None);
-        }
-        if cf != Cf::Score {
-            self.overlay.set(cf, key, None);
-        }
+    pub(super) fn delete(&mut self, cf: Cf, key: &[u8]) {
+        self.set(cf, key, None);
     }
 
-    pub(super) fn delete_range(&mut self, store: &Store, cf: Cf, from: &[u8], to: &[u8]) {
-        if self.grow(from.len() + to.len()) {
+    fn set(&mut self, cf: Cf, key: &[u8], value: Option<&[u8]>) {
+        if self.grow(key.len() + value.map_or(0, <[u8]>::len)) {
             return;
         }
-        self.batch.delete_range_cf(store.cf(cf), from, to);
-        self.swept = true;
+        if let Some(whole) = &mut self.whole {
+            whole.set(cf, key, value);
+        }
+        self.overlay.set(cf, key, value);
+    }
+
+    /// Deletes a range of what there was before the batch. Its records come after that.
+    pub(super) fn delete_range(&mut self, cf: Cf, from: &[u8], to: &[u8]) {
+        if !self.grow(from.len() + to.len()) {
+            self.ranges.push((cf, from.to_vec(), to.to_vec()));
+        }
     }
 
     /// A transaction begins: until its end all that is written stays in this batch. What was
@@ -114,7 +104,8 @@ impl Pending {
     /// The transaction has swept everything.
     pub(super) fn sweep_whole(&mut self) {
         if let Some(whole) = &mut self.whole {
-            self.overlay.clear();
+            let before = std::mem::replace(&mut self.overlay, Overlay::new());
+            self.before_sweep.get_or_insert(before);
             whole.sweep();
         }
     }
@@ -131,7 +122,7 @@ impl Pending {
 
     /// Whether an iterator over some collection would miss records of the batch.
     pub(super) fn misleads(&self) -> bool {
-        self.swept || !self.dirty.is_empty()
+        self.is_swept() || !self.dirty.is_empty()
     }
 
     /// Counts a record. True: the batch is past the limit and takes no more; the command that did it
@@ -148,19 +139,28 @@ impl Pending {
 
     /// Where the next command's writes begin.
     pub(super) fn mark(&self) -> Mark {
-        let count = u32::try_from(self.batch.len()).unwrap_or(u32::MAX);
-        Mark { taken: self.taken, len: self.batch.size_in_bytes(), count }
+        Mark {
+            taken: self.taken,
+            bytes: self.bytes,
+            written: self.overlay.written(),
+            ranges: self.ranges.len(),
+        }
     }
 
-    /// Drops what was written since the mark. The overlay still has it: commit next.
+    /// Drops what was written since the mark.
     pub(super) fn cut_to(&mut self, mark: Mark) {
-        let here = mark.taken == self.taken;
-        let (len, count) = if here { (mark.len, mark.count) } else { (HEADER, 0) };
-        let mut kept = self.batch.data()[..len].to_vec();
-        kept[HEADER - size_of::<u32>()..HEADER].copy_from_slice(&count.to_le_bytes());
-        self.batch = WriteBatch::from_data(&kept);
-        self.bytes = len;
-        self.cut = true;
+        if let Some(before) = self.before_sweep.take() {
+            self.overlay = before;
+        }
+        if mark.taken == self.taken {
+            self.overlay.take_back(mark.written);
+            self.ranges.truncate(mark.ranges);
+            self.bytes = mark.bytes;
+        } else {
+            self.overlay.clear();
+            self.ranges.clear();
+            self.bytes = HEADER;
+        }
     }
 
     pub(super) fn get(&self, (hash, cf): (u64, Cf), key: &[u8]) -> Option<Option<&[u8]>> {
@@ -182,7 +182,7 @@ impl Pending {
 
     /// Whether reads of the database would miss what the batch swept.
     pub(super) fn is_swept(&self) -> bool {
-        self.swept
+        !self.ranges.is_empty()
     }
 
     pub(super) fn admit(&mut self, permit: Permit) {
@@ -192,38 +192,39 @@ impl Pending {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.batch.is_empty()
+        self.overlay.is_empty() && self.ranges.is_empty()
     }
 
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= BATCH_BYTES_MAX
     }
 
-    /// Takes the batch and its permits out for the commit. Call [`Pending::clear`] when it is known
-    /// what became of it.
+    /// The batch and its permits, for the commit. Call [`Pending::clear`] when it is known what
+    /// became of it.
     pub(super) fn take(&mut self) -> (WriteBatch, Vec<Permit>) {
-        self.bytes = HEADER;
-        self.taken += 1;
-        (std::mem::take(&mut self.batch), std::mem::take(&mut self.permits))
+        let mut batch = BatchBuilder::default();
+        for (cf, from, to) in &self.ranges {
+            batch.delete_range(*cf, from, to);
+        }
+        self.overlay.build(&mut batch);
+        (WriteBatch::from_data(&batch.finish()), std::mem::take(&mut self.permits))
     }
 
     /// Starts an empty batch; `became` says what the database has of the last one, and `generation`
     /// which state of the data that was committed to.
     pub(super) fn clear(&mut self, became: Became, generation: u64) {
-        let learn = match became {
-            Became::Nothing => None,
-            Became::All if self.swept => Some(Learn::Nothing),
-            Became::All if self.cut => Some(Learn::Some),
-            Became::All => Some(Learn::All),
-            Became::Unknown => Some(Learn::Nothing),
-        };
-        if let Some(learn) = learn {
-            self.caches.learn(&self.overlay, learn, generation);
+        match became {
+            Became::Nothing => {}
+            Became::All if !self.is_swept() => self.caches.learn(&self.overlay, generation),
+            Became::All | Became::Unknown => self.caches.clear(),
         }
+        self.permits.clear();
         self.overlay.clear();
+        self.ranges.clear();
+        self.before_sweep = None;
         self.dirty.clear();
-        self.swept = false;
-        self.cut = false;
+        self.bytes = HEADER;
+        self.taken += 1;
     }
 }
 

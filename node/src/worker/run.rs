@@ -368,7 +368,6 @@ impl Worker {
             if let Err(fail) = &answered {
                 tracing::error!("a command failed half-way: {}; its batch is dropped", fail.line());
             }
-            drop(self.pending.take());
             self.pending.clear(Became::Nothing, store.generation());
             self.held.iter_mut().for_each(|held| held.part.lost = true);
             return Err(Fail::Lost);
@@ -465,13 +464,12 @@ impl Worker {
 
 /// Commits a batch and asks again whether it may be answered.
 fn commit(store: &Store, authority: &Authority, pending: &mut Pending) -> Outcome {
-    let (batch, permits) = pending.take();
     let generation = store.generation();
-    if batch.is_empty() {
-        // The overlay may have what was cut off.
-        pending.clear(Became::All, generation);
+    if pending.is_empty() {
+        pending.clear(Became::Nothing, generation);
         return Outcome::Done;
     }
+    let (batch, permits) = pending.take();
     let outcome = commit_batch(store, authority, batch, &permits);
     let became = match outcome {
         Outcome::Done => Became::All,

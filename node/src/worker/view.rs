@@ -313,7 +313,7 @@ impl<'a> View<'a> {
         self.value_bytes.clear();
         Meta { stamp, expire_ms, body }.encode(&mut self.value_bytes);
         self.touch(key);
-        self.pending.put(self.store, Cf::Meta, &self.key_bytes, &self.value_bytes);
+        self.pending.put(Cf::Meta, &self.key_bytes, &self.value_bytes);
     }
 
     /// Makes a key this string, whatever it was.
@@ -339,7 +339,7 @@ impl<'a> View<'a> {
         self.key_bytes.clear();
         meta::encode_key(key.slot, key.name, &mut self.key_bytes);
         self.touch(key);
-        self.pending.delete(self.store, Cf::Meta, &self.key_bytes);
+        self.pending.delete(Cf::Meta, &self.key_bytes);
     }
 
     fn data_key(&mut self, key: Key<'_>, version: Hlc, subkey: &[u8]) {
@@ -398,7 +398,7 @@ impl<'a> View<'a> {
         self.value_bytes.clear();
         DataValue { stamp, expire_ms, bytes }.encode(&mut self.value_bytes);
         self.touch(key);
-        self.pending.put(self.store, Cf::Data, &self.key_bytes, &self.value_bytes);
+        self.pending.put(Cf::Data, &self.key_bytes, &self.value_bytes);
         self.pending.mark_dirty(version);
     }
 
@@ -406,7 +406,7 @@ impl<'a> View<'a> {
     pub fn delete_data(&mut self, key: Key<'_>, version: Hlc, subkey: &[u8]) {
         self.data_key(key, version, subkey);
         self.touch(key);
-        self.pending.delete(self.store, Cf::Data, &self.key_bytes);
+        self.pending.delete(Cf::Data, &self.key_bytes);
         self.pending.mark_dirty(version);
     }
 
@@ -416,7 +416,7 @@ impl<'a> View<'a> {
         let record = ScoreKey { slot: key.slot, key: key.name, version, score, member };
         record.encode(&mut self.key_bytes);
         self.touch(key);
-        self.pending.put(self.store, Cf::Score, &self.key_bytes, b"");
+        self.pending.put(Cf::Score, &self.key_bytes, b"");
         self.pending.mark_dirty(version);
     }
 
@@ -426,7 +426,7 @@ impl<'a> View<'a> {
         let record = ScoreKey { slot: key.slot, key: key.name, version, score, member };
         record.encode(&mut self.key_bytes);
         self.touch(key);
-        self.pending.delete(self.store, Cf::Score, &self.key_bytes);
+        self.pending.delete(Cf::Score, &self.key_bytes);
         self.pending.mark_dirty(version);
     }
 
@@ -488,7 +488,7 @@ impl<'a> View<'a> {
         self.wrote = true;
         let (from, to) = (0u16.to_be_bytes(), SLOTS.to_be_bytes());
         for cf in Cf::ALL.into_iter().filter(|cf| cf.is_shipped()) {
-            self.pending.delete_range(self.store, cf, &from, &to);
+            self.pending.delete_range(cf, &from, &to);
         }
         Ok(())
     }

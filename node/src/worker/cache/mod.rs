@@ -59,17 +59,6 @@ impl Deref for Cached<'_> {
     }
 }
 
-/// What became of a batch, as far as the cache is to know.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Learn {
-    /// All that the overlay has is in the database.
-    All,
-    /// Some of it is.
-    Some,
-    /// Everything was deleted, or what was written is not known.
-    Nothing,
-}
-
 impl Caches {
     /// For so many workers, with so many bytes together.
     pub(super) fn new(workers: usize, bytes: u64) -> Self {
@@ -127,18 +116,18 @@ impl Caches {
         Self::lock(&self.0[usize::from(slot.number()) % self.0.len()]).begin(version);
     }
 
+    /// Everything was deleted, or what was written is not known.
+    pub(super) fn clear(&self) {
+        self.0.iter().for_each(|shard| Self::lock(shard).clear());
+    }
+
     /// Takes over what a batch wrote; `generation` is the data's, from before the commit.
-    pub(super) fn learn(&self, overlay: &Overlay, learn: Learn, generation: u64) {
-        if learn == Learn::Nothing {
-            self.0.iter().for_each(|shard| Self::lock(shard).clear());
-            return;
-        }
+    pub(super) fn learn(&self, overlay: &Overlay, generation: u64) {
         for (hash, cf, key, value) in overlay.records() {
             let Some(mut shard) = self.of(key).filter(|shard| shard.on) else { continue };
             shard.meet(generation);
             let name = Name { hash, family: cf.id() as u8, key };
             match value {
-                _ if learn == Learn::Some => shard.forget(&name),
                 Some(_) => shard.keep(&name, value),
                 None => shard.delete(&name),
             }

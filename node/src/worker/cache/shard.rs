@@ -135,15 +135,6 @@ impl Shard {
         self.kill(name.hash, place);
     }
 
-    /// What the database has is not known any more.
-    pub(super) fn forget(&mut self, name: &Name<'_>) {
-        let arena = &self.arena;
-        if let Some(place) = self.index.find(name.hash, |place| arena.is(place, name)) {
-            self.kill(name.hash, place);
-        }
-        self.part(name.family, name.key);
-    }
-
     fn kill(&mut self, hash: u64, place: u32) {
         self.index.remove(hash, place);
         self.arena.kill(place);

@@ -86,7 +86,6 @@ fn a_shard_of_any_size_never_says_what_the_database_would_not() {
             match random.random_range(0..10) {
                 0..3 => pair.put(&key, &vec![turn as u8; random.random_range(0..60)]),
                 3 => pair.delete(&key),
-                4 if random.random_ratio(1, 50) => pair.shard.forget(&name(Cf::Data, &key)),
                 _ => known += u32::from(pair.look(&key, version)),
             }
         }
@@ -184,8 +183,18 @@ impl Bench {
                 }
                 _ => request.gate(self.workers.all()),
             };
-            let (version, readonly, hold, silent) = (Version::V2, false, 0, false);
-            request.calls.push(Call { spec, args, slot, by, version, readonly, hold, silent });
+            let (version, readonly, hold, silent, tracks) = (Version::V2, false, 0, false, false);
+            request.calls.push(Call {
+                spec,
+                args,
+                slot,
+                by,
+                version,
+                readonly,
+                hold,
+                silent,
+                tracks,
+            });
         }
         let request = Arc::new(request);
         assert!(request.calls.iter().all(|call| !matches!(call.by, RunBy::Io)));
