@@ -218,6 +218,9 @@ impl Control {
 
     /// Data changed beside the workers, which stand still: what they know of it is worth nothing.
     fn changed_outside(&self) {
+        if let Ok(store) = self.store() {
+            store.changed_outside();
+        }
         self.0.workers.changed_outside();
     }
 
