@@ -57,12 +57,22 @@ pub(super) fn select(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) 
     }
 }
 
+/// READONLY and READWRITE are for nodes of a cluster.
+fn check_cluster(session: &Session) -> Answer {
+    if session.shared.authority.mode() == Mode::Standalone {
+        return Err(Fail::text("ERR This instance has cluster support disabled"));
+    }
+    Ok(())
+}
+
 pub(super) fn readonly(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    check_cluster(session)?;
     session.readonly = true;
     ok(session, out)
 }
 
 pub(super) fn readwrite(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    check_cluster(session)?;
     session.readonly = false;
     ok(session, out)
 }

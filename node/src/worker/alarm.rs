@@ -13,6 +13,8 @@ use crate::control::{Authority, Mode, Refusal};
 
 /// While calls wait, the node's role is looked at so often.
 const ROLE_EVERY: Duration = Duration::from_millis(20);
+/// While calls wait, a primary's slots are looked at so often.
+const SLOTS_EVERY: Duration = Duration::from_secs(1);
 /// While none waits, the thread wakes so often; a call with less time wakes it.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -68,6 +70,7 @@ impl Alarm {
 /// Rings until the alarm is closed.
 pub(super) fn run(blocked: &Blocked, authority: &Authority) {
     let alarm = blocked.alarm();
+    let mut looked = Instant::now();
     let mut state = alarm.lock();
     while !state.closed {
         let now = Instant::now();
@@ -83,7 +86,10 @@ pub(super) fn run(blocked: &Blocked, authority: &Authority) {
             blocked.end(&waiter, &Ending::TooLate);
         }
         let patience = if blocked.is_empty() { IDLE } else { ROLE_EVERY };
-        if !blocked.is_empty() {
+        // A primary may have lost some slots; that it is none any more is seen at once.
+        let overdue = now.duration_since(looked) >= SLOTS_EVERY;
+        if !blocked.is_empty() && (overdue || authority.mode() != Mode::Primary) {
+            looked = now;
             dismiss(blocked, authority);
         }
         let wakes = first.map_or(now + patience, |first| first.min(now + patience));

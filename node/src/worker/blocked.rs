@@ -21,6 +21,9 @@
 //! - Any write of a key's records wakes it. A handler that changes what others wait for without
 //!   that calls `view.touch(key)`.
 //!
+//! A node that follows another is changed from outside of its workers: there calls that only read are
+//! run again now and then.
+//!
 //! A call whose keys are of several workers goes through a gate of them each time that it runs
 //! again. One connection has one waiting call at most, so there are no more than clients.
 
@@ -128,9 +131,11 @@ impl Blocked {
         shard.waiting.load(Ordering::Relaxed) > 0 && shard.lines().contains_key(key.name)
     }
 
-    /// All keys that somebody waits for.
-    pub(super) fn keys(&self) -> Vec<Vec<u8>> {
-        let shards = self.0.shards.iter();
+    /// The keys of a worker, or of all, that somebody waits for.
+    pub(super) fn keys(&self, worker: Option<u16>) -> Vec<Vec<u8>> {
+        let is_asked = |at: &usize| worker.is_none_or(|worker| usize::from(worker) == *at);
+        let shards = self.0.shards.iter().enumerate().filter(|(at, _)| is_asked(at));
+        let shards = shards.map(|(_, shard)| shard);
         let awaited = shards.filter(|shard| shard.waiting.load(Ordering::Relaxed) > 0);
         awaited.flat_map(|shard| shard.lines().keys().cloned().collect::<Vec<_>>()).collect()
     }

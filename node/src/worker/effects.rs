@@ -114,10 +114,17 @@ impl Effects {
     pub(super) fn touch_all(&self) {
         self.watches.touch_all();
         if !self.blocked.is_empty() {
-            self.blocked.keys().iter().for_each(|name| self.ready(name));
+            self.blocked.keys(None).iter().for_each(|name| self.ready(name));
         }
         self.listeners.tracked.clear();
         self.told.borrow_mut().push(Event::Flushed { by: self.caller.get() });
+    }
+
+    /// Looks again for all who wait for keys of a worker, whose data changed without it.
+    pub(super) fn ready_all(&self, worker: u16) {
+        if !self.blocked.is_empty() {
+            self.blocked.keys(Some(worker)).iter().for_each(|name| self.ready(name));
+        }
     }
 
     /// Whether events of this class are wanted.

@@ -135,6 +135,9 @@ impl Worker {
                 swept = Instant::now();
                 let may = (&self.authority, &self.effects);
                 self.sweeper.sweep(store, may, &mut self.pending);
+                if !self.authority.is_writable() {
+                    self.effects.ready_all(self.index);
+                }
                 self.serve(Some(store), WorkerSet::only(self.index));
             }
             self.finish(store.as_deref());

@@ -79,7 +79,7 @@ fn connections_say_who_they_are() {
          CONFIG GET maxclients => [maxclients 500]
          COMMAND GETKEYS MSET a 1 b 2 => [a b]
          CLUSTER KEYSLOT foo => 12182
-         READONLY => OK
+         READONLY => (ERR This instance has cluster support disabled)
          RESET => RESET",
     );
     let mut other = node.client();

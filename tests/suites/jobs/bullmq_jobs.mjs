@@ -5,6 +5,7 @@ import { FlowProducer, Queue, QueueEvents, Worker } from 'bullmq';
 const url = new URL(process.env.URL);
 const connection = { host: url.hostname, port: Number(url.port), maxRetriesPerRequest: null };
 const queue = new Queue('godwit', { connection });
+queue.setMaxListeners(200);
 const events = new QueueEvents('godwit', { connection });
 const flows = new FlowProducer({ connection });
 await events.waitUntilReady();
@@ -49,7 +50,9 @@ assert.equal(await ended(second), 18);
 assert.equal(await ended(flow.job), 12);
 await assert.rejects(ended(broken), /as it should/);
 const counts = await queue.getJobCounts('completed', 'failed', 'waiting', 'active', 'delayed');
-assert.deepEqual(counts, { completed: 107, failed: 1, waiting: 0, active: 0, delayed: 0 });
+const { completed, failed, ...rest } = counts;
+assert.deepEqual([completed, failed], [107, 1]);
+assert.ok(Object.values(rest).every((count) => count === 0), JSON.stringify(counts));
 
 await worker.close();
 await events.close();

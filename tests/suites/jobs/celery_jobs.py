@@ -34,10 +34,13 @@ def third_time(self):
 
 
 def main():
+    log = open("celery-worker.log", "w+", encoding="utf-8")
     worker = subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", "celery_jobs", "worker"]
         + ["--pool", "threads", "--concurrency", "4", "--loglevel", "warning"]
         + ["--without-heartbeat", "--without-mingle", "--without-gossip"],
+        stdout=log,
+        stderr=subprocess.STDOUT,
     )
     try:
         sums = group(add.s(n, n) for n in range(200))()
@@ -48,9 +51,14 @@ def main():
         urgent = [add.apply_async((n, 0), priority=9 - n % 10) for n in range(40)]
         assert [result.get(timeout=60) for result in urgent] == list(range(40))
         assert app.control.ping(timeout=5), "the worker answers over pub/sub"
+    except BaseException:
+        log.seek(0)
+        print(log.read()[-8000:], file=sys.stderr)
+        raise
     finally:
         worker.terminate()
         worker.wait(30)
+        log.close()
     print("celery: 263 tasks: a group, a chord, retries, a countdown, priorities, a control message")
 
 

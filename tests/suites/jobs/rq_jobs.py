@@ -44,9 +44,12 @@ def main():
     broken = queue.enqueue(tasks.fail)
     retried = queue.enqueue(tasks.second_time, retry=Retry(max=2))
     later = queue.enqueue_in(datetime.timedelta(seconds=1), tasks.double, 4)
+    log = open("rq-worker.log", "w+", encoding="utf-8")
     worker = subprocess.Popen(
         [sys.executable, "-m", "rq.cli", "worker", "godwit", "--url", os.environ["URL"]]
-        + ["--with-scheduler", "--quiet"],
+        + ["--with-scheduler"],
+        stdout=log,
+        stderr=subprocess.STDOUT,
     )
     try:
         finished([*jobs, after, broken, retried, later], time.monotonic() + 120)
@@ -55,9 +58,14 @@ def main():
         assert later.return_value() == 8
         assert broken.get_status() == "failed"
         assert broken.id in FailedJobRegistry(queue=queue).get_job_ids()
+    except BaseException:
+        log.seek(0)
+        print(log.read()[-8000:], file=sys.stderr)
+        raise
     finally:
         worker.terminate()
         worker.wait(30)
+        log.close()
     print("rq: 54 jobs: a dependency, a retry, a failure, a scheduled one")
 
 
