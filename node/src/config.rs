@@ -54,6 +54,9 @@ pub struct Settings {
     /// process that dies loses nothing in any case [default: everysec]
     #[arg(long, env = "GODWIT_DURABILITY", value_enum)]
     pub durability: Option<Durability>,
+    /// The password that clients need; kept, hashed, with the users in DIR/users.acl
+    #[arg(long, env = "GODWIT_REQUIREPASS", value_name = "PASSWORD", hide_env_values = true)]
+    pub requirepass: Option<String>,
     /// Threads that read and answer [default: half of the cores]
     #[arg(long, env = "GODWIT_IO_THREADS", value_name = "N")]
     pub io_threads: Option<usize>,
@@ -85,6 +88,8 @@ pub struct Config {
     pub member: Option<Member>,
     /// The address that others should use; where it listens, if not set.
     pub announce: Option<String>,
+    /// The password that clients need, where it is to be changed.
+    pub requirepass: Option<String>,
     /// Threads that read and answer.
     pub io_threads: usize,
     /// Threads that run commands.
@@ -135,6 +140,7 @@ impl Settings {
                 wal_archive: self.wal_archive.unwrap_or(WAL_ARCHIVE_DEFAULT).bytes(),
                 reclaim_every: self.reclaim_every.unwrap_or(RECLAIM_EVERY_DEFAULT).0,
             },
+            requirepass: self.requirepass,
             dir,
             admin,
             member,

@@ -10,6 +10,7 @@
 //! A node never reads the registry to decide *who* is primary: the record tells it. And it has no
 //! hook for replication: the sidecar reads the log's files.
 
+pub mod acl;
 pub mod bulk;
 pub mod command;
 pub mod config;
@@ -20,5 +21,7 @@ pub mod worker;
 
 mod meter;
 mod run;
+mod settings;
+mod stats;
 
 pub use run::run;

@@ -108,7 +108,9 @@ impl Meter {
         let authority = self.control.authority();
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let commands = self.shared.stats.commands_processed.load(Ordering::Relaxed);
-        self.commands.inc_by(commands.saturating_sub(self.commands.get()));
+        let new = commands.saturating_sub(self.commands.get());
+        self.shared.stats.commands_per_second.store(new, Ordering::Relaxed);
+        self.commands.inc_by(new);
         self.clients.set(self.shared.clients_connected() as i64);
         self.queue.set(self.shared.workers.longest_queue() as i64);
         self.writable.set(i64::from(authority.is_writable()));

@@ -10,13 +10,16 @@ use ops::metrics::Identity;
 use ops::shutdown::Shutdown;
 use topology::Service;
 
+use crate::acl::Users;
 use crate::config::Config;
 use crate::control::{Announce, Control, Steward, listener};
 use crate::meter;
-use crate::server::{Server, Shared};
+use crate::server::{Facts, Kept, Server, Shared};
 use crate::store::NodeDir;
 use crate::worker::Workers;
 
+/// The users' file in the node's directory.
+const USERS: &str = "users.acl";
 /// Healthy means that the log was looked after within this age.
 const PROGRESS_AGE: Duration = Duration::from_secs(15);
 
@@ -42,6 +45,14 @@ pub async fn run(
         None => None,
     };
 
+    let facts = Facts {
+        dir: config.dir.clone(),
+        append_fsync: config.store.durability.redis_name(),
+        io_threads: config.io_threads,
+        workers: config.workers,
+        memory_bytes: config.store.memory,
+    };
+    let users = Users::open(config.dir.join(USERS))?;
     let owner = config.member.as_ref().map(|m| (m.service.clone(), m.shard.clone()));
     let options = config.store;
     let cache_bytes = options.shares().records;
@@ -60,10 +71,15 @@ pub async fn run(
         opened.authority().clone(),
         opened.current().clone(),
         shutdown.clone(),
-        client,
+        (client, facts),
+        Arc::new(users),
     ));
     let herald: std::sync::Weak<dyn crate::worker::Herald> = Arc::downgrade(&shared) as _;
     workers.listeners().set_herald(herald);
+    Kept::read(&shared.facts.dir)?.apply(&shared)?;
+    if let Some(password) = &config.requirepass {
+        shared.require_password(password.as_bytes()).map_err(anyhow::Error::msg)?;
+    }
     let control = opened.control(workers.clone());
     let server = Server::new(listener, config.io_threads, shared.clone())
         .context("cannot start the I/O threads")?;

@@ -17,16 +17,22 @@ pub(crate) struct Threshold {
     /// Its name before Redis 7, which still works.
     pub(crate) old_name: Option<&'static str>,
     value: AtomicI64,
+    default: i64,
 }
 
 impl Threshold {
     const fn new(name: &'static str, old_name: Option<&'static str>, value: i64) -> Self {
-        Self { name, old_name, value: AtomicI64::new(value) }
+        Self { name, old_name, value: AtomicI64::new(value), default: value }
     }
 
     /// What it is.
     pub(crate) fn get(&self) -> i64 {
         self.value.load(Ordering::Relaxed)
+    }
+
+    /// What it is when nobody has said anything.
+    pub(crate) const fn default(&self) -> i64 {
+        self.default
     }
 
     /// Changes it.

@@ -1,5 +1,8 @@
 //! What the table says of a command.
 
+use std::iter::StepBy;
+use std::ops::Range;
+
 use keyspace::Slot;
 
 use super::{Args, AsideHandler, DataHandler};
@@ -10,6 +13,8 @@ use crate::server::SessionHandler;
 pub struct Flags(u32);
 
 impl Flags {
+    /// Nothing to be said.
+    pub const NONE: Self = Self(0);
     /// Changes keys.
     pub const WRITE: Self = Self(1);
     /// Reads keys.
@@ -40,8 +45,10 @@ impl Flags {
     pub const BLOCKING: Self = Self(8192);
     /// Options that name a pattern read keys that are not among its arguments; no name of Redis's.
     pub const PATTERNS: Self = Self(16384);
+    /// Runs before the client has said who it is.
+    pub const NO_AUTH: Self = Self(32768);
 
-    const NAMES: [(Self, &'static str); 13] = [
+    const NAMES: [(Self, &'static str); 14] = [
         (Self::WRITE, "write"),
         (Self::READONLY, "readonly"),
         (Self::DENYOOM, "denyoom"),
@@ -52,6 +59,7 @@ impl Flags {
         (Self::MOVABLE_KEYS, "movablekeys"),
         (Self::PUBSUB, "pubsub"),
         (Self::NO_SCRIPT, "noscript"),
+        (Self::NO_AUTH, "no_auth"),
         (Self::NO_MULTI, "no_multi"),
         (Self::ALLOW_BUSY, "allow_busy"),
         (Self::BLOCKING, "blocking"),
@@ -101,7 +109,7 @@ pub enum Also {
 
 impl Also {
     /// The indices of these keys among `args`.
-    fn indices(self, args: &Args<'_>) -> std::ops::Range<usize> {
+    fn indices(self, args: &Args<'_>) -> Range<usize> {
         let is = |index: usize, word: &str| args.at(index).eq_ignore_ascii_case(word.as_bytes());
         match self {
             Self::Nothing => 0..0,
@@ -152,6 +160,22 @@ impl Keys {
 
     /// The indices of the keys among `args`; empty if a count among the arguments makes no sense.
     pub fn indices(self, args: &Args<'_>) -> impl Iterator<Item = usize> + Clone + use<> {
+        let (before, keys, after) = self.ranges(args);
+        before.chain(keys).chain(after)
+    }
+
+    /// The same, with the place that each stands at.
+    pub(crate) fn places(self, args: &Args<'_>) -> impl Iterator<Item = (usize, Place)> + use<> {
+        let (before, keys, after) = self.ranges(args);
+        let first = self.first as usize;
+        let place = move |index| if index == first { Place::First } else { Place::Later };
+        let keys = keys.map(move |index| (index, place(index)));
+        let also = |index| (index, Place::Also);
+        before.map(also).chain(keys).chain(after.map(also))
+    }
+
+    /// Keys that stand elsewhere, before and after those of the range.
+    fn ranges(self, args: &Args<'_>) -> (Range<usize>, StepBy<Range<usize>>, Range<usize>) {
         let len = args.len();
         let first = self.first as usize;
         let end = if self.are_counted() {
@@ -167,8 +191,19 @@ impl Keys {
         let also = if keys.is_empty() && first > 0 { 0..0 } else { self.also.indices(args) };
         // In the order of the arguments.
         let (before, after) = if also.start > first { (0..0, also) } else { (also, 0..0) };
-        before.chain(keys.step_by(self.step.max(1) as usize)).chain(after)
+        (before, keys.step_by(self.step.max(1) as usize), after)
     }
+}
+
+/// Which of a command's keys one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The first of its range.
+    First,
+    /// A later one of its range.
+    Later,
+    /// One that stands elsewhere ([`Also`]).
+    Also,
 }
 
 /// Who runs a command.

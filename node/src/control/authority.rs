@@ -193,6 +193,11 @@ impl Authority {
         Some(Refusal::Moved { slot: slot.number(), address: address.clone()? })
     }
 
+    /// Which shard is primary of which slots, as far as it is known.
+    pub(crate) fn routes(&self) -> arc_swap::Guard<Arc<Routes>> {
+        self.0.routes.load()
+    }
+
     pub(crate) fn set_mode(&self, mode: Mode) {
         let writes = |mode| matches!(mode, Mode::Primary | Mode::Frozen | Mode::Standalone);
         let before = self.mode();

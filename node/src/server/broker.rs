@@ -11,6 +11,7 @@ use resp::Version;
 use resp::reply::Writer;
 
 use super::client::Client;
+use crate::acl::Account;
 use crate::command::glob_matches;
 
 /// What is named: a channel, a pattern, or a channel of a slot.
@@ -160,6 +161,23 @@ impl Broker {
         if fresh {
             client.wake();
         }
+    }
+
+    /// Subscribers that hear, as this user, what the user may not.
+    pub(super) fn not_allowed(&self, account: &Arc<Account>) -> Vec<Arc<Client>> {
+        let mut found: Vec<Arc<Client>> = Vec::new();
+        for kind in Kind::ALL {
+            for (name, clients) in self.names(kind).iter() {
+                let is_of = |client: &&Arc<Client>| {
+                    client.said().account.as_ref().is_some_and(|a| Arc::ptr_eq(a, account))
+                };
+                let mut theirs = clients.iter().filter(is_of).peekable();
+                if theirs.peek().is_some() && !account.hears(name, kind == Kind::Pattern) {
+                    found.extend(theirs.cloned());
+                }
+            }
+        }
+        found
     }
 
     /// Names with subscribers that match, or all.

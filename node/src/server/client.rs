@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::broker::Mail;
 use super::tracking::{self, Tracks};
+use crate::acl::Account;
 
 /// A connected client.
 pub(super) struct Client {
@@ -40,6 +41,8 @@ pub(super) struct Said {
     pub(super) library: String,
     pub(super) library_version: String,
     pub(super) version: u8,
+    /// Who it is.
+    pub(super) account: Option<Arc<Account>>,
     last_command: &'static str,
     last_seen: Option<Instant>,
 }
@@ -131,7 +134,7 @@ impl Client {
         format!(
             "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags={} db=0 sub={sub} psub={psub} \
              ssub={ssub} multi={queued} qbuf={qbuf} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
-             oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir={redirection} resp={} lib-name={} \
+             oll=0 omem=0 tot-mem=0 events=r cmd={} user={} redir={redirection} resp={} lib-name={} \
              lib-ver={}\n",
             self.id,
             self.peer,
@@ -139,6 +142,9 @@ impl Client {
             said.name,
             flags,
             if said.last_command.is_empty() { "NULL" } else { said.last_command },
+            said.account
+                .as_ref()
+                .map_or_else(|| "(superuser)".to_owned(), |account| account.name()),
             said.version.max(2),
             said.library,
             said.library_version,
@@ -196,9 +202,10 @@ impl Clients {
         self.by_id().get(&id).cloned()
     }
 
-    /// All, by id.
+    /// All that are not about to be ended, by id.
     pub(super) fn all(&self) -> Vec<Arc<Client>> {
-        let mut all: Vec<_> = self.by_id().values().cloned().collect();
+        let mut all: Vec<_> =
+            self.by_id().values().filter(|client| !client.is_killed()).cloned().collect();
         all.sort_unstable_by_key(|client| client.id);
         all
     }

@@ -2,9 +2,10 @@
 
 use resp::reply::Writer;
 
-use super::hello::unknown_subcommand;
 use super::session::Session;
-use crate::command::{Also, Args, Fail, Flags, Keys, Spec, glob_matches, table};
+use crate::acl::Categories;
+use crate::command::subcommand::SUBCOMMANDS;
+use crate::command::{Also, Args, Fail, Flags, Keys, Place, Spec, glob_matches, key_flags, table};
 
 pub(super) fn command(
     session: &mut Session,
@@ -14,19 +15,15 @@ pub(super) fn command(
     let mut out = Writer::new(out, session.version);
     let sub = args.get(1).map(<[u8]>::to_ascii_lowercase);
     match (sub.as_deref(), args.len()) {
-        (None, _) => {
+        (None, _) | (Some(b"info"), 2) => {
             out.array(table::all().count());
             table::all().for_each(|spec| info(spec, &mut out));
         }
-        (Some(b"count"), 2) => out.integer(table::all().count() as i64),
-        (Some(b"info"), 2) => {
-            out.array(table::all().count());
-            table::all().for_each(|spec| info(spec, &mut out));
-        }
+        (Some(b"count"), _) => out.integer(table::all().count() as i64),
         (Some(b"info"), _) => {
             out.array(args.len() - 2);
             for name in args.from(2) {
-                match table::find(name) {
+                match table::find_full(name) {
                     Some(spec) => info(spec, &mut out),
                     None => out.null_array(),
                 }
@@ -34,41 +31,31 @@ pub(super) fn command(
         }
         (Some(b"docs"), 2) => docs(&table::all().collect::<Vec<_>>(), &mut out),
         (Some(b"docs"), _) => {
-            docs(&args.from(2).filter_map(table::find).collect::<Vec<_>>(), &mut out)
+            docs(&args.from(2).filter_map(table::find_full).collect::<Vec<_>>(), &mut out);
         }
         (Some(b"list"), _) => list(args, &mut out)?,
-        (Some(b"getkeys"), 4..) => get_keys(args, &mut out)?,
-        (Some(sub @ (b"count" | b"getkeys")), _) => {
-            let sub = String::from_utf8_lossy(sub);
-            return Err(Fail::text(format!(
-                "ERR wrong number of arguments for 'command|{sub}' command"
-            )));
-        }
-        _ => return Err(unknown_subcommand(args)),
+        (Some(b"getkeys"), _) => get_keys(args, false, &mut out)?,
+        (Some(b"getkeysandflags"), _) => get_keys(args, true, &mut out)?,
+        _ => return Err(super::unknown_subcommand_syntax(args)),
     }
     Ok(())
 }
 
-fn categories(spec: &Spec) -> impl Iterator<Item = String> + Clone {
-    let write = spec.flags.has(Flags::WRITE).then(|| "@write".to_owned());
-    let read = spec.flags.has(Flags::READONLY).then(|| "@read".to_owned());
-    let admin = spec.flags.has(Flags::ADMIN).then(|| "@admin".to_owned());
-    let speed = if spec.flags.has(Flags::FAST) { "@fast" } else { "@slow" };
-    let group = match spec.group {
-        "generic" => "@keyspace".to_owned(),
-        "sorted-set" => "@sortedset".to_owned(),
-        "transactions" => "@transaction".to_owned(),
-        group => format!("@{group}"),
-    };
-    write.into_iter().chain(read).chain(admin).chain([speed.to_owned(), group])
+/// Whether its keys are to be looked for, argument by argument.
+fn has_movable_keys(spec: &Spec) -> bool {
+    spec.keys.are_counted()
+        || matches!(spec.keys.also, Also::After(_) | Also::HalfAfter(_))
+        || spec.flags.has(Flags::MOVABLE_KEYS)
 }
 
 fn info(spec: &Spec, out: &mut Writer<'_>) {
     out.array(10);
     out.bulk(spec.name.as_bytes());
     out.integer(spec.arity.into());
-    out.set(spec.flags.names().count());
-    spec.flags.names().for_each(|name| out.simple(name));
+    let movable = has_movable_keys(spec) && !spec.flags.has(Flags::MOVABLE_KEYS);
+    let flags = spec.flags.names().chain(movable.then_some("movablekeys"));
+    out.set(flags.clone().count());
+    flags.for_each(|name| out.simple(name));
     // A count among the arguments is found by COMMAND GETKEYS, as in Redis.
     let keys = match spec.keys {
         keys if !keys.are_counted() => keys,
@@ -78,36 +65,161 @@ fn info(spec: &Spec, out: &mut Writer<'_>) {
     for number in [keys.first, keys.last, keys.step] {
         out.integer(number.into());
     }
-    let categories = categories(spec);
+    let categories = Categories::of(spec).iter();
     out.set(categories.clone().count());
-    categories.for_each(|name| out.simple(&name));
-    // Hints, key specifications and subcommands: none are given.
+    categories.for_each(|name| out.simple(&format!("@{name}")));
+    // Hints: none are given.
     out.array(0);
-    out.array(0);
-    out.array(0);
+    key_specs(spec, out);
+    let subs = table::subcommands(spec);
+    out.array(subs.clone().count());
+    subs.for_each(|sub| info(sub, out));
+}
+
+/// Where keys begin, how they go on, and what is done with them.
+fn key_specs(spec: &Spec, out: &mut Writer<'_>) {
+    let Keys { first, last, step, also } = spec.keys;
+    let also_specs = match also {
+        Also::Nothing => 0,
+        Also::First | Also::HalfAfter(_) => 1,
+        Also::After(words) => words.len(),
+    };
+    let ranges = ranges(spec);
+    out.set(also_specs + ranges.len());
+    let flags = key_flags::of(spec, Place::Also);
+    match also {
+        Also::Nothing => {}
+        Also::First => key_spec((Begin::Index(1), Find::Range(0, 1)), flags, out),
+        // The keys are half of what follows: the limit says so.
+        Also::HalfAfter(word) => key_spec((Begin::Keyword(word), Find::Half), flags, out),
+        Also::After(words) => {
+            for word in words {
+                key_spec((Begin::Keyword(word), Find::Range(0, 1)), flags, out);
+            }
+        }
+    }
+    for (from, place, only_one) in ranges {
+        let find = match () {
+            () if spec.keys.are_counted() => Find::Counted,
+            () if only_one => Find::Range(0, 1),
+            () if last < 0 => Find::Range(last, step),
+            () => Find::Range(last - from, step),
+        };
+        let begin = if spec.keys.are_counted() { first - 1 } else { from };
+        key_spec((Begin::Index(begin), find), key_flags::of(spec, place), out);
+    }
+}
+
+/// The ranges of a command's keys: two where the first is used in another way than the others.
+/// Where each begins, which place it is, and whether it is one key alone.
+fn ranges(spec: &Spec) -> Vec<(i32, Place, bool)> {
+    let Keys { first, last, step, .. } = spec.keys;
+    if first == 0 {
+        return Vec::new();
+    }
+    let differ = key_flags::of(spec, Place::First) != key_flags::of(spec, Place::Later);
+    match differ && last != first && !spec.keys.are_counted() {
+        true => vec![(first, Place::First, true), (first + step, Place::Later, false)],
+        false => vec![(first, Place::First, false)],
+    }
+}
+
+enum Begin {
+    Index(i32),
+    Keyword(&'static str),
+}
+
+enum Find {
+    /// The last key, from the first or from the end, and the step.
+    Range(i32, i32),
+    Half,
+    Counted,
+}
+
+fn key_spec((begin, find): (Begin, Find), flags: key_flags::KeyFlags, out: &mut Writer<'_>) {
+    let number = |out: &mut Writer<'_>, name: &str, value: i32| {
+        out.bulk(name.as_bytes());
+        out.integer(value.into());
+    };
+    let kind = |out: &mut Writer<'_>, name: &str, fields: usize| {
+        out.map(2);
+        out.bulk(b"type");
+        out.bulk(name.as_bytes());
+        out.bulk(b"spec");
+        out.map(fields);
+    };
+    out.map(3);
+    out.bulk(b"flags");
+    out.set(flags.names().count());
+    flags.names().for_each(|name| out.simple(name));
+    out.bulk(b"begin_search");
+    match begin {
+        Begin::Index(index) => {
+            kind(out, "index", 1);
+            number(out, "index", index);
+        }
+        Begin::Keyword(word) => {
+            kind(out, "keyword", 2);
+            out.bulk(b"keyword");
+            out.bulk(word.to_uppercase().as_bytes());
+            number(out, "startfrom", 1);
+        }
+    }
+    out.bulk(b"find_keys");
+    match find {
+        Find::Counted => {
+            kind(out, "keynum", 3);
+            number(out, "keynumidx", 0);
+            number(out, "firstkey", 1);
+            number(out, "keystep", 1);
+        }
+        Find::Range(last, step) => {
+            kind(out, "range", 3);
+            number(out, "lastkey", last);
+            number(out, "keystep", step);
+            number(out, "limit", 0);
+        }
+        Find::Half => {
+            kind(out, "range", 3);
+            number(out, "lastkey", -1);
+            number(out, "keystep", 1);
+            number(out, "limit", 2);
+        }
+    }
 }
 
 fn docs(specs: &[&Spec], out: &mut Writer<'_>) {
     out.map(specs.len());
     for spec in specs {
         out.bulk(spec.name.as_bytes());
-        out.map(1);
+        let summary = SUBCOMMANDS.iter().find(|sub| sub.name == spec.name).map(|sub| sub.summary);
+        let subs: Vec<&Spec> = table::subcommands(spec).collect();
+        out.map(1 + usize::from(summary.is_some()) + usize::from(!subs.is_empty()));
+        if let Some(summary) = summary {
+            out.bulk(b"summary");
+            out.bulk(summary.as_bytes());
+        }
         out.bulk(b"group");
         out.bulk(spec.group.as_bytes());
+        if !subs.is_empty() {
+            out.bulk(b"subcommands");
+            docs(&subs, out);
+        }
     }
 }
 
 fn list(args: &Args<'_>, out: &mut Writer<'_>) -> Result<(), Fail> {
+    let all = table::everything();
     let names: Vec<&str> = match args.len() {
-        2 => table::all().map(|spec| spec.name).collect(),
+        2 => all.map(|spec| spec.name).collect(),
         5 if args.is(2, "filterby") && args.is(3, "pattern") => {
-            let names = table::all().map(|spec| spec.name);
-            names.filter(|name| glob_matches(args.at(4), name.as_bytes())).collect()
+            let pattern = args.at(4).to_ascii_lowercase();
+            let names = all.map(|spec| spec.name);
+            names.filter(|name| glob_matches(&pattern, name.as_bytes())).collect()
         }
         5 if args.is(2, "filterby") && args.is(3, "aclcat") => {
-            let wanted = format!("@{}", String::from_utf8_lossy(args.at(4)).to_lowercase());
-            let of = |spec: &&Spec| categories(spec).any(|name| name == wanted);
-            table::all().filter(of).map(|spec| spec.name).collect()
+            let category = Categories::named(args.at(4));
+            category.into_iter().flat_map(Categories::commands).map(|spec| spec.name).collect()
         }
         5 if args.is(2, "filterby") && args.is(3, "module") => Vec::new(),
         _ => return Err(Fail::Syntax),
@@ -117,21 +229,30 @@ fn list(args: &Args<'_>, out: &mut Writer<'_>) -> Result<(), Fail> {
     Ok(())
 }
 
-fn get_keys(args: &Args<'_>, out: &mut Writer<'_>) -> Result<(), Fail> {
-    let spec = table::find(args.at(2)).ok_or(Fail::text("ERR Invalid command specified"))?;
-    let rest = args.rest(2);
-    if !spec.accepts(rest.len()) {
-        return Err(Fail::text("ERR Invalid number of arguments specified for command"));
-    }
+fn get_keys(args: &Args<'_>, with_flags: bool, out: &mut Writer<'_>) -> Result<(), Fail> {
+    let command = args.rest(2);
+    let spec = table::resolve(&command).map_err(|_| Fail::text("ERR Invalid command specified"))?;
     if spec.keys.is_none() {
         return Err(Fail::text("ERR The command has no key arguments"));
     }
-    let indices = spec.keys.indices(&rest);
-    let count = indices.clone().count();
-    if count == 0 {
+    if !spec.accepts(command.len()) {
+        return Err(Fail::text("ERR Invalid number of arguments specified for command"));
+    }
+    let keys: Vec<_> = key_flags::each(spec, &command).collect();
+    // Scripts may have none.
+    if keys.is_empty() && spec.group != "scripting" {
         return Err(Fail::text("ERR Invalid arguments specified for command"));
     }
-    out.array(count);
-    indices.for_each(|index| out.bulk(rest.at(index)));
+    out.array(keys.len());
+    for (index, flags) in keys {
+        if with_flags {
+            out.array(2);
+        }
+        out.bulk(command.at(index));
+        if with_flags {
+            out.set(flags.names().count());
+            flags.names().for_each(|name| out.simple(name));
+        }
+    }
     Ok(())
 }

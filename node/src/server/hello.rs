@@ -3,6 +3,7 @@
 use resp::Version;
 use resp::reply::Writer;
 
+use super::auth;
 use super::session::{ReplyMode, Session};
 use super::{pause, tracking};
 use crate::command::{Args, Fail};
@@ -87,25 +88,6 @@ pub(super) fn resume(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> 
     ok(session, out)
 }
 
-/// There are no users but `default`, who has no password.
-fn check_user(user: &[u8]) -> Answer {
-    if user == b"default" {
-        return Ok(());
-    }
-    Err(Fail::text("WRONGPASS invalid username-password pair or user is disabled."))
-}
-
-pub(super) fn auth(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
-    match args.len() {
-        2 => Err(Fail::text(
-            "ERR AUTH <password> called without any password configured for the default user. \
-             Are you sure your configuration is correct?",
-        )),
-        3 => check_user(args.at(1)).and_then(|()| ok(session, out)),
-        _ => Err(Fail::Syntax),
-    }
-}
-
 fn check_name(name: &[u8], what: &str) -> Answer {
     if name.iter().all(|b| (b'!'..=b'~').contains(b)) {
         return Ok(());
@@ -115,7 +97,7 @@ fn check_name(name: &[u8], what: &str) -> Answer {
 
 pub(super) fn hello(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
     let mut version = session.version;
-    let mut name = None;
+    let (mut name, mut login) = (None, None);
     if args.len() > 1 {
         let bad = |_| Fail::text("ERR Protocol version is not an integer or out of range");
         version = match args.integer(1).map_err(bad)? {
@@ -127,7 +109,7 @@ pub(super) fn hello(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -
     let mut at = 2;
     while at < args.len() {
         if args.is(at, "auth") && at + 2 < args.len() {
-            check_user(args.at(at + 1))?;
+            login = Some((args.at(at + 1), args.at(at + 2)));
             at += 3;
         } else if args.is(at, "setname") && at + 1 < args.len() {
             check_name(args.at(at + 1), "Client names")?;
@@ -137,6 +119,12 @@ pub(super) fn hello(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -
             let option = String::from_utf8_lossy(args.at(at));
             return Err(Fail::text(format!("ERR Syntax error in HELLO option '{option}'")));
         }
+    }
+    if let Some((user, password)) = login {
+        auth::authenticate(session, args, user, password)?;
+    }
+    if !session.is_authenticated() {
+        return Err(Fail::text(NOT_KNOWN));
     }
     if let Some(name) = name {
         session.client.rename(name);
@@ -163,6 +151,8 @@ pub(super) fn hello(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -
     out.array(0);
     Ok(())
 }
+
+const NOT_KNOWN: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time";
 
 /// Whether clients should take the node for a replica.
 pub(super) fn is_replica(mode: Mode) -> bool {
@@ -325,7 +315,13 @@ fn kill(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
                 chosen.retain(|c| c.id == id as u64);
             }
             b"addr" => chosen.retain(|c| c.peer.to_string() == text),
-            b"user" => check_kill_user(value)?,
+            b"user" => {
+                let none = || Fail::text(format!("ERR No such user '{text}'"));
+                let account = session.shared.users.named(value).ok_or_else(none)?;
+                chosen.retain(|c| {
+                    c.said().account.as_ref().is_some_and(|a| std::sync::Arc::ptr_eq(a, &account))
+                });
+            }
             b"type" => {
                 let is_of = of_type(value)?;
                 chosen.retain(|client| is_of(client));
@@ -355,13 +351,6 @@ fn unblock(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer 
     let ended = session.shared.workers.blocked().unblock(id, error);
     Writer::new(out, session.version).integer(ended.into());
     Ok(())
-}
-
-fn check_kill_user(user: &[u8]) -> Answer {
-    if user == b"default" {
-        return Ok(());
-    }
-    Err(Fail::text(format!("ERR No such user '{}'", String::from_utf8_lossy(user))))
 }
 
 /// Ends a client at once, or this one after its answer.

@@ -3,19 +3,24 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
+use resp::ProtocolError;
 use resp::command::{Limits, Parser};
 use resp::reply::Writer;
 
+use super::hello::unknown_subcommand;
 use super::monitor;
 use super::pause;
-use super::pubsub;
 use super::ring::OWN;
 use super::session::{ReplyMode, Session};
 use super::tracking;
 use super::transaction::{self, CROSSSLOT};
-use crate::command::{Args, Fail, Flags, Handler, Keys, Spec, table};
+use super::{access, pubsub, wrong_number};
+use crate::command::table::{self, Unknown};
+use crate::command::{Args, Fail, Flags, Handler, Keys, Spec};
 use crate::control::Mode;
+use crate::stats;
 use crate::worker::{Call, Key, Outbox, Part, Request, RunBy, WorkerSet};
 
 /// Room for one read, in bytes.
@@ -69,16 +74,19 @@ impl Input {
     ) -> Option<(Request, Part)> {
         let client = session.client.clone();
         let mut request = Request::new(outbox, client.id, round, session.sticky.clone());
+        request.user = Some(session.account.clone()).filter(|account| !account.may_everything());
+        session.changed_user = false;
         let mut own = Part::new(client.id, round, OWN);
         let mut at = 0;
         self.more = false;
         while !session.closing {
-            if request.calls.len() >= calls_max || session.barrier && !request.calls.is_empty() {
+            let cut = (session.barrier || session.changed_user) && !request.calls.is_empty();
+            if request.calls.len() >= calls_max || cut {
                 self.more = true;
                 break;
             }
             let rest = &mut self.bytes[at..];
-            match self.parser.next(rest, &session.shared.limits(&self.limits), &mut self.found) {
+            match self.parser.next(rest, &session.limits(&self.limits), &mut self.found) {
                 Ok(None) => break,
                 Ok(Some(taken)) => {
                     let first = request.args.len();
@@ -95,6 +103,8 @@ impl Input {
                     }
                 }
                 Err(error) => {
+                    let error = explain(error, session);
+                    stats::errors::count("ERR");
                     session.farewell = Some(format!("-ERR {error}\r\n").into_bytes());
                     session.closing = true;
                 }
@@ -133,13 +143,10 @@ fn place(
         return false;
     }
     let placed = found.and_then(|spec| {
-        session.client.note(spec.name);
-        pubsub::check_mode(session, spec)?;
-        if let Some(answer) = transaction::queue(session, spec, &args)? {
-            return Ok((answer, (RunBy::Io, None)));
-        }
-        let by = who(spec, &args, session, request)?;
-        Ok((spec, by))
+        accept(spec, &args, session, request).inspect_err(|_| match spec.handler {
+            Handler::Exec => stats::commands::ran(spec, Duration::ZERO, true),
+            _ => stats::commands::rejected(spec),
+        })
     });
     if let Some(spec) = known
         && session.shared.monitors.watch()
@@ -162,13 +169,17 @@ fn place(
         let start = own.bytes.len();
         let answered = match placed {
             Err(fail) => Err(fail),
-            Ok((Spec { handler: Handler::Session(handler), .. }, _)) => {
-                handler(session, &args, &mut own.bytes)
+            Ok((spec @ Spec { handler: Handler::Session(handler), .. }, _)) => {
+                let began = Instant::now();
+                let answered = handler(session, &args, &mut own.bytes);
+                session.count(spec, &args, began.elapsed(), answered.is_err());
+                answered
             }
             Ok(_) => Ok(()),
         };
         if let Err(fail) = answered {
             own.bytes.truncate(start);
+            stats::errors::count(&fail.line());
             Writer::new(&mut own.bytes, session.version).error(&fail.line());
         }
         if session.reply != ReplyMode::On {
@@ -211,11 +222,45 @@ fn is_deferred(spec: &Spec, args: &Args<'_>, session: &mut Session, request: &Re
 }
 
 fn find(args: &Args<'_>) -> Result<&'static Spec, Fail> {
-    let Some(spec) = table::find(args.at(0)) else { return Err(unknown(args)) };
-    if spec.accepts(args.len()) {
-        return Ok(spec);
+    table::resolve(args).map_err(|why| match why {
+        Unknown::Command => unknown(args),
+        Unknown::Subcommand => unknown_subcommand(args),
+    })
+}
+
+/// Whether a command may run, and who runs it.
+fn accept<'a>(
+    spec: &'static Spec,
+    args: &Args<'a>,
+    session: &mut Session,
+    request: &mut Request,
+) -> Result<Placed<'a>, Fail> {
+    if !spec.accepts(args.len()) {
+        return Err(wrong_number(spec));
     }
-    Err(Fail::text(format!("ERR wrong number of arguments for '{}' command", spec.name)))
+    session.client.note(spec.name);
+    access::admit(session, spec, args)?;
+    pubsub::check_mode(session, spec)?;
+    if let Some(answer) = transaction::queue(session, spec, args)? {
+        return Ok((answer, (RunBy::Io, None)));
+    }
+    Ok((spec, who(spec, args, session, request)?))
+}
+
+/// What runs a command, who does, and its first key.
+type Placed<'a> = (&'static Spec, (RunBy, Option<Key<'a>>));
+
+/// What is wrong with what came, as Redis says it to clients that it does not know.
+fn explain(error: ProtocolError, session: &Session) -> String {
+    match error {
+        ProtocolError::MultibulkLength if !session.is_authenticated() => {
+            "Protocol error: unauthenticated multibulk length".to_owned()
+        }
+        ProtocolError::BulkLength if !session.is_authenticated() => {
+            "Protocol error: unauthenticated bulk length".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn unknown(args: &Args<'_>) -> Fail {

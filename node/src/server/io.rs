@@ -16,6 +16,8 @@ use tokio::task::LocalSet;
 use super::connection::Connection;
 use super::ring::Ring;
 use super::session::Shared;
+use crate::acl::{Context, Denied};
+use crate::command::{Args, Spec};
 use crate::worker::{Outbox, Part, Waiting};
 
 /// Sockets that wait to be taken up; each is bounded by `maxclients` as well.
@@ -35,6 +37,7 @@ pub(super) struct IoThread {
 /// What workers leave for an I/O thread. Bounded by what its connections may have in flight.
 pub(super) struct Inbox {
     index: usize,
+    shared: Arc<Shared>,
     parts: Mutex<Vec<Part>>,
     filled: Notify,
 }
@@ -53,6 +56,22 @@ impl Outbox for Inbox {
         if was_empty {
             self.filled.notify_one();
         }
+    }
+
+    fn slow(&self, connection: u64, args: &Args<'_>, took: Duration) {
+        self.shared.note_slow(connection, args, took);
+    }
+
+    fn denied(&self, connection: u64, denied: Denied, spec: &Spec, args: &Args<'_>) {
+        let Some(client) = self.shared.clients.find(connection) else { return };
+        let user = client.said().account.as_ref().map(|a| a.name()).unwrap_or_default();
+        let (what, object) = ((denied.reason, Context::Lua), denied.object(spec, args));
+        self.shared.users.log.add(
+            what,
+            &object,
+            &user,
+            client.line(false, 0).trim_end().to_owned(),
+        );
     }
 }
 
@@ -113,7 +132,12 @@ impl IoThread {
         let counted = connections.clone();
         let thread = std::thread::Builder::new().name(format!("io-{index}")).spawn(move || {
             let waiting = RefCell::new(shared.workers.nothing_waiting());
-            let inbox = Arc::new(Inbox { index, parts: Mutex::default(), filled: Notify::new() });
+            let inbox = Arc::new(Inbox {
+                index,
+                shared: shared.clone(),
+                parts: Mutex::default(),
+                filled: Notify::new(),
+            });
             let io = Rc::new(Io {
                 shared,
                 inbox,

@@ -4,6 +4,9 @@
 //! turns bytes into requests, `ring` what puts answers back in order, `session` what a connection
 //! has said of itself. The other files hold the commands that I/O threads answer by themselves.
 
+mod access;
+mod acl;
+mod auth;
 mod broker;
 mod client;
 mod cluster;
@@ -11,15 +14,21 @@ mod commands;
 mod config;
 mod connection;
 mod hello;
+mod help;
 mod herald;
 mod info;
 mod input;
 mod io;
+mod latency;
+mod lifecycle;
+mod memory;
 mod monitor;
 mod pause;
 mod pubsub;
+mod redact;
 mod ring;
 mod session;
+mod slowlog;
 mod specs;
 mod tracking;
 mod transaction;
@@ -31,7 +40,15 @@ use std::sync::atomic::Ordering;
 
 use tokio::net::TcpListener;
 
-pub use session::{SessionHandler, Shared};
+use crate::command::{Args, Fail, Spec};
+use crate::settings;
+
+pub(crate) use cluster::{count_keys, get_keys};
+pub(crate) use config::Kept;
+pub(crate) use help::help;
+pub(crate) use memory::memory;
+pub use session::{Facts, SessionHandler, Shared};
+pub(crate) use slowlog::is_slow;
 pub(crate) use specs::{CONNECTION, PUBSUB, SERVER, TRANSACTIONS};
 
 /// The most I/O threads that a node can have.
@@ -85,7 +102,7 @@ impl Server {
     fn place(&self, stream: tokio::net::TcpStream, peer: SocketAddr) {
         let shared = &self.shared;
         shared.stats.connections_received.fetch_add(1, Ordering::Relaxed);
-        if shared.clients.len() >= shared.clients_max.load(Ordering::Relaxed) {
+        if shared.clients.len() >= settings::CLIENTS_MAX.get() as usize {
             shared.stats.connections_rejected.fetch_add(1, Ordering::Relaxed);
             let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
             return;
@@ -97,4 +114,18 @@ impl Server {
             Err(error) => tracing::warn!("cannot hand over client {peer}: {error}"),
         }
     }
+}
+
+/// What Redis says to so many arguments.
+fn wrong_number(spec: &Spec) -> Fail {
+    Fail::text(format!("ERR wrong number of arguments for '{}' command", spec.name))
+}
+
+/// What Redis says where a subcommand is known, and its arguments make no sense.
+fn unknown_subcommand_syntax(args: &Args<'_>) -> Fail {
+    let name = String::from_utf8_lossy(args.at(0)).to_uppercase();
+    let sub = String::from_utf8_lossy(args.get(1).unwrap_or_default());
+    Fail::text(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{sub}'. Try {name} HELP."
+    ))
 }

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use ops::shutdown::Shutdown;
 use resp::Version;
@@ -12,13 +12,18 @@ use resp::reply::Writer;
 
 use super::broker::{Broker, Kind};
 use super::client::{Client, Clients};
+use super::config::{self, Parameters};
 use super::monitor::Monitors;
 use super::pause::{self, Pause};
 use super::pubsub::{self, Subscriptions};
+use super::slowlog::SlowLog;
 use super::tracking::{self, Followers};
 use super::transaction::Queued;
-use crate::command::{Args, Fail, Handler, Spec};
+use crate::acl::{Account, Users};
+use crate::command::{Args, Fail, Handler, Spec, table};
 use crate::control::Authority;
+use crate::settings;
+use crate::stats;
 use crate::store::Current;
 use crate::worker::{Sticky, Watch, WorkerSet, Workers};
 
@@ -34,6 +39,60 @@ pub struct Stats {
     pub connections_rejected: AtomicU64,
     /// Commands taken from sockets.
     pub commands_processed: AtomicU64,
+    /// Those of them that came before the last CONFIG RESETSTAT.
+    commands_before: AtomicU64,
+    /// Commands of the last second.
+    pub commands_per_second: AtomicU64,
+    /// Bytes read from sockets.
+    pub bytes_in: AtomicU64,
+    /// Bytes written to sockets.
+    pub bytes_out: AtomicU64,
+    /// Reads from sockets.
+    pub reads: AtomicU64,
+    /// Writes to sockets.
+    pub writes: AtomicU64,
+    /// Clients that were closed because they did not read.
+    pub clients_too_slow: AtomicU64,
+}
+
+impl Stats {
+    /// Commands since the last CONFIG RESETSTAT.
+    pub(super) fn commands(&self) -> u64 {
+        let before = self.commands_before.load(Ordering::Relaxed);
+        self.commands_processed.load(Ordering::Relaxed).saturating_sub(before)
+    }
+
+    /// CONFIG RESETSTAT.
+    pub(super) fn reset(&self) {
+        for counter in [
+            &self.connections_received,
+            &self.connections_rejected,
+            &self.bytes_in,
+            &self.bytes_out,
+            &self.reads,
+            &self.writes,
+            &self.clients_too_slow,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        let commands = self.commands_processed.load(Ordering::Relaxed);
+        self.commands_before.store(commands, Ordering::Relaxed);
+    }
+}
+
+/// How the node was started.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The node's directory.
+    pub dir: std::path::PathBuf,
+    /// When writes are on disk, in Redis's words for it.
+    pub append_fsync: &'static str,
+    /// Threads that read and answer.
+    pub io_threads: usize,
+    /// Threads that run commands.
+    pub workers: usize,
+    /// Memory for the database's caches and buffers, in bytes.
+    pub memory_bytes: u64,
 }
 
 /// What all connections share.
@@ -50,10 +109,12 @@ pub struct Shared {
     pub address: SocketAddr,
     /// Counters.
     pub stats: Stats,
-    /// The most clients at once.
-    pub clients_max: AtomicUsize,
-    /// The longest argument in bytes.
-    pub bulk_bytes_max: AtomicUsize,
+    /// Who may do what.
+    pub users: Arc<Users>,
+    /// How the node was started, for CONFIG GET and INFO.
+    pub facts: Facts,
+    pub(super) slow_log: SlowLog,
+    pub(super) parameters: Parameters,
     pub(super) clients: Clients,
     pub(super) broker: Broker,
     pub(super) followers: Followers,
@@ -70,9 +131,9 @@ impl Shared {
         authority: Authority,
         store: Current,
         shutdown: Shutdown,
-        address: SocketAddr,
+        (address, facts): (SocketAddr, Facts),
+        users: Arc<Users>,
     ) -> Self {
-        const CLIENTS_MAX: usize = 10_000;
         Self {
             workers,
             authority,
@@ -80,8 +141,10 @@ impl Shared {
             shutdown,
             address,
             stats: Stats::default(),
-            clients_max: AtomicUsize::new(CLIENTS_MAX),
-            bulk_bytes_max: AtomicUsize::new(Limits::default().bulk_bytes),
+            users,
+            facts,
+            slow_log: SlowLog::default(),
+            parameters: Parameters::default(),
             clients: Clients::default(),
             broker: Broker::default(),
             followers: Followers::default(),
@@ -92,14 +155,21 @@ impl Shared {
         }
     }
 
+    /// Makes this the password of the user `default`.
+    pub fn require_password(&self, password: &[u8]) -> Result<(), String> {
+        config::require_password(self, password.to_vec())
+    }
+
     /// How many clients are connected.
     pub fn clients_connected(&self) -> usize {
         self.clients.len()
     }
 
-    pub(super) fn limits(&self, base: &Limits) -> Limits {
-        let bulk_bytes = self.bulk_bytes_max.load(std::sync::atomic::Ordering::Relaxed);
-        Limits { bulk_bytes, ..base.clone() }
+    /// Remembers a command of a client if it took long enough.
+    pub(super) fn note_slow(&self, client: u64, args: &Args<'_>, took: Duration) {
+        if let Some(client) = self.clients.find(client) {
+            self.slow_log.note(&client, args, took);
+        }
     }
 }
 
@@ -123,6 +193,12 @@ pub struct Session {
     /// What is sent last, after all answers.
     pub(super) farewell: Option<Vec<u8>>,
     pub(super) sticky: Arc<Sticky>,
+    /// Who it is.
+    pub(super) account: Arc<Account>,
+    /// It has said who it is, or did not need to when it came.
+    authenticated: bool,
+    /// Who it is has just changed: what comes next is another request.
+    pub(super) changed_user: bool,
     /// What it is subscribed to.
     pub(super) subscriptions: Subscriptions,
     /// The commands since MULTI.
@@ -146,7 +222,13 @@ pub struct Session {
 impl Session {
     pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr, local: String) -> Self {
         let client = shared.clients.add(peer, local);
+        let account = shared.users.default_one().clone();
+        client.said().account = Some(account.clone());
+        let authenticated = shared.users.needs_no_password();
         Self {
+            account,
+            authenticated,
+            changed_user: false,
             shared,
             client,
             version: Version::V2,
@@ -171,6 +253,35 @@ impl Session {
     /// Whether what it sends is kept for later: a command of it waits for others.
     pub(super) fn must_wait(&self) -> bool {
         self.waits || self.postponed
+    }
+
+    /// Whether it may run commands that need a user.
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.authenticated || self.shared.users.needs_no_password()
+    }
+
+    /// From now on it is this user.
+    pub(super) fn become_user(&mut self, account: Arc<Account>, authenticated: bool) {
+        self.client.said().account = Some(account.clone());
+        (self.account, self.authenticated, self.changed_user) = (account, authenticated, true);
+    }
+
+    /// Its line in CLIENT LIST, without the end.
+    pub(super) fn client_line(&self) -> String {
+        self.client.line(false, 0).trim_end().to_owned()
+    }
+
+    /// What is taken from it at once: little before it has said who it is, as by Redis.
+    pub(super) fn limits(&self, base: &Limits) -> Limits {
+        const UNKNOWN_ARGS: usize = 10;
+        const UNKNOWN_BULK_BYTES: usize = 16 << 10;
+        let bulk_bytes = settings::BULK_BYTES_MAX.get() as usize;
+        let command_bytes = settings::QUERY_BYTES_MAX.get() as usize;
+        let known = Limits { bulk_bytes, command_bytes, ..base.clone() };
+        match self.is_authenticated() {
+            true => known,
+            false => Limits { args: UNKNOWN_ARGS, bulk_bytes: UNKNOWN_BULK_BYTES, ..known },
+        }
     }
 
     /// The number that refusals of the next command stick to; 0: they do not stick.
@@ -198,13 +309,26 @@ impl Session {
     ) {
         let (Handler::Late(handler) | Handler::Session(handler)) = spec.handler else { return };
         let now = std::mem::replace(&mut self.version, version);
-        let start = out.len();
-        if let Err(fail) = handler(self, args, out) {
+        let (start, began) = (out.len(), Instant::now());
+        let answered = handler(self, args, out);
+        self.count(spec, args, began.elapsed(), answered.is_err());
+        if let Err(fail) = answered {
             out.truncate(start);
+            stats::errors::count(&fail.line());
             Writer::new(out, version).error(&fail.line());
         }
         if self.version == version {
             self.version = now;
+        }
+    }
+
+    /// Counts a command that an I/O thread ran.
+    pub(super) fn count(&self, spec: &Spec, args: &Args<'_>, took: Duration, failed: bool) {
+        stats::commands::ran(spec, took, failed);
+        stats::events::command(spec, took);
+        // What is in no table only says that a command was queued or refused.
+        if table::number(spec).is_some() {
+            self.shared.slow_log.note(&self.client, args, took);
         }
     }
 
@@ -230,6 +354,8 @@ impl Session {
         self.show_queued();
         self.leave();
         self.client.rename(b"");
+        let users = self.shared.users.clone();
+        self.become_user(users.default_one().clone(), users.needs_no_password());
     }
 
     /// Takes it out of all that others bring to it.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use resp::reply::Writer;
 
+use super::access;
 use super::session::Session;
 use super::tracking;
 use crate::command::{Args, Fail, Flags, Handler, Spec};
 use crate::control::Mode;
+use crate::stats;
 use crate::worker::{Call, Key, Request, RunBy, Transaction, Watch, WorkerSet};
 
 /// What a transaction's commands may come to, in bytes: about what one batch may be.
@@ -160,7 +162,8 @@ pub(super) fn exec(session: &mut Session, request: &mut Request) -> Result<RunBy
     if queued.aborted {
         return Err(Fail::text("EXECABORT Transaction discarded because of previous errors."));
     }
-    let Queued { bytes, args, calls, .. } = *queued;
+    let Queued { mut bytes, mut args, mut calls, .. } = *queued;
+    refuse_what_changed(session, (&mut bytes, &mut args), &mut calls);
     let (watch, involved) = watching.unzip();
     let mut involved = involved.unwrap_or_default();
     let transaction = Transaction { index: request.calls.len(), bytes, args, calls, watch };
@@ -193,6 +196,32 @@ pub(super) fn exec(session: &mut Session, request: &mut Request) -> Result<RunBy
         _ => request.gate(involved),
     })
 }
+
+/// Puts an error in place of commands that the user may not run any more: the others still run.
+fn refuse_what_changed(
+    session: &Session,
+    (bytes, args): (&mut Vec<u8>, &mut Vec<std::ops::Range<usize>>),
+    calls: &mut [Call],
+) {
+    if session.account.may_everything() {
+        return;
+    }
+    for call in calls {
+        let words = Args::new(bytes, &args[call.args.clone()]);
+        let Some(error) = access::check_queued(session, call.spec, &words) else { continue };
+        stats::commands::rejected(call.spec);
+        let (first, from) = (args.len(), bytes.len());
+        bytes.extend_from_slice(error.as_bytes());
+        args.push(from..bytes.len());
+        (call.spec, call.args, call.slot) = (&DENIED, first..first + 1, None);
+    }
+}
+
+/// What answers a command of a transaction that may not run any more: with the error that is its
+/// only argument. It is in no table.
+static DENIED: Spec = Spec::session("", "", 0, Flags::LOADING, |_, args, _| {
+    Err(Fail::text(String::from_utf8_lossy(args.at(0)).into_owned()))
+});
 
 /// WATCH: who adds the keys. It is the next of the request's commands.
 pub(super) fn watch(

@@ -30,6 +30,17 @@ pub enum Durability {
     Os,
 }
 
+impl Durability {
+    /// Redis's word for it (`appendfsync`).
+    pub const fn redis_name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Everysec => "everysec",
+            Self::Os => "no",
+        }
+    }
+}
+
 /// What an operator can choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreOptions {

@@ -1,6 +1,8 @@
 //! Runs a transaction: all of it is admitted, then all of it runs, and all that it writes is in
 //! one batch, which is never cut inside it.
 
+use std::time::Instant;
+
 use resp::reply::Writer;
 
 use super::request::{Call, Hole, Part, Request, Transaction};
@@ -84,7 +86,7 @@ impl Worker {
         }
         let (before, holes) = (self.pending.mark(), part.holes.len());
         self.pending.begin_whole();
-        let ran = self.run_all(store, (number, transaction), call, part, now_ms);
+        let ran = self.run_all(store, (request, number), call, part, now_ms);
         self.pending.end_whole();
         if self.pending.is_too_great() {
             part.holes.truncate(holes);
@@ -110,11 +112,12 @@ impl Worker {
     fn run_all(
         &mut self,
         store: &Store,
-        (number, transaction): (usize, &Transaction),
+        (request, number): (&Request, usize),
         exec: &Call,
         part: &mut Part,
         now_ms: u64,
     ) -> Result<(), Fail> {
+        let transaction = &request.transactions[number];
         Writer::new(&mut part.bytes, exec.version).array(transaction.calls.len());
         for (index, call) in transaction.calls.iter().enumerate() {
             if call.spec.is_of_io() {
@@ -123,7 +126,10 @@ impl Worker {
             }
             let start = part.bytes.len();
             let args = transaction.args_of(call);
-            match self.run_handler(store, call, &args, &mut part.bytes, exec.version, now_ms) {
+            let began = Instant::now();
+            let ran = self.run_handler(store, call, &args, &mut part.bytes, exec.version, now_ms);
+            request.count(call.spec, &args, began.elapsed(), &ran);
+            match ran {
                 Ok(()) => {}
                 Err(Fail::Lost) => return Err(Fail::Lost),
                 Err(fail) => {

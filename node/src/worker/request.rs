@@ -3,13 +3,16 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use keyspace::Slot;
 use resp::Version;
 
 use super::gate::{Gate, WorkerSet};
 use super::watch::Watch;
-use crate::command::{Args, Spec};
+use crate::acl::{Account, Denied};
+use crate::command::{Args, Fail, Handler, Spec};
+use crate::stats;
 
 /// The complete commands of one read of one connection. Workers share it and run their own.
 pub struct Request {
@@ -26,6 +29,8 @@ pub struct Request {
     pub late: bool,
     /// Workers that have something to do.
     pub workers: WorkerSet,
+    /// Who says it; `None`: somebody who may do everything.
+    pub user: Option<Arc<Account>>,
     /// What outlives the request of its connection.
     pub sticky: Arc<Sticky>,
     /// Where the answers go.
@@ -82,6 +87,7 @@ impl Request {
             gates: Vec::new(),
             transactions: Vec::new(),
             late: false,
+            user: None,
             workers: WorkerSet::default(),
             sticky,
             outbox,
@@ -115,6 +121,45 @@ impl Request {
     /// The arguments of one of its commands.
     pub fn args_of(&self, call: &Call) -> Args<'_> {
         Args::new(&self.bytes, &self.args[call.args.clone()])
+    }
+
+    /// Whether whoever says it may run this command in a script.
+    pub fn check_in_script(&self, spec: &Spec, args: &Args<'_>) -> Result<(), Fail> {
+        let Some(user) = &self.user else { return Ok(()) };
+        user.check(spec, args).map_err(|denied| {
+            self.outbox.denied(self.connection, denied, spec, args);
+            let why = denied.message(&user.name(), spec);
+            Fail::text(format!("ERR ACL failure in script: {why}"))
+        })
+    }
+
+    /// Counts a command that a worker ran or refused, but no EXEC as slow: its commands are.
+    pub(super) fn count(
+        &self,
+        spec: &Spec,
+        args: &Args<'_>,
+        took: Duration,
+        result: &Result<(), Fail>,
+    ) {
+        match result {
+            // A call that waits is counted when it ends.
+            Err(Fail::Lost | Fail::Wait(_)) => return,
+            Err(fail @ Fail::Refused(_)) => {
+                stats::commands::rejected(spec);
+                stats::errors::count(&fail.line());
+                return;
+            }
+            Err(fail) => stats::errors::count(&fail.line()),
+            Ok(()) => {}
+        }
+        stats::commands::ran(spec, took, result.is_err());
+        if matches!(spec.handler, Handler::Exec) {
+            return;
+        }
+        stats::events::command(spec, took);
+        if crate::server::is_slow(took) {
+            self.outbox.slow(self.connection, args, took);
+        }
     }
 
     /// The worker whose part has the answer of this command; `None`: the I/O thread's.
@@ -199,6 +244,10 @@ pub trait Outbox: Send + Sync {
     fn index(&self) -> usize;
     /// Takes parts, in order, leaving the vector empty.
     fn deliver(&self, parts: &mut Vec<Part>);
+    /// Hears of a command of a connection that took long.
+    fn slow(&self, connection: u64, args: &Args<'_>, took: Duration);
+    /// Hears of a command of a connection's script that its user may not run.
+    fn denied(&self, connection: u64, denied: Denied, spec: &Spec, args: &Args<'_>);
 }
 
 /// Refusals that stick to a connection that said GODWIT.HOLD, until it says GODWIT.RESUME: so what

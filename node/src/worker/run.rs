@@ -245,7 +245,10 @@ impl Worker {
             part.lost = true;
             return;
         }
-        if let Err(fail) = self.answer(store, request, (index, call), part) {
+        let began = Instant::now();
+        let answered = self.answer(store, request, (index, call), part);
+        request.count(call.spec, &request.args_of(call), began.elapsed(), &answered);
+        if let Err(fail) = answered {
             part.bytes.truncate(start);
             let fail = match fail {
                 Fail::Lost => {

@@ -9,6 +9,7 @@ use resp::reply::Writer;
 
 use super::gate::WorkerSet;
 use super::request::{Part, Request};
+use crate::command::Fail;
 
 /// What a handler that found nothing waits for: see [`super::View::wait`].
 #[derive(Debug)]
@@ -168,6 +169,11 @@ impl Waiter {
         let Some(call) = self.request.calls.first() else { return };
         let worker = self.request.answered_by(call).unwrap_or(0);
         let mut part = Part::new(self.request.connection, self.request.round, worker);
+        let failed = match ending {
+            Ending::Error(text) => Err(Fail::text(text.clone())),
+            Ending::TooLate | Ending::Gone => Ok(()),
+        };
+        self.request.count(call.spec, &self.request.args_of(call), Duration::ZERO, &failed);
         let mut out = Writer::new(&mut part.bytes, call.version);
         match ending {
             Ending::TooLate => match self.until.too_late {
