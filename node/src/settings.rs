@@ -159,7 +159,7 @@ pub(crate) static ACL_LOG_MAX: Number = Number::new("acllog-max-len", 128, 0, 1 
 /// Whether it is measured how long commands take, for percentiles.
 pub(crate) static LATENCY_TRACKING: Switch = Switch::new("latency-tracking", true);
 /// Whether clients from elsewhere are refused while nobody needs a password.
-pub(crate) static PROTECTED: Switch = Switch::new("protected-mode", true);
+pub(crate) static PROTECTED: Switch = Switch::new("protected-mode", false);
 /// Whether new users may use all channels.
 pub(crate) static ALL_CHANNELS_BY_DEFAULT: Switch =
     Switch { words: ["resetchannels", "allchannels"], ..Switch::new("acl-pubsub-default", false) };

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use resp::Version;
@@ -13,6 +14,7 @@ use resp::reply::Writer;
 use super::client::Client;
 use crate::acl::Account;
 use crate::command::glob_matches;
+use crate::settings::{self, OutputClass};
 
 /// What is named: a channel, a pattern, or a channel of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,11 +62,23 @@ pub(super) struct Mail {
     bytes: Vec<u8>,
     version: Option<Version>,
     overflown: bool,
+    /// Since when it is beyond the soft limit.
+    swollen: Option<Instant>,
 }
 
 impl Mail {
-    /// Beyond so many bytes the subscriber is closed, as by Redis's default.
-    const BYTES_MAX: usize = 32 << 20;
+    /// Whether the subscriber is to be closed for so many bytes that it has not read
+    /// (`client-output-buffer-limit`).
+    fn is_too_much(&mut self, bytes: usize) -> bool {
+        let limit = settings::OUTPUT_LIMITS.of(OutputClass::Pubsub);
+        let beyond = |bound: u64| bound > 0 && bytes as u64 > bound;
+        if !beyond(limit.soft) {
+            self.swollen = None;
+        }
+        let since = beyond(limit.soft).then(|| *self.swollen.get_or_insert_with(Instant::now));
+        let for_long = since.is_some_and(|since| since.elapsed().as_secs() >= limit.seconds);
+        beyond(limit.hard) || for_long
+    }
 
     /// Takes what has arrived.
     pub(super) fn take(&mut self) -> Vec<u8> {
@@ -141,13 +155,14 @@ impl Broker {
         if mail.overflown {
             return;
         }
-        if mail.bytes.len() + size > Mail::BYTES_MAX {
+        let waiting = mail.bytes.len() + size;
+        if mail.is_too_much(waiting) {
             mail.overflown = true;
             mail.bytes = Vec::new();
             drop(mail);
             self.too_slow.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
-                "client {} is closed: it has more than 32 MiB of messages to read",
+                "client {} is closed: it has {waiting} bytes of messages to read, which is more than client-output-buffer-limit allows",
                 client.peer
             );
             client.kill();

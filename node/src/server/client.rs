@@ -80,6 +80,11 @@ impl Client {
         self.killed.load(Ordering::Acquire)
     }
 
+    /// How long it has said nothing.
+    pub(super) fn idle(&self) -> std::time::Duration {
+        self.said().last_seen.unwrap_or(self.since).elapsed()
+    }
+
     /// There is mail.
     pub(super) fn wake(&self) {
         self.mailed.store(true, Ordering::Release);

@@ -5,6 +5,8 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -15,11 +17,14 @@ use super::pause;
 use super::pubsub;
 use super::ring::Ring;
 use super::session::Session;
+use crate::settings::{self, OutputClass};
 
 /// Reads that may be in flight at the workers; beyond them the socket is not read.
 const ROUNDS_MAX: usize = 16;
 /// Answers that wait for the client to read them; beyond them the socket is not read.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
+/// How often a client that does not read is looked at.
+const PATIENCE_EVERY: Duration = Duration::from_secs(1);
 /// A buffer that grew beyond this is given back once it is empty.
 const KEPT_BYTES_MAX: usize = 256 << 10;
 
@@ -32,6 +37,8 @@ pub(super) struct Connection {
     wake: Rc<Notify>,
     unsent: Vec<u8>,
     sent: usize,
+    /// Since when more than the soft limit is unsent.
+    swollen: Option<Instant>,
 }
 
 /// Why a connection goes on or ends.
@@ -45,6 +52,9 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!("client {peer}: cannot turn off Nagle's algorithm: {error}");
         }
+        if let Err(error) = keep_alive(&stream) {
+            tracing::debug!("client {peer}: cannot ask the kernel to look after it: {error}");
+        }
         let local = stream.local_addr().map(|a| a.to_string()).unwrap_or_default();
         let session = Session::new(io.shared.clone(), peer, local);
         Self {
@@ -56,6 +66,7 @@ impl Connection {
             wake: Rc::default(),
             unsent: Vec::new(),
             sent: 0,
+            swollen: None,
         }
     }
 
@@ -84,6 +95,8 @@ impl Connection {
                     pause::go_on(&mut self.session);
                     false
                 }
+                // To look at the soft limit again.
+                () = tokio::time::sleep(PATIENCE_EVERY), if self.swollen.is_some() => false,
             };
             if readable {
                 self.read();
@@ -127,12 +140,27 @@ impl Connection {
         }
     }
 
-    /// Sends what is complete.
+    /// Sends what is complete, and what mail there is room for.
     fn send(&mut self) -> Next {
-        if self.session.client.has_mail() {
-            let end = self.unsent.len();
+        loop {
+            let more = self.take_mail();
+            let next = self.flush();
+            if !more || self.sent < self.unsent.len() || matches!(next, Next::Close) {
+                return next;
+            }
+        }
+    }
+
+    /// Takes mail, if there is some. What a subscriber does not read stays there and is counted.
+    fn take_mail(&mut self) -> bool {
+        let end = self.unsent.len();
+        if end - self.sent < UNSENT_BYTES_MAX && self.session.client.has_mail() {
             pubsub::take_mail(&self.session, &mut self.unsent, end);
         }
+        self.unsent.len() > end
+    }
+
+    fn flush(&mut self) -> Next {
         if !self.ring.borrow_mut().drain(&mut self.session, &mut self.unsent) {
             return Next::Close;
         }
@@ -145,20 +173,54 @@ impl Connection {
         while self.sent < self.unsent.len() {
             match self.stream.try_write(&self.unsent[self.sent..]) {
                 Ok(0) => return Next::Close,
-                Ok(count) => self.sent += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Next::Wait,
+                Ok(count) => {
+                    self.sent += count;
+                    let stats = &self.io.shared.stats;
+                    stats.writes.fetch_add(1, Ordering::Relaxed);
+                    stats.bytes_out.fetch_add(count as u64, Ordering::Relaxed);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return self.patience(),
                 Err(_) => return Next::Close,
             }
         }
         self.sent = 0;
+        self.swollen = None;
         self.unsent.clear();
         self.unsent.shrink_to(KEPT_BYTES_MAX);
         if idle && self.session.closing { Next::Close } else { Next::Wait }
     }
 
+    /// Whether to wait on for a client that does not read (`client-output-buffer-limit`).
+    fn patience(&mut self) -> Next {
+        let limit = settings::OUTPUT_LIMITS.of(OutputClass::Normal);
+        let unsent = (self.unsent.len() - self.sent) as u64;
+        let beyond = |bound: u64| bound > 0 && unsent > bound;
+        if !beyond(limit.soft) {
+            self.swollen = None;
+        } else {
+            self.swollen.get_or_insert_with(Instant::now);
+        }
+        let for_long = self.swollen.is_some_and(|since| since.elapsed().as_secs() >= limit.seconds);
+        if !beyond(limit.hard) && !for_long {
+            return Next::Wait;
+        }
+        self.io.shared.stats.clients_too_slow.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            "client {} is closed: {unsent} bytes of answers wait for it to read them, which is more than client-output-buffer-limit allows",
+            self.session.client.peer
+        );
+        Next::Close
+    }
+
     /// Reads once, and hands over the commands that are complete.
     fn read(&mut self) {
-        match self.stream.try_read_buf(self.input.room()) {
+        let read = self.stream.try_read_buf(self.input.room());
+        if let Ok(count) = read {
+            let stats = &self.io.shared.stats;
+            stats.reads.fetch_add(1, Ordering::Relaxed);
+            stats.bytes_in.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        match read {
             // What was read before the end is still answered.
             Ok(0) => self.session.closing = true,
             Ok(_) if self.session.must_wait() => {
@@ -188,4 +250,16 @@ impl Connection {
             self.io.submit(&request);
         }
     }
+}
+
+/// Has the kernel ask a silent client whether it is still there, as often as Redis has it
+/// (`tcp-keepalive`).
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    let Ok(idle_s @ 1..) = u64::try_from(settings::KEEPALIVE_S.get()) else { return Ok(()) };
+    let idle = Duration::from_secs(idle_s);
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, idle)?;
+    sockopt::set_tcp_keepintvl(stream, (idle / 3).max(Duration::from_secs(1)))?;
+    sockopt::set_tcp_keepcnt(stream, 3)
 }

@@ -18,12 +18,15 @@ use super::ring::Ring;
 use super::session::Shared;
 use crate::acl::{Context, Denied};
 use crate::command::{Args, Spec};
+use crate::settings;
 use crate::worker::{Outbox, Part, Waiting};
 
 /// Sockets that wait to be taken up; each is bounded by `maxclients` as well.
 const SOCKETS_WAITING_MAX: usize = 1024;
 /// How long answers may take to leave once shutdown is requested.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How often it is looked for clients that say nothing.
+const IDLE_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before handing over to a full queue again.
 const QUEUE_FULL_RETRY: Duration = Duration::from_millis(1);
 
@@ -104,6 +107,25 @@ impl Io {
         }
     }
 
+    /// Ends clients that have said nothing for longer than `timeout` allows; for all threads.
+    async fn end_idle(&self) {
+        loop {
+            tokio::time::sleep(IDLE_LOOK_EVERY).await;
+            let Ok(timeout @ 1..) = u64::try_from(settings::TIMEOUT_S.get()) else { continue };
+            let waits = |id| self.shared.workers.blocked().has(id);
+            for client in self.shared.clients.all() {
+                let is_idle = client.idle().as_secs() >= timeout;
+                if is_idle && !client.is_subscribed() && !waits(client.id) {
+                    tracing::debug!(
+                        "client {} is closed: it said nothing for {timeout} s",
+                        client.peer
+                    );
+                    client.kill();
+                }
+            }
+        }
+    }
+
     async fn bring_back(&self) {
         let mut parts = Vec::new();
         loop {
@@ -175,6 +197,10 @@ async fn serve(
     mut arriving: mpsc::Receiver<(std::net::TcpStream, SocketAddr)>,
     connections: Arc<AtomicUsize>,
 ) {
+    if io.inbox.index == 0 {
+        let policing = io.clone();
+        tokio::task::spawn_local(async move { policing.end_idle().await });
+    }
     let handing = io.clone();
     tokio::task::spawn_local(async move { handing.hand_over().await });
     let bringing = io.clone();

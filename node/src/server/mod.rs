@@ -107,6 +107,14 @@ impl Server {
             let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
             return;
         }
+        if settings::PROTECTED.get()
+            && !peer.ip().to_canonical().is_loopback()
+            && shared.users.needs_no_password()
+        {
+            shared.stats.connections_rejected.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.try_write(PROTECTED.as_bytes());
+            return;
+        }
         let fewest = self.threads.iter().min_by_key(|thread| thread.connections());
         let thread = fewest.expect("there is at least one I/O thread");
         match stream.into_std() {
@@ -115,6 +123,9 @@ impl Server {
         }
     }
 }
+
+/// What a client from elsewhere is told while `protected-mode` is on and nobody needs a password.
+const PROTECTED: &str = "-DENIED This node runs in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. Either set a password (CONFIG SET requirepass), or disable protected mode from the same host by CONFIG SET protected-mode no followed by CONFIG REWRITE.\r\n";
 
 /// What Redis says to so many arguments.
 fn wrong_number(spec: &Spec) -> Fail {

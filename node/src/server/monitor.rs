@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::client::Client;
+use super::redact::{REDACTED, is_secret};
 use super::session::{Session, Shared};
 use crate::command::{Args, Fail, Flags, Spec};
 
@@ -54,14 +55,9 @@ pub(super) fn show(session: &Session, spec: &Spec, args: &Args<'_>) {
     if spec.flags.has(Flags::ADMIN) || session.monitoring {
         return;
     }
-    let hidden = match spec.name {
-        "auth" => Some(1),
-        "hello" => (1..args.len()).find(|&at| args.is(at, "auth")).map(|at| at + 1),
-        _ => None,
-    };
-    let shown = args.from(0).enumerate().map(|(at, arg)| match hidden {
-        Some(from) if at >= from => &b"(redacted)"[..],
-        _ => arg,
+    let shown = args.from(0).enumerate().map(|(at, arg)| match is_secret(args, at) {
+        true => REDACTED,
+        false => arg,
     });
     feed(&session.shared, &session.client.peer.to_string(), shown);
 }

@@ -16,7 +16,7 @@ pub(super) fn is_secret(args: &Args<'_>, at: usize) -> bool {
         b"acl" => at > 1 && args.is(1, "setuser"),
         b"config" => {
             let name = |name: &&str| args.is(at - 1, name);
-            at > 2 && at % 2 == 1 && args.is(1, "set") && SECRET_PARAMETERS.iter().any(|n| name(&n))
+            at > 2 && at % 2 == 1 && args.is(1, "set") && SECRET_PARAMETERS.iter().any(name)
         }
         b"migrate" => {
             at > 6 && (args.is(at - 1, "auth") || (1..=2).any(|back| args.is(at - back, "auth2")))

@@ -132,9 +132,11 @@ impl Worker {
             if let Some(store) = store.as_deref()
                 && swept.elapsed() >= SWEEP_EVERY
             {
-                swept = Instant::now();
+                let began = Instant::now();
+                swept = began;
                 let may = (&self.authority, &self.effects);
                 self.sweeper.sweep(store, may, &mut self.pending);
+                crate::stats::events::note("expire-cycle", began.elapsed());
                 if !self.authority.is_writable() {
                     self.effects.ready_all(self.index);
                 }

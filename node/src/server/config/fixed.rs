@@ -59,6 +59,7 @@ pub(super) static ALL: &[Fixed] = &[
     fixed("maxmemory", zero),
     fixed("maxmemory-policy", |_| words("noeviction")),
     fixed("maxmemory-clients", zero),
+    fixed("maxmemory-samples", |_| words("5")),
     // Deleting is one small write whatever is deleted.
     fixed("lazyfree-lazy-eviction", yes),
     fixed("lazyfree-lazy-expire", yes),

@@ -75,7 +75,7 @@ fn set(session: &mut Session, args: &Args<'_>, out: &mut Writer<'_>) -> Result<(
         let name = String::from_utf8_lossy(name);
         Fail::text(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
     };
-    let mut changes: Vec<(&[u8], Parameter, Change)> = Vec::new();
+    let mut named: Vec<(&[u8], Parameter, &[u8])> = Vec::new();
     for (name, value) in args.pairs(2) {
         let Some(parameter) = parameter::named(name) else {
             let name = String::from_utf8_lossy(name);
@@ -83,13 +83,17 @@ fn set(session: &mut Session, args: &Args<'_>, out: &mut Writer<'_>) -> Result<(
                 "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
             )));
         };
-        if changes.iter().any(|(_, other, _)| other.is(&parameter)) {
+        if named.iter().any(|(_, other, _)| other.is(&parameter)) {
             return Err(failed(name, "duplicate parameter"));
         }
-        let change = parameter.read(&shared, value).map_err(|why| failed(name, &why))?;
-        changes.push((name, parameter, change));
+        named.push((name, parameter, value));
     }
-    for (name, _, change) in changes {
+    let read = |(name, parameter, value): (_, Parameter, _)| {
+        let change = parameter.read(&shared, value).map_err(|why| failed(name, &why))?;
+        Ok((name, change))
+    };
+    let changes: Vec<(&[u8], Change)> = named.into_iter().map(read).collect::<Result<_, Fail>>()?;
+    for (name, change) in changes {
         let changed = change(&shared).map_err(|why| failed(name, &why))?;
         super::acl::disconnect(session, &changed);
     }
