@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod access;
 mod bits;
 mod blocking;
 mod bounds;
@@ -14,6 +15,7 @@ mod hyperloglog;
 mod listening;
 mod node;
 mod notices;
+mod operator;
 mod order;
 mod pauses;
 mod protocol;
