@@ -10,7 +10,7 @@ use ops::units::{Size, Span};
 use serde::{Deserialize, Serialize};
 use topology::ShardName;
 
-use crate::server::IO_THREADS_MAX;
+use crate::server::{IO_THREADS_MAX, TlsFiles};
 use crate::store::{Durability, StoreOptions};
 use crate::worker::Workers;
 
@@ -54,6 +54,22 @@ pub struct Settings {
     /// process that dies loses nothing in any case [default: everysec]
     #[arg(long, env = "GODWIT_DURABILITY", value_enum)]
     pub durability: Option<Durability>,
+    /// Where clients connect by TLS, beside `listen`; without it, but with a certificate, `listen`
+    /// itself speaks TLS
+    #[arg(long, env = "GODWIT_TLS_LISTEN", value_name = "HOST:PORT")]
+    pub tls_listen: Option<String>,
+    /// The certificate for TLS with its chain, in PEM; read again when it changes and at SIGHUP
+    #[arg(long, env = "GODWIT_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM
+    #[arg(long, env = "GODWIT_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// The authorities of clients' certificates, in PEM; without it clients need none
+    #[arg(long, env = "GODWIT_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Let clients in that have no certificate; one that they have must still be good
+    #[arg(long, env = "GODWIT_TLS_CLIENTS_OPTIONAL", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub tls_clients_optional: Option<bool>,
     /// The password that clients need; kept, hashed, with the users in DIR/users.acl
     #[arg(long, env = "GODWIT_REQUIREPASS", value_name = "PASSWORD", hide_env_values = true)]
     pub requirepass: Option<String>,
@@ -88,6 +104,8 @@ pub struct Config {
     pub member: Option<Member>,
     /// The address that others should use; where it listens, if not set.
     pub announce: Option<String>,
+    /// The files of TLS, and where it is spoken; `None`: in place of plain connections.
+    pub tls: Option<(TlsFiles, Option<String>)>,
     /// The password that clients need, where it is to be changed.
     pub requirepass: Option<String>,
     /// Threads that read and answer.
@@ -113,6 +131,7 @@ impl Settings {
     /// Checks them; says in a sentence what is missing or wrong.
     pub fn validate(self) -> Result<Config, ConfigError> {
         let member = self.member()?;
+        let tls = self.tls()?;
         let dir = need("dir", self.dir)?;
         let dir = std::path::absolute(&dir)
             .map_err(|why| ConfigError::invalid(format!("dir {}: {why}", dir.display())))?;
@@ -141,10 +160,36 @@ impl Settings {
                 reclaim_every: self.reclaim_every.unwrap_or(RECLAIM_EVERY_DEFAULT).0,
             },
             requirepass: self.requirepass,
+            tls,
             dir,
             admin,
             member,
         })
+    }
+
+    fn tls(&self) -> Result<Option<(TlsFiles, Option<String>)>, ConfigError> {
+        let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else {
+            let none = self.tls_cert.is_none() && self.tls_key.is_none();
+            if none && self.tls_listen.is_none() && self.tls_client_ca.is_none() {
+                return Ok(None);
+            }
+            return Err(ConfigError::invalid("TLS needs both of `tls-cert` and `tls-key`"));
+        };
+        let clients_may_lack = self.tls_clients_optional.unwrap_or(false);
+        if clients_may_lack && self.tls_client_ca.is_none() {
+            return Err(ConfigError::invalid(
+                "`tls-clients-optional` means something only with `tls-client-ca`",
+            ));
+        }
+        let listen = self.tls_listen.clone();
+        let listen = listen.map(|listen| address("tls-listen", listen)).transpose()?;
+        let files = TlsFiles {
+            cert: cert.clone(),
+            key: key.clone(),
+            client_ca: self.tls_client_ca.clone(),
+            clients_may_lack,
+        };
+        Ok(Some((files, listen)))
     }
 
     fn member(&self) -> Result<Option<Member>, ConfigError> {
@@ -231,6 +276,7 @@ mod tests {
         check(Settings { service: Some("demo".into()), ..alone() }, "needs all of");
         check(Settings { admin: Some("0.0.0.0:7000".into()), ..alone() }, "reachable from other");
         check(Settings { workers: Some(0), ..alone() }, "`workers` is 0");
+        check(Settings { tls_cert: Some("c".into()), ..alone() }, "both of `tls-cert`");
         check(Settings { memory: Some(Size::mib(1)), ..alone() }, "at least");
     }
 }

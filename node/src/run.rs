@@ -1,5 +1,6 @@
 //! Putting a node together, and taking it apart.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::acl::Users;
 use crate::config::Config;
 use crate::control::{Announce, Control, Steward, listener};
 use crate::meter;
-use crate::server::{Facts, Kept, Server, Shared};
+use crate::server::{Facts, Kept, Listeners, Server, Shared, Tls};
 use crate::store::NodeDir;
 use crate::worker::Workers;
 
@@ -22,6 +23,26 @@ use crate::worker::Workers;
 const USERS: &str = "users.acl";
 /// Healthy means that the log was looked after within this age.
 const PROGRESS_AGE: Duration = Duration::from_secs(15);
+
+/// Where clients connect, with and without TLS; the address is the one that others are told.
+async fn listen(config: &Config) -> anyhow::Result<(Listeners, SocketAddr)> {
+    let plain = ops::http::bind("clients", &config.listen).await?;
+    let address = plain.local_addr()?;
+    let listeners = match &config.tls {
+        None => Listeners { plain: Some(plain), tls: None },
+        Some((files, also)) => {
+            let tls = Tls::open(files.clone())?;
+            match also {
+                None => Listeners { plain: None, tls: Some((plain, tls)) },
+                Some(address) => {
+                    let sealed = ops::http::bind("clients by TLS", address).await?;
+                    Listeners { plain: Some(plain), tls: Some((sealed, tls)) }
+                }
+            }
+        }
+    };
+    Ok((listeners, address))
+}
 
 /// Runs a node until shutdown. `metrics` is where they are served, if they are.
 pub async fn run(
@@ -31,7 +52,7 @@ pub async fn run(
 ) -> anyhow::Result<Exit> {
     let dir = config.dir.clone();
     let dir = tokio::task::spawn_blocking(move || NodeDir::lock(&dir)).await??;
-    let listener = ops::http::bind("clients", &config.listen).await?;
+    let (listeners, client) = listen(&config).await?;
     let admin = listener::Listener::bind(&config.admin).await?;
     let metrics = match &metrics {
         Some(address) => Some(ops::http::bind("metrics", address).await?),
@@ -51,6 +72,7 @@ pub async fn run(
         io_threads: config.io_threads,
         workers: config.workers,
         memory_bytes: config.store.memory,
+        tls: listeners.tls.as_ref().map(|(listener, tls)| tls.facts(listener)).transpose()?,
     };
     let users = Users::open(config.dir.join(USERS))?;
     let owner = config.member.as_ref().map(|m| (m.service.clone(), m.shard.clone()));
@@ -58,7 +80,6 @@ pub async fn run(
     let cache_bytes = options.shares().records;
     let opening = move || Control::open(dir, owner, options);
     let opened = tokio::task::spawn_blocking(opening).await??;
-    let client = listener.local_addr()?;
     let workers = Workers::start(
         config.workers,
         opened.current().clone(),
@@ -81,7 +102,8 @@ pub async fn run(
         shared.require_password(password.as_bytes()).map_err(anyhow::Error::msg)?;
     }
     let control = opened.control(workers.clone());
-    let server = Server::new(listener, config.io_threads, shared.clone())
+    let tls = listeners.tls.as_ref().map(|(_, tls)| tls.clone());
+    let server = Server::new(listeners, config.io_threads, shared.clone())
         .context("cannot start the I/O threads")?;
 
     let announce = Announce {
@@ -108,6 +130,14 @@ pub async fn run(
     tasks.spawn(Steward::run(control.clone(), member, progress, ready, shutdown.clone()));
     tasks.spawn(admin.serve(control.clone(), shutdown.clone()));
     tasks.spawn(meter::run(control.clone(), shared, gauges.clone(), shutdown.clone()));
+    if let Some(tls) = tls {
+        let following = tls.follow(shutdown.clone());
+        tasks.spawn(async move {
+            if let Err(why) = following.await {
+                tracing::error!("the certificate is not looked after any more: {why}");
+            }
+        });
+    }
     if let Some(listener) = metrics {
         let serving = ops::http::serve(listener, gauges, health, shutdown.clone());
         tasks.spawn(async move {

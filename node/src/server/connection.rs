@@ -17,19 +17,22 @@ use super::pause;
 use super::pubsub;
 use super::ring::Ring;
 use super::session::Session;
+use super::stream::Stream;
 use crate::settings::{self, OutputClass};
 
 /// Reads that may be in flight at the workers; beyond them the socket is not read.
 const ROUNDS_MAX: usize = 16;
 /// Answers that wait for the client to read them; beyond them the socket is not read.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
+/// How long a client may take until it speaks TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often a client that does not read is looked at.
 const PATIENCE_EVERY: Duration = Duration::from_secs(1);
 /// A buffer that grew beyond this is given back once it is empty.
 const KEPT_BYTES_MAX: usize = 256 << 10;
 
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     io: Rc<Io>,
     session: Session,
     input: Input,
@@ -48,14 +51,15 @@ enum Next {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, io: Rc<Io>) -> Self {
-        if let Err(error) = stream.set_nodelay(true) {
+    pub(super) fn new(stream: Stream, peer: SocketAddr, io: Rc<Io>) -> Self {
+        let socket = stream.socket();
+        if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!("client {peer}: cannot turn off Nagle's algorithm: {error}");
         }
-        if let Err(error) = keep_alive(&stream) {
+        if let Err(error) = keep_alive(socket) {
             tracing::debug!("client {peer}: cannot ask the kernel to look after it: {error}");
         }
-        let local = stream.local_addr().map(|a| a.to_string()).unwrap_or_default();
+        let local = socket.local_addr().map(|a| a.to_string()).unwrap_or_default();
         let session = Session::new(io.shared.clone(), peer, local);
         Self {
             stream,
@@ -80,11 +84,12 @@ impl Connection {
         let stop = shutdown.cancelled();
         tokio::pin!(stop);
         let mut stopping = false;
+        let hands_shaken_by = tokio::time::Instant::now() + HANDSHAKE;
         while let Next::Wait = self.advance() {
             let may_read = !self.session.closing
                 && (!self.input.has_more() && self.has_room()
                     || self.session.must_wait() && self.input.may_grow());
-            let must_write = self.sent < self.unsent.len();
+            let must_write = self.sent < self.unsent.len() || self.stream.wants_write();
             let readable = tokio::select! {
                 () = self.wake.notified() => false,
                 () = client.attention() => if client.is_killed() { break } else { false },
@@ -95,6 +100,7 @@ impl Connection {
                     pause::go_on(&mut self.session);
                     false
                 }
+                () = tokio::time::sleep_until(hands_shaken_by), if self.stream.is_shaking_hands() => break,
                 // To look at the soft limit again.
                 () = tokio::time::sleep(PATIENCE_EVERY), if self.swollen.is_some() => false,
             };
@@ -109,6 +115,7 @@ impl Connection {
                 }
             }
         }
+        self.stream.close();
         self.session.sticky.leave();
         self.io.shared.workers.blocked().forget(id);
         self.session.leave();
@@ -182,6 +189,11 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return self.patience(),
                 Err(_) => return Next::Close,
             }
+        }
+        match self.stream.try_flush() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Next::Wait,
+            Err(_) => return Next::Close,
+            Ok(()) => {}
         }
         self.sent = 0;
         self.swollen = None;

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
@@ -16,6 +17,7 @@ use tokio::task::LocalSet;
 use super::connection::Connection;
 use super::ring::Ring;
 use super::session::Shared;
+use super::stream::Stream;
 use crate::acl::{Context, Denied};
 use crate::command::{Args, Spec};
 use crate::settings;
@@ -30,9 +32,12 @@ const IDLE_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before handing over to a full queue again.
 const QUEUE_FULL_RETRY: Duration = Duration::from_millis(1);
 
+/// A socket, who is at its other end, and what TLS it speaks.
+pub(super) type Arriving = (std::net::TcpStream, SocketAddr, Option<Arc<ServerConfig>>);
+
 /// The handle on an I/O thread.
 pub(super) struct IoThread {
-    sockets: mpsc::Sender<(std::net::TcpStream, SocketAddr)>,
+    sockets: mpsc::Sender<Arriving>,
     connections: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
 }
@@ -176,9 +181,10 @@ impl IoThread {
         self.connections.load(Ordering::Relaxed)
     }
 
-    pub(super) fn take(&self, stream: std::net::TcpStream, peer: SocketAddr) {
+    pub(super) fn take(&self, arriving: Arriving) {
+        let peer = arriving.1;
         self.connections.fetch_add(1, Ordering::Relaxed);
-        if self.sockets.try_send((stream, peer)).is_err() {
+        if self.sockets.try_send(arriving).is_err() {
             self.connections.fetch_sub(1, Ordering::Relaxed);
             tracing::warn!("client {peer} was turned away: too many are waiting to be taken up");
         }
@@ -192,11 +198,7 @@ impl IoThread {
     }
 }
 
-async fn serve(
-    io: Rc<Io>,
-    mut arriving: mpsc::Receiver<(std::net::TcpStream, SocketAddr)>,
-    connections: Arc<AtomicUsize>,
-) {
+async fn serve(io: Rc<Io>, mut arriving: mpsc::Receiver<Arriving>, connections: Arc<AtomicUsize>) {
     if io.inbox.index == 0 {
         let policing = io.clone();
         tokio::task::spawn_local(async move { policing.end_idle().await });
@@ -211,10 +213,10 @@ async fn serve(
             () = shutdown.cancelled() => break,
             arrived = arriving.recv() => arrived,
         };
-        let Some((stream, peer)) = arrived else { break };
+        let Some((stream, peer, tls)) = arrived else { break };
         let (io, connections) = (io.clone(), connections.clone());
         tokio::task::spawn_local(async move {
-            match TcpStream::from_std(stream) {
+            match TcpStream::from_std(stream).and_then(|socket| Stream::new(socket, tls)) {
                 Ok(stream) => Connection::new(stream, peer, io).run().await,
                 Err(error) => tracing::warn!("cannot serve client {peer}: {error}"),
             }

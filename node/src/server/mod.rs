@@ -30,6 +30,8 @@ mod ring;
 mod session;
 mod slowlog;
 mod specs;
+mod stream;
+mod tls;
 mod tracking;
 mod transaction;
 
@@ -50,29 +52,60 @@ pub(crate) use memory::memory;
 pub use session::{Facts, SessionHandler, Shared};
 pub(crate) use slowlog::is_slow;
 pub(crate) use specs::{CONNECTION, PUBSUB, SERVER, TRANSACTIONS};
+pub use tls::{Tls, TlsError, TlsFiles};
 
 /// The most I/O threads that a node can have.
 pub const IO_THREADS_MAX: usize = 64;
 
+/// Where clients connect.
+pub struct Listeners {
+    /// Without TLS.
+    pub plain: Option<TcpListener>,
+    /// With TLS.
+    pub tls: Option<(TcpListener, Tls)>,
+}
+
+/// A socket, who is at its other end, and what TLS it speaks.
+type Accepted = (tokio::net::TcpStream, SocketAddr, Option<Arc<rustls::ServerConfig>>);
+
+impl Listeners {
+    async fn accept(&self) -> Result<Accepted> {
+        let plain = async {
+            match &self.plain {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        let sealed = async {
+            match &self.tls {
+                Some((listener, _)) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = plain => accepted.map(|(stream, peer)| (stream, peer, None)),
+            accepted = sealed => {
+                let config = self.tls.as_ref().map(|(_, tls)| tls.config());
+                accepted.map(|(stream, peer)| (stream, peer, config))
+            }
+        }
+    }
+}
+
 /// Accepts clients until shutdown, then lets their answers out.
 pub struct Server {
-    listener: TcpListener,
+    listeners: Listeners,
     shared: Arc<Shared>,
     threads: Vec<io::IoThread>,
 }
 
 impl Server {
     /// Starts `io_threads` threads; nothing is accepted before [`Server::run`].
-    pub fn new(listener: TcpListener, io_threads: usize, shared: Arc<Shared>) -> Result<Self> {
+    pub fn new(listeners: Listeners, io_threads: usize, shared: Arc<Shared>) -> Result<Self> {
         assert!((1..=IO_THREADS_MAX).contains(&io_threads), "the configuration bounds the threads");
         let start = |index| io::IoThread::start(index, shared.clone());
         let threads = (0..io_threads).map(start).collect::<Result<_>>()?;
-        Ok(Self { listener, shared, threads })
-    }
-
-    /// Where it listens.
-    pub fn local_addr(&self) -> Result<SocketAddr> {
-        self.listener.local_addr()
+        Ok(Self { listeners, shared, threads })
     }
 
     /// Accepts until shutdown is requested; returns when the I/O threads have ended.
@@ -81,8 +114,8 @@ impl Server {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.place(stream, peer),
+                accepted = self.listeners.accept() => match accepted {
+                    Ok(accepted) => self.place(accepted),
                     Err(error) => {
                         // Out of file descriptors, most likely: give clients time to leave.
                         tracing::warn!("cannot accept a client: {error}; trying again");
@@ -99,12 +132,18 @@ impl Server {
     }
 
     /// Hands a socket to the I/O thread with the fewest.
-    fn place(&self, stream: tokio::net::TcpStream, peer: SocketAddr) {
+    fn place(&self, (stream, peer, tls): Accepted) {
+        // Under TLS nothing can be said before hands are shaken.
+        let refuse = |why: &str| {
+            if tls.is_none() {
+                let _ = stream.try_write(why.as_bytes());
+            }
+        };
         let shared = &self.shared;
         shared.stats.connections_received.fetch_add(1, Ordering::Relaxed);
         if shared.clients.len() >= settings::CLIENTS_MAX.get() as usize {
             shared.stats.connections_rejected.fetch_add(1, Ordering::Relaxed);
-            let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+            refuse("-ERR max number of clients reached\r\n");
             return;
         }
         if settings::PROTECTED.get()
@@ -112,13 +151,13 @@ impl Server {
             && shared.users.needs_no_password()
         {
             shared.stats.connections_rejected.fetch_add(1, Ordering::Relaxed);
-            let _ = stream.try_write(PROTECTED.as_bytes());
+            refuse(PROTECTED);
             return;
         }
         let fewest = self.threads.iter().min_by_key(|thread| thread.connections());
         let thread = fewest.expect("there is at least one I/O thread");
         match stream.into_std() {
-            Ok(stream) => thread.take(stream, peer),
+            Ok(stream) => thread.take((stream, peer, tls)),
             Err(error) => tracing::warn!("cannot hand over client {peer}: {error}"),
         }
     }

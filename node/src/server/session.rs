@@ -17,6 +17,7 @@ use super::monitor::Monitors;
 use super::pause::{self, Pause};
 use super::pubsub::{self, Subscriptions};
 use super::slowlog::SlowLog;
+use super::tls::TlsFiles;
 use super::tracking::{self, Followers};
 use super::transaction::Queued;
 use crate::acl::{Account, Users};
@@ -93,6 +94,8 @@ pub struct Facts {
     pub workers: usize,
     /// Memory for the database's caches and buffers, in bytes.
     pub memory_bytes: u64,
+    /// The files of TLS, and its port; `None`: nobody listens for it.
+    pub tls: Option<(TlsFiles, u16)>,
 }
 
 /// What all connections share.

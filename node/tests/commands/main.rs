@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod abuse;
 mod access;
 mod bits;
 mod blocking;
@@ -21,5 +22,6 @@ mod pauses;
 mod protocol;
 mod pubsub;
 mod restore;
+mod tls;
 mod transactions;
 mod workers;

@@ -29,17 +29,30 @@ impl Node {
         node
     }
 
+    /// A node with nothing in it, started with these arguments as well.
+    pub(crate) fn with(args: &[&str]) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut node = Self::start(scratch.path(), "", args);
+        node._scratch = Some(scratch);
+        node
+    }
+
     /// A node on this directory.
     pub(crate) fn open(dir: &std::path::Path) -> Self {
         Self::open_failing(dir, "")
     }
 
     fn open_failing(dir: &std::path::Path, points: &str) -> Self {
+        Self::start(dir, points, &[])
+    }
+
+    fn start(dir: &std::path::Path, points: &str, args: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new(env!("CARGO_BIN_EXE_godwit-node"))
             .args(["--dir", dir.to_str().unwrap()])
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(["--workers", "3", "--io-threads", "2", "--log", "warn"])
+            .args(args)
             .env("GODWIT_FAILPOINTS", points)
             .stdout(Stdio::null())
             .spawn()

@@ -1,6 +1,9 @@
 //! Parameters of Redis that are always the same here, or that only a start can change.
 
+use std::path::PathBuf;
+
 use super::super::session::Shared;
+use super::super::tls::TlsFiles;
 use crate::control::Mode;
 
 /// A parameter that CONFIG SET refuses to change.
@@ -35,6 +38,11 @@ fn words(words: &str) -> String {
     words.to_owned()
 }
 
+fn tls(shared: &Shared, which: fn(&TlsFiles) -> Option<&PathBuf>) -> String {
+    let path = shared.facts.tls.as_ref().and_then(|(files, _)| which(files));
+    path.map(|path| path.display().to_string()).unwrap_or_default()
+}
+
 pub(super) static ALL: &[Fixed] = &[
     // How the node was started.
     fixed("port", |s| s.address.port().to_string()),
@@ -45,6 +53,18 @@ pub(super) static ALL: &[Fixed] = &[
     fixed("appendfsync", |s| words(s.facts.append_fsync)),
     fixed("cluster-enabled", |s| {
         words(if s.authority.mode() == Mode::Standalone { "no" } else { "yes" })
+    }),
+    fixed("tls-port", |s| s.facts.tls.as_ref().map_or(0, |(_, port)| *port).to_string()),
+    fixed("tls-cert-file", |s| tls(s, |files| Some(&files.cert))),
+    fixed("tls-key-file", |s| tls(s, |files| Some(&files.key))),
+    fixed("tls-ca-cert-file", |s| tls(s, |files| files.client_ca.as_ref())),
+    fixed("tls-auth-clients", |s| {
+        let files = s.facts.tls.as_ref().map(|(files, _)| files);
+        words(match files {
+            Some(TlsFiles { client_ca: Some(_), clients_may_lack: true, .. }) => "optional",
+            Some(TlsFiles { client_ca: Some(_), .. }) => "yes",
+            _ => "no",
+        })
     }),
     // The log is always written, and there are no dumps.
     fixed("appendonly", yes),
