@@ -245,9 +245,9 @@ pub trait Outbox: Send + Sync {
     /// Takes parts, in order, leaving the vector empty.
     fn deliver(&self, parts: &mut Vec<Part>);
     /// Hears of a command of a connection that took long.
-    fn slow(&self, connection: u64, args: &Args<'_>, took: Duration);
+    fn slow(&self, _connection: u64, _args: &Args<'_>, _took: Duration) {}
     /// Hears of a command of a connection's script that its user may not run.
-    fn denied(&self, connection: u64, denied: Denied, spec: &Spec, args: &Args<'_>);
+    fn denied(&self, _connection: u64, _denied: Denied, _spec: &Spec, _args: &Args<'_>) {}
 }
 
 /// Refusals that stick to a connection that said GODWIT.HOLD, until it says GODWIT.RESUME: so what
