@@ -20,6 +20,11 @@ pub enum DecodeError {
     /// An encoding that this version does not know.
     #[error("a key of encoding version {0}; this version knows 1: upgrade this program")]
     Version(u8),
+    /// A kind of record that this version does not know.
+    #[error(
+        "a record of unknown kind {0} in a stream: a later version wrote it; upgrade this program"
+    )]
+    Kind(u8),
     /// A flag that this version does not know.
     #[error("unknown flags {0:#04x} in a {1}: a later version wrote it; upgrade this program")]
     Flags(u8, &'static str),
@@ -54,6 +59,11 @@ impl<'a> Reader<'a> {
         let (head, rest) = self.rest.split_at_checked(len).ok_or(self.error)?;
         self.rest = rest;
         Ok(head)
+    }
+
+    /// What to say of bytes that do not fit.
+    pub(crate) const fn error(&self) -> DecodeError {
+        self.error
     }
 
     pub(crate) fn end(&self) -> Result<(), DecodeError> {

@@ -5,17 +5,19 @@
 //! `docs/formats.md`; golden vectors in `tests/` hold them still.
 //!
 //! Start with [`Slot`], then [`Cf`] for the column families, [`meta`], [`data`] and [`score`] for
-//! what is in them, [`system`] for the node-local one.
+//! what is in them, [`stream`] for the records of streams, [`system`] for the node-local family.
 
 pub mod data;
 pub mod hlc;
 pub mod meta;
 pub mod score;
 pub mod slot;
+pub mod stream;
 pub mod system;
 
 mod cf;
 mod error;
+mod varint;
 
 pub use cf::Cf;
 pub use error::DecodeError;

@@ -27,9 +27,15 @@ pub enum Type {
     Set = 4,
     /// Members with scores.
     Zset = 5,
+    /// Entries by id, and consumer groups.
+    Stream = 6,
 }
 
 impl Type {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::String, Self::Hash, Self::List, Self::Set, Self::Zset, Self::Stream];
+
     /// Its name in TYPE's answer.
     pub const fn name(self) -> &'static str {
         match self {
@@ -38,6 +44,7 @@ impl Type {
             Self::List => "list",
             Self::Set => "set",
             Self::Zset => "zset",
+            Self::Stream => "stream",
         }
     }
 
@@ -48,6 +55,7 @@ impl Type {
             3 => Some(Self::List),
             4 => Some(Self::Set),
             5 => Some(Self::Zset),
+            6 => Some(Self::Stream),
             _ => None,
         }
     }
@@ -56,11 +64,12 @@ impl Type {
 /// What a collection's meta record says of its data records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Collection {
-    /// Hash, list, set or sorted set; never a string.
+    /// Hash, list, set, sorted set or stream; never a string.
     pub kind: Type,
     /// The stamp of its creation: data records of another version belong to a deleted collection.
     pub version: Hlc,
-    /// How many fields, elements or members it has; never 0 in a stored record.
+    /// How many fields, elements or members it has; never 0 in a stored record. A stream's is 1,
+    /// for its header, which has the rest ([`stream::Header`](crate::stream::Header)).
     pub size: u64,
     /// Lists: the index of the first element.
     pub head: u64,

@@ -77,7 +77,14 @@ fn entry<'a>(reader: &mut Reader<'a>) -> Option<Option<Cow<'a, [u8]>>> {
 
 /// Reads the length that stands behind an entry: it has to be the entry's.
 fn own_length(reader: &mut Reader<'_>, length: usize) -> Option<()> {
-    let groups = (usize::BITS - length.leading_zeros()).div_ceil(7).max(1);
+    // One byte more already for the greatest length that would fit (`lpEncodeBacklen`).
+    let groups = match length {
+        0..=127 => 1,
+        128..16383 => 2,
+        16383..2_097_151 => 3,
+        2_097_151..268_435_455 => 4,
+        _ => 5,
+    };
     for group in (0..groups).rev() {
         let more = if group == groups - 1 { 0 } else { 0x80 };
         if reader.byte()? != (length >> (7 * group)) as u8 & 0x7f | more {

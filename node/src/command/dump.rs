@@ -7,7 +7,7 @@ use keyspace::score::Score;
 use resp::reply::Writer;
 
 use super::rdb::{Dump, Form, Load};
-use super::{Answer, Args, Fail, Flags, Keys, Spec, unpack};
+use super::{Answer, Args, Fail, Flags, Keys, Spec, stream, unpack};
 use crate::worker::{Class, Key, View};
 
 const G: &str = "generic";
@@ -34,9 +34,13 @@ fn dump(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     if at.fields_expire_ms != 0 {
         return dump_fields(view, key, &at, out);
     }
+    if at.kind == Type::Stream {
+        out.bulk(&stream::dump(view, key)?);
+        return Ok(());
+    }
     let mut dump = Dump::new(match at.kind {
         Type::List => Form::List,
-        Type::Set | Type::String => Form::Set,
+        Type::Set | Type::String | Type::Stream => Form::Set,
         Type::Hash => Form::Hash,
         Type::Zset => Form::Zset,
     });
@@ -49,7 +53,7 @@ fn dump(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
         match at.kind {
             Type::List | Type::Hash => dump.string(value),
             Type::Zset => dump.double(Score::decode(value)?.number()),
-            Type::Set | Type::String => {}
+            Type::Set | Type::String | Type::Stream => {}
         }
     }
     out.bulk(&dump.end());
@@ -95,6 +99,7 @@ pub(super) enum Value {
     /// Values, and when they expire.
     Hash(BTreeMap<Vec<u8>, (Vec<u8>, u64)>),
     Zset(BTreeMap<Vec<u8>, Score>),
+    Stream(Box<stream::Loaded>),
 }
 
 /// `None`: the bytes make no sense, or something is in them twice.
@@ -105,6 +110,10 @@ pub(super) fn read(load: &mut Load<'_>) -> Option<Value> {
     }
     if let Some(value) = unpack::read(load, form)? {
         return load.end().map(|()| value);
+    }
+    if matches!(form, Form::Stream1 | Form::Stream2 | Form::Stream3) {
+        let loaded = stream::Loaded::read(load, form)?;
+        return load.end().map(|()| Value::Stream(Box::new(loaded)));
     }
     let earliest_ms = if form == Form::HashFields { load.time()? } else { 0 };
     // At least a byte for each: no length makes more work than the payload has bytes.
@@ -125,7 +134,7 @@ pub(super) fn read(load: &mut Load<'_>) -> Option<Value> {
         };
         let first = load.string()?;
         let fresh = match &mut value {
-            Value::String(_) => false,
+            Value::String(_) | Value::Stream(_) => false,
             Value::List(list) => {
                 list.push(first);
                 true
@@ -142,19 +151,26 @@ pub(super) fn read(load: &mut Load<'_>) -> Option<Value> {
     Some(value)
 }
 
-fn write(view: &mut View<'_>, key: Key<'_>, value: Value, expire_ms: u64) {
+fn write(view: &mut View<'_>, key: Key<'_>, value: Value, expire_ms: u64) -> Answer {
     let kind = match &value {
-        Value::String(bytes) => return view.put_string(key, bytes, expire_ms),
+        Value::String(bytes) => {
+            view.put_string(key, bytes, expire_ms);
+            return Ok(());
+        }
+        Value::Stream(_) => Type::Stream,
         Value::List(_) => Type::List,
         Value::Set(_) => Type::Set,
         Value::Hash(_) => Type::Hash,
         Value::Zset(_) => Type::Zset,
     };
+    if let Value::Stream(loaded) = value {
+        return loaded.write(view, key, expire_ms);
+    }
     let mut head = view.create(kind);
     head.expire_ms = expire_ms;
     let version = head.at.version;
     match value {
-        Value::String(_) => {}
+        Value::String(_) | Value::Stream(_) => {}
         Value::List(list) => {
             for element in list {
                 view.put_data(key, version, &head.at.tail.to_be_bytes(), &element);
@@ -187,6 +203,7 @@ fn write(view: &mut View<'_>, key: Key<'_>, value: Value, expire_ms: u64) {
         }
     }
     view.put_head(key, &head);
+    Ok(())
 }
 
 fn restore(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
@@ -217,7 +234,7 @@ fn restore(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer
         view.delete(key);
         view.notify_replaced(Class::GENERIC, "restore", key, (0, replaced));
     } else {
-        write(view, key, value, expire_ms);
+        write(view, key, value, expire_ms)?;
         view.notify(Class::GENERIC, "restore", key);
     }
     out.simple("OK");

@@ -56,9 +56,15 @@ static LIST_SIZE: Threshold =
     Threshold::new("list-max-listpack-size", Some("list-max-ziplist-size"), -2);
 /// The longest sparse HyperLogLog, in bytes.
 pub(super) static HLL_SPARSE_BYTES: Threshold = Threshold::new("hll-sparse-max-bytes", None, 3000);
+/// How many entries of a stream one block takes: `MAXLEN ~` takes whole blocks off. 0: any number.
+pub(super) static STREAM_NODE_ENTRIES: Threshold =
+    Threshold::new("stream-node-max-entries", None, 100);
+/// How many bytes of entries one block takes; 0: any number.
+pub(super) static STREAM_NODE_BYTES: Threshold =
+    Threshold::new("stream-node-max-bytes", None, 4096);
 
 /// All of them, for CONFIG.
-pub(crate) static THRESHOLDS: [&Threshold; 9] = [
+pub(crate) static THRESHOLDS: [&Threshold; 11] = [
     &HASH_ENTRIES,
     &HASH_VALUE,
     &ZSET_ENTRIES,
@@ -68,6 +74,8 @@ pub(crate) static THRESHOLDS: [&Threshold; 9] = [
     &SET_INTEGERS,
     &LIST_SIZE,
     &HLL_SPARSE_BYTES,
+    &STREAM_NODE_ENTRIES,
+    &STREAM_NODE_BYTES,
 ];
 
 /// The most entries that are looked at to tell; larger collections have the general encoding.
@@ -95,6 +103,7 @@ pub(super) fn name(view: &mut View<'_>, key: Key<'_>, entry: &Entry) -> Result<&
         Type::Set if fits(view, key, &at, packed(&SET_ENTRIES, &SET_VALUE))? => "listpack",
         Type::List if list_fits(view, key, &at)? => "listpack",
         Type::List => "quicklist",
+        Type::Stream => "stream",
         Type::Hash | Type::Set | Type::String => "hashtable",
     })
 }

@@ -41,6 +41,11 @@ fn memory(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer 
         out.integer((own + bytes) as i64);
         return Ok(());
     };
+    if at.kind == Type::Stream {
+        let all = super::stream::memory(view, key, &at, samples, DATA_RECORD_BYTES + name)?;
+        out.integer(own.saturating_add(all).cast_signed());
+        return Ok(());
+    }
     let mut entries = view.entries(key, at.version)?;
     let (mut seen, mut bytes) = (0, 0);
     while seen < samples

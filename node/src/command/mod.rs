@@ -34,6 +34,7 @@ mod set;
 mod set_combine;
 mod sort;
 mod spec;
+mod stream;
 mod string;
 pub(crate) mod subcommand;
 pub mod table;

@@ -45,9 +45,8 @@ pub(super) fn page<'a>(args: &Args<'a>, mut at: usize, typed: bool) -> Result<Pa
         } else if args.is(at, "match") {
             page.pattern = Some(value).filter(|p| p != b"*");
         } else if typed && args.is(at, "type") {
-            let types = [Type::String, Type::Hash, Type::List, Type::Set, Type::Zset];
             let named = |t: &Type| value.eq_ignore_ascii_case(t.name().as_bytes());
-            page.kind = Some(types.into_iter().find(named));
+            page.kind = Some(Type::ALL.into_iter().find(named));
         } else {
             return Err(Fail::Syntax);
         }

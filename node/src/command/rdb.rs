@@ -1,10 +1,13 @@
 //! Redis's serialised values, as DUMP gives and RESTORE takes them: a type, the value, a version of
 //! two bytes and a CRC-64 of eight, both little-endian (Redis: rdb.h, rdb.c, crc64.c).
 //!
-//! Written are the general forms, which every Redis reads. Read is what any Redis writes, up to 7.4.
+//! Written are the general forms, which every Redis reads, and streams as Redis 7.2 has them. Read is
+//! what any Redis writes, up to 7.4.
 
 /// RDB's version in Redis 7.4: later ones are not read.
 const READ_VERSION_MAX: u16 = 12;
+/// RDB's version in Redis 7.2, of which streams are written.
+const STREAM_VERSION: u16 = 11;
 /// RDB's version in Redis 5: what is written means the same since, and every later Redis reads it.
 const WRITTEN_VERSION: u16 = 9;
 /// The version and the checksum.
@@ -19,6 +22,12 @@ pub(super) enum Form {
     Hash = 4,
     /// Scores are doubles of eight bytes.
     Zset = 5,
+    /// A stream as of Redis 5.
+    Stream1 = 15,
+    /// A stream as of Redis 7.0.
+    Stream2 = 19,
+    /// A stream as of Redis 7.2.
+    Stream3 = 21,
     /// A hash with fields that expire, as of Redis 7.4: the earliest time, then for each field its
     /// time, counted from the one before that (0: never).
     HashFields = 24,
@@ -41,12 +50,15 @@ pub(super) enum Form {
 }
 
 impl Form {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 21] = [
         Self::String,
         Self::List,
         Self::Set,
         Self::Hash,
         Self::Zset,
+        Self::Stream1,
+        Self::Stream2,
+        Self::Stream3,
         Self::HashFields,
         Self::ZsetText,
         Self::HashZipmap,
@@ -93,6 +105,25 @@ impl Dump {
         Self(vec![form as u8])
     }
 
+    /// A part of one, to be appended.
+    pub(super) fn part() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(super) fn append(&mut self, part: &Self) {
+        self.0.extend_from_slice(&part.0);
+    }
+
+    #[cfg(test)]
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// Bytes as they are, without their length.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
     pub(super) fn length(&mut self, length: u64) {
         match length {
             0..0x40 => self.0.push(length as u8),
@@ -121,6 +152,7 @@ impl Dump {
     pub(super) fn end(mut self) -> Vec<u8> {
         let version = match self.0.first() {
             Some(&form) if form == Form::HashFields as u8 => READ_VERSION_MAX,
+            Some(&form) if form == Form::Stream3 as u8 => STREAM_VERSION,
             _ => WRITTEN_VERSION,
         };
         self.0.extend_from_slice(&version.to_le_bytes());

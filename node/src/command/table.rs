@@ -28,6 +28,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::memory::SPECS,
     super::set::SPECS,
     super::set_combine::SPECS,
+    super::stream::SPECS,
     super::zset::SPECS,
     super::zadd::SPECS,
     super::zcombine::SPECS,

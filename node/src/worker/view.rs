@@ -222,9 +222,14 @@ impl<'a> View<'a> {
 
     /// A new collection, under a version that no earlier one of the key had.
     pub fn create(&mut self, kind: Type) -> Head {
-        let version = self.store.hlc().next(self.now_ms);
+        let version = self.version();
         self.created = Some(version);
         Head { at: Collection::new(kind, version), expire_ms: 0 }
+    }
+
+    /// A version that nothing of this node's data has: for what a collection files of its own.
+    pub fn version(&self) -> Hlc {
+        self.store.hlc().next(self.now_ms)
     }
 
     /// A record; `version` is that of the collection which a data record belongs to.

@@ -22,6 +22,7 @@ mod pauses;
 mod protocol;
 mod pubsub;
 mod restore;
+mod streams;
 mod tls;
 mod transactions;
 mod workers;

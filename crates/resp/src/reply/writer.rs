@@ -129,6 +129,11 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Replies that were written before, in the same version.
+    pub fn raw(&mut self, replies: &[u8]) {
+        self.out.extend_from_slice(replies);
+    }
+
     fn either(&mut self, v2: &[u8], v3: &[u8]) {
         self.out.extend_from_slice(if self.version == Version::V2 { v2 } else { v3 });
     }
