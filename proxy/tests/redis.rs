@@ -53,7 +53,7 @@ fn clients_in_both_versions_get_what_redis_answers() {
 }
 
 /// Commands whose answers are the same each time that they run on an empty database.
-const LINES: [&str; 34] = [
+const LINES: [&str; 45] = [
     "SET k v",
     "GET k",
     "GET none",
@@ -86,6 +86,17 @@ const LINES: [&str; 34] = [
     "HINCRBY h a x",
     "XADD x 1-1 f v",
     "XREAD STREAMS x 0",
+    "XADD x MAXLEN ~ 10 1-2 f w",
+    "XLEN x",
+    "XREVRANGE x + - COUNT 1",
+    "XGROUP CREATE x g 0",
+    "XREADGROUP GROUP g streams COUNT 1 STREAMS x >",
+    "XREADGROUP GROUP streams g STREAMS x >",
+    "XPENDING x g",
+    "XACK x g 1-1",
+    "XINFO GROUPS x",
+    "XINFO HELP",
+    "XTRIM x MAXLEN 1",
     "DBSIZE",
     "SCAN 0 MATCH h COUNT 1000",
 ];

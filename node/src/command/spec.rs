@@ -119,10 +119,20 @@ impl Also {
                 let found = options.find(|&index| words.iter().any(|word| is(index, word)));
                 found.map_or(0..0, |index| index + 1..index + 2)
             }
-            Self::HalfAfter(word) => match (1..args.len()).find(|&index| is(index, word)) {
-                Some(index) => index + 1..index + 1 + (args.len() - index - 1) / 2,
-                None => 0..0,
-            },
+            Self::HalfAfter(word) => {
+                // What an option is given may be that word too, such as the name of a group.
+                let given = |index: usize| match () {
+                    () if is(index, "group") => 2,
+                    () if is(index, "count") || is(index, "block") => 1,
+                    () => 0,
+                };
+                let mut index = 1;
+                while index < args.len() && !is(index, word) {
+                    index += 1 + given(index);
+                }
+                let after = (index + 1).min(args.len());
+                after..after + (args.len() - after) / 2
+            }
         }
     }
 }

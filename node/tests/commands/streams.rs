@@ -125,6 +125,9 @@ fn a_group_delivers_each_entry_once() {
          XINFO GROUPS s => [[name g consumers 5 pending 3 last-delivered-id 4-0 entries-read 4 lag 0]]
          XGROUP DESTROY s g => 1
          XGROUP DESTROY s g => 0
+         XGROUP CREATE s streams 3 => OK
+         XREADGROUP GROUP streams count STREAMS s > => [[s [[4-0 [d 4]]]]]
+         XGROUP DESTROY s streams => 1
          XINFO GROUPS s => []
          XGROUP CREATE s g 0 => OK
          XPENDING s g => [0 nil nil nil]",

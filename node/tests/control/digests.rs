@@ -11,6 +11,12 @@ async fn write(a: &Node) {
         a.run(&format!("ZADD zset:{i} 1.5 one 2 two")).unwrap();
         a.run(&format!("RPUSH list:{i} one two three")).unwrap();
         a.run(&format!("SADD set:{i} one two")).unwrap();
+        a.run(&format!("XADD stream:{i} 1 field one")).unwrap();
+        a.run(&format!("XADD stream:{i} 2 field two")).unwrap();
+        a.run(&format!("XGROUP CREATE stream:{i} group 0")).unwrap();
+        a.run(&format!("XREADGROUP GROUP group alice STREAMS stream:{i} >")).unwrap();
+        a.run(&format!("XACK stream:{i} group 1")).unwrap();
+        a.run(&format!("XADD stream:{i} MAXLEN 2 3 field three")).unwrap();
     }
     a.run("SET gone value PX 1").unwrap();
     a.run("DEL hash:0").unwrap();
@@ -24,7 +30,7 @@ async fn digests_of_both_sides_are_equal_at_one_position() {
     write(&a).await;
     let (left, right) = compare(&a, &b).await;
     assert_eq!(left, right);
-    assert_eq!(left.total.keys, 1 + 20 * 6 - 1);
+    assert_eq!(left.total.keys, 1 + 20 * 7 - 1);
     assert!(left.total.bytes > 1_000);
     a.run("SET plain:0 other").unwrap();
     let (later, _) = compare(&a, &b).await;

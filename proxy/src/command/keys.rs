@@ -47,6 +47,32 @@ const BLOCKS: KeyError = KeyError::Syntax(
 );
 const SYNTAX: KeyError = KeyError::Syntax("ERR syntax error");
 
+const UNBALANCED: KeyError = KeyError::Syntax(
+    "ERR Unbalanced 'xread' list of streams: for each stream key an ID or '$' must be specified.",
+);
+const UNBALANCED_GROUP: KeyError = KeyError::Syntax(
+    "ERR Unbalanced 'xreadgroup' list of streams: for each stream key an ID or '>' must be specified.",
+);
+
+/// Where the word `STREAMS` is among the options: what one of them is given may be that word too.
+fn streams_at(request: &Request<'_>) -> Result<usize, KeyError> {
+    let mut at = 1;
+    while at < request.len() {
+        if request.is(at, "STREAMS") {
+            return Ok(at);
+        }
+        if request.is(at, "BLOCK") {
+            return Err(BLOCKS);
+        }
+        at += match () {
+            () if request.is(at, "GROUP") => 3,
+            () if request.is(at, "COUNT") => 2,
+            () => 1,
+        };
+    }
+    Err(SYNTAX)
+}
+
 impl Keys {
     /// Calls `with` for each key, in the order of the arguments.
     pub(crate) fn each<'a>(
@@ -78,14 +104,14 @@ impl Keys {
                 request.args_from(count + 1).take(keys).try_for_each(with)
             }
             Self::Streams => {
-                let words = 1..request.len();
-                let at = words.into_iter().find(|&at| request.is(at, "STREAMS")).ok_or(SYNTAX)?;
-                if (1..at).any(|at| request.is(at, "BLOCK")) {
-                    return Err(BLOCKS);
-                }
+                let at = streams_at(request)?;
                 let rest = request.len() - at - 1;
-                if rest == 0 || !rest.is_multiple_of(2) {
+                if rest == 0 {
                     return Err(SYNTAX);
+                }
+                if !rest.is_multiple_of(2) {
+                    let of_group = request.is(0, "XREADGROUP");
+                    return Err(if of_group { UNBALANCED_GROUP } else { UNBALANCED });
                 }
                 request.args_from(at + 1).take(rest / 2).try_for_each(with)
             }
@@ -156,13 +182,29 @@ mod tests {
             ("eval script 1 k v", &["k"]),
             ("eval script 0 v", &[]),
             ("xread count 2 streams a b 0 0", &["a", "b"]),
+            ("xread noack streams a b 0 0", &["a", "b"]),
+            ("xreadgroup group streams block count 5 streams a b > >", &["a", "b"]),
+            ("xreadgroup group g c noack streams a >", &["a"]),
+            ("xadd s maxlen ~ 10 * f v", &["s"]),
+            ("xgroup create s g $", &["s"]),
+            ("xinfo stream s full", &["s"]),
+            ("xautoclaim s g c 0 -", &["s"]),
             ("sort k by x store d", &["k", "d"]),
             ("object encoding k", &["k"]),
             ("rename a b", &["a", "b"]),
         ] {
             assert_eq!(keys(line).unwrap(), expected, "{line}");
         }
-        for bad in ["zinter 3 a b", "zinter x a", "eval s -1 k", "xread streams a", "xread a b"] {
+        for bad in [
+            "zinter 3 a b",
+            "zinter x a",
+            "eval s -1 k",
+            "xread streams a",
+            "xread streams a b 0",
+            "xread a b",
+            "xread block 0 streams a 0",
+            "xreadgroup group streams c a >",
+        ] {
             assert!(keys(bad).is_err(), "{bad}");
         }
     }

@@ -87,7 +87,7 @@ pub(crate) static TABLE: &[Command] = &[
     // streams
     w("XADD", -5, KEY), w("XDEL", -3, KEY), w("XTRIM", -4, KEY), r("XLEN", 2, KEY), r("XRANGE", -4, KEY), r("XREVRANGE", -4, KEY),
     r("XREAD", -4, Keys::Streams), w("XREADGROUP", -7, Keys::Streams), w("XACK", -4, KEY), w("XCLAIM", -6, KEY),
-    w("XAUTOCLAIM", -6, KEY), r("XPENDING", -3, KEY), w("XGROUP", -3, SECOND), r("XINFO", -3, SECOND), w("XSETID", -3, KEY),
+    w("XAUTOCLAIM", -6, KEY), r("XPENDING", -3, KEY), w("XGROUP", -2, SECOND), r("XINFO", -2, SECOND), w("XSETID", -3, KEY),
     // scripts
     w("EVAL", -3, SCRIPT), w("EVALSHA", -3, SCRIPT), r("EVAL_RO", -3, SCRIPT), r("EVALSHA_RO", -3, SCRIPT),
     w("FCALL", -3, SCRIPT), r("FCALL_RO", -3, SCRIPT), f("SCRIPT", -2, Fan::AllWrite, Keys::None),

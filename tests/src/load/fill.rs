@@ -1,5 +1,5 @@
 //! Loads packages: a hash for each with its fields, sorted sets of sizes by section, sets of
-//! dependencies, strings of versions, lists by maintainer.
+//! dependencies, strings of versions, lists by maintainer, streams of what came to a section.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -112,6 +112,9 @@ fn commands_for(package: &Package, prefix: &str) -> Vec<Vec<String>> {
         all.push(set);
     }
     if let Some(version) = package.get("Version") {
+        let mut entry = command("XADD", format!("{prefix}section:{section}:log"));
+        entry.extend(["*", "package", &name, "version", version].map(str::to_owned));
+        all.push(entry);
         let mut string = command("SET", format!("{prefix}version:{name}"));
         string.push(version.to_owned());
         all.push(string);
