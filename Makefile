@@ -1,6 +1,6 @@
 # What there is to do here. `make demo` is the tour; CONTRIBUTING.md says the rest.
 
-.PHONY: help deps build demo up status down test suite suite-redis-py suite-applications bench lint soak
+.PHONY: help deps build demo up status down test suite suite-redis-py suite-applications bench bench-ingest lint soak
 
 # Programs for people are built for speed; tests use the dev profile, which has failpoints.
 clouds = cargo run --release --quiet --package godwit-tests --bin clouds --
@@ -16,6 +16,7 @@ help:
 	@echo 'make test    all tests         make lint  format, clippy, licences'
 	@echo 'make suite   Redis'\''s own test suite against a node (units=core: data types and keys only)'
 	@echo 'make bench   a node beside redis-server and RocksDB alone; queue patterns (bench="--rounds 1 --keys 100000")'
+	@echo 'make bench-ingest   rows by pipelined commands, and as a bulk load (bench="--rows 10000000")'
 	@echo 'make suite-redis-py      redis-py'\''s own tests against a node    make suite-applications   Celery, RQ, BullMQ on one'
 	@echo 'make soak    faults under load for a while (minutes=10)'
 	@echo 'make build   everything, for speed (make deps: what that needs; the others call it)'
@@ -44,6 +45,9 @@ soak: build
 bench: build
 	@target/release/godwit-bench compare $(bench)
 	@target/release/godwit-bench queues
+
+bench-ingest: build
+	@target/release/godwit-bench bulk $(bench)
 
 test:
 	@scripts/deps.sh tests

@@ -20,6 +20,8 @@ if [ "${1:-}" = tests ]; then
   need redis-tools command -v redis-cli
   need redis-server command -v redis-server
   need python3-redis /usr/bin/python3 -c 'import redis'
+  need python3-venv python3 -c 'import ensurepip'
+  need curl command -v curl
 fi
 need util-linux command -v setpriv
 if ! has_libclang >/dev/null 2>&1; then
@@ -60,6 +62,12 @@ if [ ${#missing[@]} -gt 0 ]; then
     done
     [ -n "$installed" ] || { echo "deps.sh: apt-get cannot install ${candidates[*]}" >&2; exit 1; }
   done
+fi
+
+if [ "${1:-}" = tests ] && ! command -v moto_server >/dev/null && [ ! -x ~/.cache/godwit/moto/bin/moto_server ]; then
+  echo "installing: moto, an S3 server for tests, into ~/.cache/godwit/moto"
+  python3 -m venv ~/.cache/godwit/moto
+  ~/.cache/godwit/moto/bin/pip -q --disable-pip-version-check install 'moto[s3,server]'
 fi
 
 scripts/rocksdb.sh

@@ -2,12 +2,14 @@
 //! one run and pinned alike: the server on one core, its client on another.
 //!
 //! `godwit-bench compare` is the comparison ([`compare`]), `godwit-bench queues` shows whether
-//! queue and trim patterns keep their rate ([`queues`]). [`server`] starts and measures processes,
+//! queue and trim patterns keep their rate ([`queues`]), `godwit-bench bulk` what bulk loads gain
+//! ([`bulk`]). [`server`] starts and measures processes,
 //! [`client`] is a pipelining client, [`load`] runs redis-benchmark, [`floor`] is RocksDB alone.
 //!
 //! Times of the wall depend on what else the machine does; CPU per operation and the ratios of one
 //! run are what to read.
 
+mod bulk;
 mod client;
 mod compare;
 mod floor;
@@ -43,6 +45,8 @@ enum Command {
     Compare(compare::Options),
     /// Queue and trim patterns: the rate at the end beside the rate at the start.
     Queues(queues::Options),
+    /// Rows by pipelined commands, and built and taken in as a load.
+    Bulk(bulk::Options),
     /// RocksDB alone: what `compare` starts, pinned, for its lines.
     Floor(floor::Options),
 }
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Compare(options) => compare::run(&options),
         Command::Queues(options) => queues::run(&options),
+        Command::Bulk(options) => bulk::run(&options),
         Command::Floor(options) => floor::run(&options),
     };
     match done {

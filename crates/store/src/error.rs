@@ -22,6 +22,16 @@ pub enum StoreError {
         /// Why, and what to do.
         why: String,
     },
+    /// A bucket said no, or could not be asked.
+    #[error("could not {what} {name}: {why}")]
+    Bucket {
+        /// What was tried.
+        what: &'static str,
+        /// On which object.
+        name: String,
+        /// What it answered.
+        why: String,
+    },
     /// The disk said no.
     #[error("could not {what} {path}: {source}", path = .path.display())]
     Io {

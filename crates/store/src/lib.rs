@@ -14,13 +14,15 @@
 //! share what did not change. Everything read from here is untrusted: lengths are bounded, hashes
 //! are compared, names cannot leave the directory, and damage is an answer, never a panic.
 //!
-//! Beside stores there are [`load`]s: files for a node to take in, built outside of any.
+//! Beside stores there are [`load`]s: files for a node to take in, built outside of any; and
+//! [`bucket`], which has objects by name in a directory or at an S3 store.
 //!
 //! It talks to no node and holds no policy. Start with [`Store`], then [`object`], [`manifest`]
 //! and [`snapshot`]; the layout is specified in `docs/formats.md`.
 
 #![forbid(unsafe_code)]
 
+pub mod bucket;
 pub mod load;
 pub mod manifest;
 pub mod object;

@@ -1,17 +1,24 @@
 //! Having a running node take in a load.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use admin::{Code, Error, Ingested};
+use ::store::bucket::{Bucket, BucketAddress, S3Options};
+use ::store::load::{Load, LoadFile, MANIFEST, MANIFEST_BYTES_MAX};
+use admin::{Client, Code, Error, Ingested};
 use anyhow::Context;
+use keyspace::SlotSet;
 use ops::exit::{Exit, Stop};
+use tokio::task::JoinSet;
+
+/// Files that are fetched at a time.
+const FETCHES: usize = 4;
 
 /// Has a running node take in its part of a load
 #[derive(Clone, Debug, clap::Args)]
 pub struct IngestArgs {
-    /// The directory of the load, on the node's machine
+    /// The load: a directory on the node's machine, or `s3://bucket/prefix`
     #[arg(value_name = "LOAD")]
-    pub load: PathBuf,
+    pub load: BucketAddress,
     /// The node's admin listener: `unix:/path` or a loopback HOST:PORT
     #[arg(long, env = "GODWIT_ADMIN", value_name = "ADDRESS")]
     pub admin: String,
@@ -19,14 +26,105 @@ pub struct IngestArgs {
     /// change them any more
     #[arg(long)]
     pub link: bool,
+    /// Where files of a bucket are fetched to, best on the node's file system; removed afterwards
+    /// [default: the system's temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub staging: Option<PathBuf>,
+    #[command(flatten)]
+    s3: S3Args,
+}
+
+/// How to reach a bucket; keys come from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
+#[derive(Clone, Debug, clap::Args)]
+struct S3Args {
+    /// The URL of an S3 store that is not Amazon's [default: AWS_ENDPOINT_URL]
+    #[arg(long, value_name = "URL")]
+    s3_endpoint: Option<String>,
+    /// The region of the bucket [default: AWS_REGION, or us-east-1]
+    #[arg(long, value_name = "REGION")]
+    s3_region: Option<String>,
+    /// The bucket's name stands in the host, with an endpoint too
+    #[arg(long)]
+    s3_virtual_host: bool,
+}
+
+impl S3Args {
+    fn options(&self) -> S3Options {
+        let env = S3Options::from_env();
+        let endpoint = self.s3_endpoint.clone().or_else(|| env.endpoint.clone());
+        S3Options {
+            path_style: endpoint.is_some() && !self.s3_virtual_host,
+            endpoint,
+            region: self.s3_region.clone().or_else(|| env.region.clone()),
+            ..env
+        }
+    }
 }
 
 /// Has the node take it in, and waits.
 pub async fn ingest(args: &IngestArgs) -> anyhow::Result<Ingested> {
-    let path = args.load.canonicalize();
-    let path = path.with_context(|| format!("there is no load at {}", args.load.display()))?;
-    let node = admin::Client::connect(&args.admin).await?;
+    let node = Client::connect(&args.admin).await?;
+    let BucketAddress::Directory(path) = &args.load else {
+        let staged = stage(args, &node).await?;
+        return node.ingest(&staged.0, true).await.map_err(explain);
+    };
+    let found = path.canonicalize();
+    let path = found.with_context(|| format!("there is no load at {}", path.display()))?;
     node.ingest(&path, args.link).await.map_err(explain)
+}
+
+/// What was fetched; gone when it is dropped.
+struct Staged(PathBuf);
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Err(why) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(
+                "removing {} failed: {why}; it may be removed by hand",
+                self.0.display()
+            );
+        }
+    }
+}
+
+/// Fetches what the node's slots need.
+async fn stage(args: &IngestArgs, node: &Client) -> anyhow::Result<Staged> {
+    let bucket = Bucket::open(&args.load, &args.s3.options())?;
+    let manifest = bucket.get(MANIFEST, MANIFEST_BYTES_MAX).await?;
+    let manifest = manifest.with_context(|| format!("there is no load at {}", args.load))?;
+    let load = Load::parse(&manifest).map_err(|why| anyhow::anyhow!("{}: {why}", args.load))?;
+    let slots = node.status().await?.slots;
+    let parent = args.staging.clone().unwrap_or_else(std::env::temp_dir);
+    let dir = parent.join(format!("godwit-load-{}-{:08x}", load.id, rand::random::<u32>()));
+    let create = std::fs::create_dir_all(&dir).and_then(|()| dir.canonicalize());
+    let staged = Staged(create.with_context(|| format!("creating {}", dir.display()))?);
+    fetch(&bucket, &load, &slots, &staged.0).await?;
+    std::fs::write(staged.0.join(MANIFEST), manifest).context("writing the manifest")?;
+    Ok(staged)
+}
+
+async fn fetch(bucket: &Bucket, load: &Load, slots: &SlotSet, dir: &Path) -> anyhow::Result<()> {
+    let mut wanted: Vec<LoadFile> = load.files_of(slots).cloned().collect();
+    let mut running = JoinSet::new();
+    let mut done = 0;
+    let all: u64 = wanted.iter().map(|file| file.size).sum();
+    loop {
+        while running.len() < FETCHES
+            && let Some(file) = wanted.pop()
+        {
+            let (bucket, to) = (bucket.clone(), dir.join(file.name.as_str()));
+            running.spawn(async move {
+                bucket.fetch(file.name.as_str(), file.size, &to).await.map(|()| file.size)
+            });
+        }
+        match running.join_next().await {
+            Some(fetched) => {
+                done += fetched??;
+                tracing::info!(done, all, "bytes fetched");
+            }
+            None => return Ok(()),
+        }
+    }
 }
 
 fn explain(why: Error) -> anyhow::Error {
@@ -35,10 +133,9 @@ fn explain(why: Error) -> anyhow::Error {
         Error::Refused { code: Code::Io, .. } | Error::Lost { .. } => Exit::Unknown,
         _ => return why.into(),
     };
-    let again = if exit == Exit::Unknown {
-        "; run it again: what is there already is not taken in twice"
-    } else {
-        ""
+    let again = match exit {
+        Exit::Unknown => "; run it again: what is there already is not taken in twice",
+        _ => "",
     };
     Stop::new(exit, format!("{why}{again}")).into()
 }

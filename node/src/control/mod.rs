@@ -62,7 +62,7 @@ impl Quiesce for crate::worker::Workers {
     }
 
     fn changed_outside(&self) {
-        self.watches().fail_all();
+        crate::worker::Workers::changed_outside(self);
     }
 }
 

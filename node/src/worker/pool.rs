@@ -12,7 +12,7 @@ use super::blocked::Blocked;
 use super::cache::Caches;
 use super::effects::Effects;
 use super::gate::{Pause, WorkerSet};
-use super::listeners::Listeners;
+use super::listeners::{Event, Listeners};
 use super::positions::Positions;
 use super::queue::{Lanes, Task};
 use super::request::Request;
@@ -173,6 +173,17 @@ impl Workers {
         }
         pause.wait_until_all_parked();
         Paused(pause)
+    }
+
+    /// Any key may have changed beside the workers, which stand: what connections watch counts as
+    /// changed, and who keeps copies of keys reads them again.
+    pub fn changed_outside(&self) {
+        self.0.watches.fail_all();
+        let listeners = &self.0.listeners;
+        listeners.tracked.clear();
+        if let Some(herald) = listeners.herald() {
+            herald.tell(vec![Event::Flushed { by: 0 }]);
+        }
     }
 
     /// Lets the workers finish what they were given and end; blocks until they have.

@@ -56,7 +56,7 @@ impl Watches {
     }
 
     /// Any key may have changed beside the workers.
-    pub fn fail_all(&self) {
+    pub(super) fn fail_all(&self) {
         for shard in self.0.iter() {
             for watcher in shard.keys().values().flatten() {
                 watcher.touched.store(true, Ordering::Release);

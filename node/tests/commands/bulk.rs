@@ -1,8 +1,10 @@
 //! Bulk loads: from rows to keys that clients read, whole whatever happens on the way.
 
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use redis::Commands;
 use serde_json::Value;
@@ -297,4 +299,80 @@ fn parquet_is_read_with_its_types() {
     assert_eq!(all, [("name", "ann"), ("size", "1.5")].map(|(f, v)| (f.to_owned(), v.to_owned())));
     let all: Vec<(String, String)> = client.hgetall("p:2").unwrap();
     assert_eq!(all, [("size".to_owned(), "2".to_owned())]);
+}
+
+/// An S3 server with the bucket `loads`, killed when dropped.
+struct S3 {
+    child: Child,
+    url: String,
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        // It may have ended by itself; nothing is left then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl S3 {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let own =
+            std::env::home_dir().unwrap_or_default().join(".cache/godwit/moto/bin/moto_server");
+        let child = Command::new(if own.exists() { own } else { "moto_server".into() })
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let child = child
+            .unwrap_or_else(|e| panic!("moto_server (scripts/deps.sh tests installs it): {e}"));
+        let s3 = Self { child, url: format!("http://127.0.0.1:{port}") };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "moto_server does not listen");
+            std::thread::yield_now();
+        }
+        s3.put("loads", None);
+        s3
+    }
+
+    fn put(&self, name: &str, file: Option<&Path>) {
+        let scope =
+            "Authorization: AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request";
+        let mut curl = Command::new("curl");
+        curl.args(["-sf", "-X", "PUT", "-H", scope, &format!("{}/{name}", self.url)]);
+        if let Some(file) = file {
+            curl.arg("--data-binary").arg(format!("@{}", file.display()));
+        }
+        assert!(curl.stdout(Stdio::null()).status().unwrap().success(), "{name} was not put");
+    }
+}
+
+#[test]
+fn a_load_comes_from_a_bucket() {
+    let desk = Desk::new("people.tsv", &people(200));
+    desk.build("load", &["--type", "hash", "--key", SPREAD]);
+    let (node, s3) = (Node::new(), S3::start());
+    for entry in std::fs::read_dir(desk.path("load")).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("loads/people/{}", entry.file_name().to_str().unwrap());
+        s3.put(&name, Some(&entry.path()));
+    }
+    let staging = desk.path("staging");
+    let admin = format!("unix:{}", node.dir().join("admin.sock").display());
+    let ingest = |from: &str, secret: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_godwit-node"));
+        command.args(["ingest", from, "--admin", &admin, "--s3-endpoint", &s3.url, "--staging"]);
+        command.arg(&staging).env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", secret);
+        command.output().unwrap()
+    };
+    let nothing = ingest("s3://loads/nothing", "secret");
+    let said = String::from_utf8_lossy(&nothing.stderr).into_owned();
+    assert!(said.contains("there is no load at s3://loads/nothing"), "{said}");
+    let done = good(&ingest("s3://loads/people/", "secret"));
+    assert_eq!((&done["already"], &done["records"]), (&false.into(), &600.into()));
+    assert!(std::fs::read_dir(&staging).unwrap().next().is_none(), "what was fetched is left");
+    let name: String = node.redis().hget(person(77), "name").unwrap();
+    assert_eq!(name, "name-77");
 }

@@ -1,0 +1,121 @@
+//! Objects by name, in a directory or in a bucket: one set of operations for both, held to the same
+//! stories by `tests/buckets.rs`.
+//!
+//! Names are relative, of parts that [`crate::FileName`] takes, joined by `/`. What is written is
+//! there whole or not at all. Every request has a deadline and is tried again a few times; no more
+//! than [`CONCURRENT_MAX`] run at a time; nothing of the library behind it can be seen from here.
+
+mod address;
+mod directory;
+mod s3;
+
+use std::path::Path;
+
+pub use address::{BucketAddress, S3Options};
+use directory::Directory;
+use s3::S3;
+
+use crate::{FileName, StoreError};
+
+/// Requests of one [`Bucket`] that run at a time.
+pub const CONCURRENT_MAX: usize = 8;
+/// A listing ends with an error beyond so many names.
+pub const LISTED_MAX: usize = 1_000_000;
+
+/// One name of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Object {
+    /// Its name.
+    pub name: String,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// Where objects are. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Bucket(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Directory(Directory),
+    S3(S3),
+}
+
+impl Bucket {
+    /// Opens what is at the address; nothing is asked of it yet.
+    pub fn open(address: &BucketAddress, options: &S3Options) -> Result<Self, StoreError> {
+        Ok(Self(match address {
+            BucketAddress::Directory(path) => Kind::Directory(Directory::new(path)),
+            BucketAddress::S3 { bucket, prefix } => Kind::S3(S3::new(bucket, prefix, options)?),
+        }))
+    }
+
+    /// The object's bytes, at most `max` of them; `None` if there is none.
+    pub async fn get(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        check(name)?;
+        match &self.0 {
+            Kind::Directory(directory) => directory.get(name, max).await,
+            Kind::S3(s3) => s3.get(name, max).await,
+        }
+    }
+
+    /// Writes the object's bytes to a new file, synced: exactly `size` of them.
+    pub async fn fetch(&self, name: &str, size: u64, to: &Path) -> Result<(), StoreError> {
+        check(name)?;
+        match &self.0 {
+            Kind::Directory(directory) => directory.fetch(name, size, to).await,
+            Kind::S3(s3) => s3.fetch(name, size, to).await,
+        }
+    }
+
+    /// Writes an object, over one that may be there.
+    pub async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
+        check(name)?;
+        match &self.0 {
+            Kind::Directory(directory) => directory.put(name, bytes).await,
+            Kind::S3(s3) => s3.put(name, bytes).await,
+        }
+    }
+
+    /// Writes a file as an object, in parts where it is large.
+    pub async fn put_file(&self, name: &str, from: &Path) -> Result<(), StoreError> {
+        check(name)?;
+        match &self.0 {
+            Kind::Directory(directory) => directory.put_file(name, from).await,
+            Kind::S3(s3) => s3.put_file(name, from).await,
+        }
+    }
+
+    /// The object's length; `None` if there is none.
+    pub async fn head(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        check(name)?;
+        match &self.0 {
+            Kind::Directory(directory) => directory.head(name).await,
+            Kind::S3(s3) => s3.head(name).await,
+        }
+    }
+
+    /// The objects whose names begin with `prefix`, by name.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
+        let mut found = match &self.0 {
+            Kind::Directory(directory) => directory.list(prefix).await,
+            Kind::S3(s3) => s3.list(prefix).await,
+        }?;
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// A name that leads out of the bucket's part of the world is refused.
+fn check(name: &str) -> Result<(), StoreError> {
+    let plain = |part: &str| part.parse::<FileName>().map(drop);
+    name.split('/').try_for_each(plain).map_err(|why| StoreError::Rejected {
+        name: name.chars().take(80).collect(),
+        why: why.to_string(),
+    })
+}
+
+/// What went wrong with which object.
+fn failed(what: &'static str, name: &str, why: impl std::fmt::Display) -> StoreError {
+    StoreError::Bucket { what, name: name.to_owned(), why: why.to_string() }
+}

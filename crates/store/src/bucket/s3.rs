@@ -1,0 +1,242 @@
+//! Objects in a bucket of an S3 store.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::{CONCURRENT_MAX, LISTED_MAX, Object, S3Options, failed};
+use crate::StoreError;
+
+/// Files beyond this are sent in parts.
+const WHOLE_MAX: u64 = 32 << 20;
+/// The least length of a part; a file has at most [`PARTS_MAX`].
+const PART_MIN: u64 = 32 << 20;
+const PARTS_MAX: u64 = 9_000;
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How long one try of a request may take, a part of 32 MiB included.
+const TRY_WITHIN: Duration = Duration::from_secs(120);
+/// Nothing moves for so long while an object is read: it is given up.
+const READ_WITHIN: Duration = Duration::from_secs(30);
+const TRIES: u32 = 4;
+/// Where nobody says.
+const REGION: &str = "us-east-1";
+
+#[derive(Clone)]
+pub(super) struct S3 {
+    client: Client,
+    bucket: String,
+    prefix: String,
+    places: Arc<Semaphore>,
+}
+
+impl fmt::Debug for S3 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3")
+            .field("bucket", &self.bucket)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+impl S3 {
+    pub(super) fn new(bucket: &str, prefix: &str, options: &S3Options) -> Result<Self, StoreError> {
+        let keys = options.access_key.as_ref().zip(options.secret_key.as_ref());
+        let (access, secret) = keys.ok_or_else(|| StoreError::Address {
+            address: format!("s3://{bucket}/{prefix}"),
+            why: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned(),
+        })?;
+        let token = options.session_token.clone();
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_WITHIN)
+            .read_timeout(READ_WITHIN)
+            .operation_attempt_timeout(TRY_WITHIN)
+            .build();
+        let mut config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(options.region.clone().unwrap_or_else(|| REGION.to_owned())))
+            .credentials_provider(Credentials::new(access, secret, token, None, "options"))
+            .force_path_style(options.path_style)
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(TRIES));
+        if let Some(endpoint) = &options.endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        Ok(Self {
+            client: Client::from_conf(config.build()),
+            bucket: bucket.to_owned(),
+            prefix: prefix.to_owned(),
+            places: Arc::new(Semaphore::new(CONCURRENT_MAX)),
+        })
+    }
+
+    fn key(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_owned() } else { format!("{}/{name}", self.prefix) }
+    }
+
+    async fn place(&self) -> SemaphorePermit<'_> {
+        self.places.acquire().await.expect("it is never closed")
+    }
+
+    pub(super) async fn get(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let _place = self.place().await;
+        let Some(mut body) = self.open(name).await? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        while let Some(piece) = body.try_next().await.map_err(|why| failed("read", name, why))? {
+            if bytes.len() as u64 + piece.len() as u64 > max {
+                return Err(failed("read", name, format!("it is longer than {max} bytes")));
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(Some(bytes))
+    }
+
+    async fn open(&self, name: &str) -> Result<Option<ByteStream>, StoreError> {
+        match self.client.get_object().bucket(&self.bucket).key(self.key(name)).send().await {
+            Ok(found) => Ok(Some(found.body)),
+            Err(why) if why.as_service_error().is_some_and(|e| e.is_no_such_key()) => Ok(None),
+            Err(why) => Err(failed("get", name, said(&why))),
+        }
+    }
+
+    pub(super) async fn fetch(&self, name: &str, size: u64, to: &Path) -> Result<(), StoreError> {
+        let _place = self.place().await;
+        let body = self.open(name).await?;
+        let mut body = body.ok_or_else(|| failed("fetch", name, "there is none"))?;
+        let mut out = File::create_new(to).await.map_err(StoreError::io("create", to))?;
+        let mut got = 0;
+        while let Some(piece) = body.try_next().await.map_err(|why| failed("fetch", name, why))? {
+            got += piece.len() as u64;
+            if got > size {
+                break;
+            }
+            out.write_all(&piece).await.map_err(StoreError::io("write", to))?;
+        }
+        if got != size {
+            return Err(failed("fetch", name, format!("it has not {size} bytes")));
+        }
+        out.sync_all().await.map_err(StoreError::io("sync", to))
+    }
+
+    pub(super) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
+        let _place = self.place().await;
+        let put = self.client.put_object().bucket(&self.bucket).key(self.key(name));
+        let put = put.body(ByteStream::from(bytes)).send().await;
+        put.map(drop).map_err(|why| failed("put", name, said(&why)))
+    }
+
+    pub(super) async fn put_file(&self, name: &str, from: &Path) -> Result<(), StoreError> {
+        let mut file = File::open(from).await.map_err(StoreError::io("open", from))?;
+        let size = file.metadata().await.map_err(StoreError::io("look at", from))?.len();
+        if size <= WHOLE_MAX {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).await.map_err(StoreError::io("read", from))?;
+            return self.put(name, bytes).await;
+        }
+        let key = self.key(name);
+        let begun = self.client.create_multipart_upload().bucket(&self.bucket).key(&key);
+        let begun = begun.send().await.map_err(|why| failed("put", name, said(&why)))?;
+        let upload =
+            begun.upload_id().ok_or_else(|| failed("put", name, "the upload has no id"))?;
+        let sent = self.send_parts(name, &key, upload, file, size, from).await;
+        if sent.is_err() {
+            // What is left of it costs space until the bucket's own rules remove it.
+            let _ = self
+                .client
+                .abort_multipart_upload()
+                .bucket(&self.bucket)
+                .key(&key)
+                .upload_id(upload)
+                .send()
+                .await;
+        }
+        sent
+    }
+
+    async fn send_parts(
+        &self,
+        name: &str,
+        key: &str,
+        upload: &str,
+        mut file: File,
+        size: u64,
+        from: &Path,
+    ) -> Result<(), StoreError> {
+        let part_len = PART_MIN.max(size.div_ceil(PARTS_MAX));
+        let mut parts = Vec::new();
+        for number in 1.. {
+            let mut bytes = Vec::new();
+            let mut piece = (&mut file).take(part_len);
+            piece.read_to_end(&mut bytes).await.map_err(StoreError::io("read", from))?;
+            if bytes.is_empty() {
+                break;
+            }
+            let _place = self.place().await;
+            let sent = self.client.upload_part().bucket(&self.bucket).key(key).upload_id(upload);
+            let sent = sent.part_number(number).body(ByteStream::from(bytes)).send().await;
+            let sent = sent.map_err(|why| failed("put a part of", name, said(&why)))?;
+            let part = CompletedPart::builder().part_number(number);
+            parts.push(part.set_e_tag(sent.e_tag().map(str::to_owned)).build());
+        }
+        let whole = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+        let done = self.client.complete_multipart_upload().bucket(&self.bucket).key(key);
+        let done = done.upload_id(upload).multipart_upload(whole).send().await;
+        done.map(drop).map_err(|why| failed("put", name, said(&why)))
+    }
+
+    pub(super) async fn head(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        let _place = self.place().await;
+        match self.client.head_object().bucket(&self.bucket).key(self.key(name)).send().await {
+            Ok(found) => Ok(found.content_length().and_then(|len| u64::try_from(len).ok())),
+            Err(why) if why.as_service_error().is_some_and(|e| e.is_not_found()) => Ok(None),
+            Err(why) => Err(failed("look at", name, said(&why))),
+        }
+    }
+
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
+        let _place = self.place().await;
+        let (mut found, mut token) = (Vec::new(), None::<String>);
+        let root = self.key("");
+        loop {
+            let page = self.client.list_objects_v2().bucket(&self.bucket).prefix(self.key(prefix));
+            let page = page.set_continuation_token(token.take()).send().await;
+            let page = page.map_err(|why| failed("list", prefix, said(&why)))?;
+            for object in page.contents() {
+                let name = object.key().and_then(|key| key.strip_prefix(&root));
+                let size = object.size().and_then(|size| u64::try_from(size).ok());
+                let Some((name, size)) = name.zip(size) else { continue };
+                found.push(Object { name: name.to_owned(), size });
+            }
+            if found.len() > LISTED_MAX {
+                return Err(failed("list", prefix, format!("more than {LISTED_MAX} names")));
+            }
+            token = page.next_continuation_token().map(str::to_owned);
+            if token.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// In words: what the store says, or why it was not reached.
+fn said<E, R>(why: &SdkError<E, R>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: fmt::Debug,
+{
+    match (why.code(), why.message()) {
+        (Some(code), message) => format!("{code}: {}", message.unwrap_or("no more is said")),
+        (None, _) => DisplayErrorContext(why).to_string(),
+    }
+}

@@ -1,0 +1,142 @@
+//! A directory and a bucket, held to the same stories. The bucket is `moto_server`'s, from
+//! `pip install 'moto[s3,server]'` (`scripts/deps.sh tests` does that).
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use store::bucket::{Bucket, BucketAddress, S3Options};
+
+/// A server that is killed when the story ends.
+struct Moto {
+    child: Child,
+    options: S3Options,
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        // It may have ended by itself; nothing is left then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Moto {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let own =
+            std::env::home_dir().unwrap_or_default().join(".cache/godwit/moto/bin/moto_server");
+        let program = if own.exists() { own } else { "moto_server".into() };
+        let child = Command::new(program)
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let child = child
+            .unwrap_or_else(|e| panic!("moto_server (scripts/deps.sh tests installs it): {e}"));
+        let options = S3Options {
+            endpoint: Some(format!("http://127.0.0.1:{port}")),
+            path_style: true,
+            access_key: Some("key".to_owned()),
+            secret_key: Some("secret".to_owned()),
+            ..S3Options::default()
+        };
+        let moto = Self { child, options };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "moto_server does not listen");
+            std::thread::yield_now();
+        }
+        let created = Command::new("curl")
+            .args(["-sf", "-X", "PUT", &format!("http://127.0.0.1:{port}/loads")])
+            .args([
+                "-H",
+                "Authorization: AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request",
+            ])
+            .stdout(Stdio::null())
+            .status();
+        assert!(created.unwrap().success(), "the bucket was not made");
+        moto
+    }
+
+    fn open(&self, address: &str) -> Bucket {
+        Bucket::open(&address.parse::<BucketAddress>().unwrap(), &self.options).unwrap()
+    }
+}
+
+async fn objects_are_whole_or_not_there(bucket: &Bucket) {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(bucket.get("a/one", 100).await.unwrap(), None);
+    assert_eq!(bucket.head("a/one").await.unwrap(), None);
+    assert_eq!(bucket.list("").await.unwrap(), []);
+    bucket.put("a/one", b"first".to_vec()).await.unwrap();
+    bucket.put("a/one", b"second".to_vec()).await.unwrap();
+    bucket.put("b/two", Vec::new()).await.unwrap();
+    assert_eq!(bucket.get("a/one", 6).await.unwrap().as_deref(), Some(&b"second"[..]));
+    assert!(bucket.get("a/one", 5).await.unwrap_err().to_string().contains("longer than 5"));
+    assert_eq!(bucket.head("a/one").await.unwrap(), Some(6));
+    let names = |listed: Vec<store::bucket::Object>| {
+        listed.into_iter().map(|object| (object.name, object.size)).collect::<Vec<_>>()
+    };
+    let all = [("a/one".to_owned(), 6), ("b/two".to_owned(), 0)];
+    assert_eq!(names(bucket.list("").await.unwrap()), all);
+    assert_eq!(names(bucket.list("b/").await.unwrap()), all[1..]);
+    // More than goes in one piece.
+    let large: Vec<u8> = (0..(33_u32 << 20)).map(|n| (n % 251) as u8).collect();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    std::fs::write(&from, &large).unwrap();
+    bucket.put_file("large", &from).await.unwrap();
+    assert_eq!(bucket.head("large").await.unwrap(), Some(large.len() as u64));
+    bucket.fetch("large", large.len() as u64, &to).await.unwrap();
+    assert!(std::fs::read(&to).unwrap() == large, "other bytes came back");
+    let short = dir.path().join("short");
+    assert!(
+        bucket.fetch("large", 5, &short).await.unwrap_err().to_string().contains("not 5 bytes")
+    );
+    let gone = bucket.fetch("gone", 5, &dir.path().join("gone")).await.unwrap_err();
+    assert!(gone.to_string().contains("there is none"), "{gone}");
+    for bad in ["../x", "/etc/passwd", "a//b", ""] {
+        assert!(bucket.get(bad, 1).await.is_err(), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = BucketAddress::Directory(dir.path().join("objects"));
+    let bucket = Bucket::open(&address, &S3Options::default()).unwrap();
+    objects_are_whole_or_not_there(&bucket).await;
+}
+
+#[tokio::test]
+async fn a_bucket() {
+    let moto = Moto::start();
+    objects_are_whole_or_not_there(&moto.open("s3://loads/some/prefix")).await;
+    // More names than a page of a listing has.
+    let many = moto.open("s3://loads/many");
+    for n in 0..1_050 {
+        many.put(&format!("{n:04}"), vec![1]).await.unwrap();
+    }
+    assert_eq!(many.list("").await.unwrap().len(), 1_050);
+    let nowhere = moto.open("s3://nowhere/x").get("a", 1).await.unwrap_err().to_string();
+    assert!(nowhere.contains("NoSuchBucket"), "{nowhere}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_there_is_said_so() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let options = S3Options {
+        endpoint: Some(format!("http://127.0.0.1:{port}")),
+        path_style: true,
+        access_key: Some("key".to_owned()),
+        secret_key: Some("secret".to_owned()),
+        ..S3Options::default()
+    };
+    let address: BucketAddress = "s3://loads/x".parse().unwrap();
+    let why = Bucket::open(&address, &options).unwrap().get("a", 1).await.unwrap_err().to_string();
+    assert!(why.contains("could not get a"), "{why}");
+    let why = Bucket::open(&address, &S3Options::default()).unwrap_err().to_string();
+    assert!(why.contains("AWS_ACCESS_KEY_ID"), "{why}");
+}
