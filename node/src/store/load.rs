@@ -139,6 +139,7 @@ impl Exclusive<'_> {
         // The versions of its records may be older than a view that does not name them yet.
         store.reclaim().forget();
         let taken = take_in(&store.db, &store.loads(), intent);
+        store.changed_outside();
         taken.map_err(|why| self.half_done(intent, why))?;
         fail_here("load-before-done");
         let mut batch = WriteBatch::default();
