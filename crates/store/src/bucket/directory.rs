@@ -88,7 +88,7 @@ impl Directory {
 
     pub(super) async fn head(&self, name: &str) -> Result<Option<u64>, StoreError> {
         match fs::metadata(self.root.join(name)).await {
-            Ok(meta) => Ok(meta.is_file().then(|| meta.len())),
+            Ok(meta) => Ok(meta.is_file().then_some(meta.len())),
             Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(why) => Err(failed("look at", name, why)),
         }
