@@ -163,6 +163,8 @@ pub(crate) static PROTECTED: Switch = Switch::new("protected-mode", false);
 /// Whether new users may use all channels.
 pub(crate) static ALL_CHANNELS_BY_DEFAULT: Switch =
     Switch { words: ["resetchannels", "allchannels"], ..Switch::new("acl-pubsub-default", false) };
+/// Whether expired keys are looked for in the background (DEBUG SET-ACTIVE-EXPIRE).
+pub(crate) static ACTIVE_EXPIRE: Switch = Switch::new("set-active-expire", true);
 /// How much may wait for clients to read it.
 pub(crate) static OUTPUT_LIMITS: OutputLimits = OutputLimits(Mutex::new(OutputLimits::DEFAULT));
 

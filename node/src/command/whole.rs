@@ -9,6 +9,7 @@ use resp::reply::Writer;
 use rocksdb::ReadOptions;
 
 use super::{Answer, Args, Fail, Flags, Keys, Spec, float, glob_matches};
+use crate::settings;
 use crate::store::Store;
 use crate::worker::{Glance, View};
 
@@ -173,6 +174,25 @@ fn debug(_: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
         #[allow(clippy::disallowed_methods)]
         std::thread::sleep(Duration::from_secs_f64(seconds));
         out.simple("OK");
+        return Ok(());
+    }
+    if args.is(1, "set-active-expire") && args.len() == 3 {
+        settings::ACTIVE_EXPIRE.set(args.integer(2)? != 0);
+        out.simple("OK");
+        return Ok(());
+    }
+    if args.is(1, "help") && args.len() == 2 {
+        let lines = [
+            "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "SET-ACTIVE-EXPIRE <0|1>",
+            "    Look for expired keys in the background, or do not.",
+            "SLEEP <seconds>",
+            "    Stand still for so long, up to a minute.",
+            "HELP",
+            "    Print this help.",
+        ];
+        out.array(lines.len());
+        lines.iter().for_each(|line| out.simple(line));
         return Ok(());
     }
     let sub = String::from_utf8_lossy(args.at(1));

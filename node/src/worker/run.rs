@@ -24,6 +24,7 @@ use super::view::View;
 use super::waiter::Until;
 use crate::command::{Args, Fail, Flags, Handler};
 use crate::control::{Authority, Mode, Permit, Refusal};
+use crate::settings;
 use crate::store::{CommitError, Current, Store};
 
 /// Answers are released once so many bytes of them wait for a commit.
@@ -55,6 +56,9 @@ pub(super) struct Worker {
     /// The call that ran last found nothing and waits.
     pub(super) until: Option<Box<Until>>,
     asides: Asides,
+    /// When the command that ran last ended, if the next begins with that: one look at the clock for
+    /// each of a pipeline's.
+    ended: Option<Instant>,
 }
 
 /// What became of a batch.
@@ -101,6 +105,7 @@ impl Worker {
             effects,
             until: None,
             asides: Asides::default(),
+            ended: None,
         }
     }
 
@@ -112,6 +117,7 @@ impl Worker {
         while lanes.of(self.index).take(&mut tasks, SWEEP_EVERY) {
             // No reference to the store outlives a wake-up or a pause: so it can be swapped.
             let mut store = self.store.load();
+            self.ended = None;
             let caches = matches!(self.authority.mode(), Mode::Standalone | Mode::Primary);
             self.pending.caches().turn(self.index, caches);
             self.enter(store.as_deref());
@@ -134,8 +140,10 @@ impl Worker {
             {
                 let began = Instant::now();
                 swept = began;
-                let may = (&self.authority, &self.effects);
-                self.sweeper.sweep(store, may, &mut self.pending);
+                if settings::ACTIVE_EXPIRE.get() {
+                    let may = (&self.authority, &self.effects);
+                    self.sweeper.sweep(store, may, &mut self.pending);
+                }
                 crate::stats::events::note("expire-cycle", began.elapsed());
                 if !self.authority.is_writable() {
                     self.effects.ready_all(self.index);
@@ -177,7 +185,8 @@ impl Worker {
                     part.lost |= !self.commit(store);
                     if gate.workers.lowest() == self.index {
                         gate.wait_for_others();
-                        match self.begin_aside(call, &mut part, aside.is_some()) {
+                        self.ended = None;
+                        match self.begin_aside(request, call, &mut part, aside.is_some()) {
                             Some(begun) => aside = Some(begun),
                             None => {
                                 self.run_call(store, request, (index, call), &mut part);
@@ -224,12 +233,21 @@ impl Worker {
 
     /// Begins a look at the whole keyspace beside the workers, one for each part; `None`: it is not
     /// such a command, or has to run here.
-    fn begin_aside(&mut self, call: &Call, part: &mut Part, has_one: bool) -> Option<Aside> {
+    fn begin_aside(
+        &mut self,
+        request: &Request,
+        call: &Call,
+        part: &mut Part,
+        has_one: bool,
+    ) -> Option<Aside> {
         let Handler::Aside(handler) = call.spec.handler else { return None };
         if has_one || call.silent || part.lost || self.admit_whole(call).is_err() {
             return None;
         }
+        let began = Instant::now();
         let aside = self.asides.begin(&self.store, handler, call.version, part.ends.len())?;
+        // Its time is what the workers wait for.
+        request.count(call.spec, &request.args_of(call), began.elapsed(), &Ok(()));
         part.ends.push(part.bytes.len());
         Some(aside)
     }
@@ -247,9 +265,11 @@ impl Worker {
             part.lost = true;
             return;
         }
-        let began = Instant::now();
+        let began = self.ended.unwrap_or_else(Instant::now);
         let answered = self.answer(store, request, (index, call), part);
-        request.count(call.spec, &request.args_of(call), began.elapsed(), &answered);
+        let ended = Instant::now();
+        request.count(call.spec, &request.args_of(call), ended - began, &answered);
+        self.ended = Some(ended);
         if let Err(fail) = answered {
             part.bytes.truncate(start);
             let fail = match fail {
@@ -416,6 +436,7 @@ impl Worker {
         let outcome =
             store.map_or(Outcome::Done, |store| commit(store, &self.authority, &mut self.pending));
         self.committed |= !empty && outcome == Outcome::Done;
+        self.ended = None;
         outcome
     }
 
