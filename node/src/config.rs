@@ -89,6 +89,9 @@ pub struct Settings {
     /// How often a primary that writes looks for space that compactions can reclaim [default: 30s]
     #[arg(long, env = "GODWIT_RECLAIM_EVERY", value_name = "DURATION")]
     pub reclaim_every: Option<Span>,
+    /// Bytes a second that flushes and compactions may write [default: as many as they can]
+    #[arg(long, env = "GODWIT_BACKGROUND_RATE", value_name = "SIZE")]
+    pub background_rate: Option<Size>,
 }
 
 /// Settings that were checked.
@@ -157,6 +160,7 @@ impl Settings {
                 durability: self.durability.unwrap_or_default(),
                 memory: memory.bytes(),
                 wal_archive: self.wal_archive.unwrap_or(WAL_ARCHIVE_DEFAULT).bytes(),
+                background_rate: self.background_rate.unwrap_or_default().bytes(),
                 reclaim_every: self.reclaim_every.unwrap_or(RECLAIM_EVERY_DEFAULT).0,
             },
             requirepass: self.requirepass,

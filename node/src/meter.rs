@@ -42,6 +42,9 @@ struct Meter {
     view_age: Gauge,
     view_held: Gauge,
     clock_ahead: Gauge,
+    write_stopped: Gauge,
+    write_delayed: Gauge,
+    write_refused: Gauge,
     metrics: Families,
 }
 
@@ -88,6 +91,18 @@ pub(crate) async fn run(
         clock_ahead: metrics.gauge(
             "clock_ahead_ms",
             "how far the wall clock has jumped ahead and is not followed",
+        ),
+        write_stopped: metrics.gauge(
+            "write_stopped",
+            "1 while RocksDB takes no writes until flushes and compactions have caught up",
+        ),
+        write_delayed: metrics.gauge(
+            "write_delayed_bytes_per_second",
+            "what RocksDB slows writes down to; 0 while it does not",
+        ),
+        write_refused: metrics.gauge(
+            "write_refused",
+            "1 while writes are refused for lack of room or because the log failed",
         ),
         metrics: Families {
             role: metrics.gauges("role", "1 for the role that the node has"),
@@ -138,6 +153,10 @@ impl Meter {
         self.view_held.set(i64::from(reclaim.held.is_some()));
         let ahead = store.clock_ahead().unwrap_or_default();
         self.clock_ahead.set(i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX));
+        let stall = store.look_at_stall();
+        self.write_stopped.set(i64::from(stall.stopped));
+        self.write_delayed.set(number(stall.delayed_rate));
+        self.write_refused.set(i64::from(store.hindrance().is_some()));
         let property = |name: &str| store.db().property_int_value(name).ok().flatten();
         let memtables = property("rocksdb.cur-size-all-mem-tables").unwrap_or(0);
         self.memtables.set(number(memtables));

@@ -26,7 +26,7 @@ mod steward;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
@@ -88,6 +88,8 @@ struct Shared {
     checkpoints: RwLock<()>,
     /// One load is brought at a time.
     loading: Mutex<()>,
+    /// What was last said about a database that cannot be opened again.
+    trouble: Mutex<String>,
     /// Something changed that the node's key should say.
     changed: Notify,
     /// The record was acted upon: there may be a lease to renew.
@@ -108,6 +110,10 @@ struct Turn {
     manual: Option<(FreezeId, UnixMs)>,
     /// What was last said about the role, so that it is said once.
     said: String,
+    /// A database that failed is not looked at again before this.
+    reopen_at: Option<Instant>,
+    /// It is not opened again before this for background jobs that failed.
+    mend_at: Option<Instant>,
 }
 
 impl Control {
@@ -203,7 +209,14 @@ impl Opened {
 
     /// Control over it, with these workers.
     pub fn control(self, workers: impl Quiesce) -> Control {
-        let turn = Turn { fence: self.fence, record: None, manual: None, said: String::new() };
+        let turn = Turn {
+            fence: self.fence,
+            record: None,
+            manual: None,
+            said: String::new(),
+            reopen_at: None,
+            mend_at: None,
+        };
         Control(Arc::new(Shared {
             dir: self.dir,
             owner: self.owner,
@@ -217,6 +230,7 @@ impl Opened {
             announced: Mutex::default(),
             checkpoints: RwLock::default(),
             loading: Mutex::default(),
+            trouble: Mutex::default(),
             changed: Notify::new(),
             obeyed: Notify::new(),
             reopened: Notify::new(),

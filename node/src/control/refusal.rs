@@ -1,5 +1,7 @@
 //! Why a command is not run.
 
+use crate::store::Hindrance;
+
 /// A refusal proves that the command did not run. Its text is the RESP error, without the `-`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -32,7 +34,21 @@ pub enum Refusal {
     /// The log failed and is being opened again.
     #[error("READONLY the log of this node failed, and is being opened again")]
     Latched,
+    /// There is no room on the disk.
+    #[error(
+        "MISCONF the disk of this node is almost full: writes are refused until there is room; reads go on"
+    )]
+    Full,
     /// No data can be read.
     #[error("LOADING this node is being filled from another, or is swapping its database")]
     Loading,
+}
+
+impl From<Hindrance> for Refusal {
+    fn from(hindrance: Hindrance) -> Self {
+        match hindrance {
+            Hindrance::Latched => Self::Latched,
+            Hindrance::Full => Self::Full,
+        }
+    }
 }

@@ -2,12 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use admin::{Adopt, Code};
 use topology::members::Role;
 
 use super::{Control, Fault, Mode, SWAP_PATIENCE};
 use crate::store::{Identity, Store, fail_here, prepare_seed};
+
+/// How long until a database that could not be opened is tried again.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How long until one is opened again for background jobs that go on failing.
+const MEND_AGAIN: Duration = Duration::from_secs(30);
 
 impl Control {
     /// Puts the directory at `path` in the place of the database and adopts `adopt` in it.
@@ -43,22 +49,57 @@ impl Control {
         Ok(())
     }
 
-    /// Opens the database again after its log failed, if it did.
-    pub(super) fn reopen_if_latched(&self) -> Result<(), Fault> {
+    /// Opens the database again after its log or a background job failed, once there is room for it;
+    /// until then reads go on.
+    pub(super) fn reopen_if_failed(&self) -> Result<(), Fault> {
         let mut turn = self.turn();
-        let store = match self.0.current.load() {
-            Some(store) if !store.is_latched() => return Ok(()),
-            store => store,
-        };
-        self.0.authority.set_mode(Mode::Latched);
+        let store = self.0.current.load();
+        let now = Instant::now();
+        let too_soon = turn.reopen_at.is_some_and(|at| now < at);
+        if let Some(store) = &store {
+            let jobs = store.failed_jobs();
+            let mended = turn.mend_at.is_some_and(|at| now < at);
+            if !store.is_latched() && (jobs == 0 || mended || too_soon) {
+                return Ok(());
+            }
+            if store.is_latched() {
+                self.0.authority.set_mode(Mode::Latched);
+            }
+            let not_yet = |why: String| Fault::new(Code::Io, why);
+            if too_soon {
+                return Err(not_yet("it failed and is looked at again in a moment".to_owned()));
+            }
+            turn.reopen_at = Some(now + LOOK_AGAIN);
+            store.check_room().map_err(not_yet)?;
+            if jobs > 0 {
+                tracing::error!("{jobs} background jobs of RocksDB failed, its file LOG says why");
+            }
+            self.0.authority.set_mode(Mode::Latched);
+        } else if too_soon {
+            return Err(Fault::swapping());
+        }
         drop(store);
+        turn.reopen_at = Some(now + LOOK_AGAIN);
         self.reopen(|| Ok(()))?;
+        turn.mend_at = Some(now + MEND_AGAIN);
+        tracing::info!("the database was opened again");
         // The record decides afresh what the node is now.
         turn.record = None;
         if !self.has_service() {
             self.enter(&self.store()?, Mode::Standalone);
         }
         Ok(())
+    }
+
+    /// Says a trouble when it begins and when it changes.
+    pub(super) fn say_once(&self, trouble: &str) {
+        let mut said = super::lock(&self.0.trouble);
+        if *said != trouble {
+            trouble.clone_into(&mut said);
+            if !trouble.is_empty() {
+                tracing::error!("{trouble}");
+            }
+        }
     }
 
     /// Closes the database, does `between`, and opens it. The caller has the turn.

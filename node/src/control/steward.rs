@@ -12,7 +12,7 @@ use wal::{Kind, Sequence};
 
 use super::lease::Next;
 use super::{Control, Mode};
-use crate::store::Durability;
+use crate::store::{CommitError, Durability};
 
 /// How often the log, freezes and heartbeats are looked after.
 const TICK: Duration = Duration::from_millis(100);
@@ -207,14 +207,20 @@ impl Control {
         if self.0.closing.load(Ordering::Acquire) {
             return Some(last);
         }
-        if let Err(why) = self.reopen_if_latched() {
-            tracing::error!("the database cannot be opened again: {why}");
+        if let Err(why) = self.reopen_if_failed() {
+            self.say_once(&format!("the database cannot be opened again yet: {why}"));
             return None;
         }
+        self.say_once("");
         if let Err(why) = self.thaw_if_due() {
             tracing::error!("the freeze by hand cannot be ended: {why}");
         }
         let store = self.0.current.load()?;
+        store.look_at_room();
+        if store.look_at_stall().stopped {
+            // What is written here would wait with the log in its hands.
+            return Some(Sequence(store.db().latest_sequence_number()));
+        }
         let now = Sequence(store.db().latest_sequence_number());
         let beats = self.0.authority.mode() == Mode::Primary && self.0.authority.is_writable();
         if beat && beats && now == last {
@@ -222,11 +228,13 @@ impl Control {
             let stamp = keyspace::system::encode_stamp(store.hlc().last());
             batch.put_cf(store.cf(keyspace::Cf::System), keyspace::system::HEARTBEAT, stamp);
             // A freeze may have closed the log since; then there is nothing to tell.
-            if let Err(why) = store.commit(batch, Kind::Heartbeat) {
+            if let Err(why) = store.try_commit(batch, Kind::Heartbeat) {
                 tracing::debug!("no heartbeat: {why}");
             }
         }
-        if let Err(why) = store.keep_clock_ahead() {
+        if let Err(why) = store.keep_clock_ahead()
+            && !matches!(why, CommitError::Stalled)
+        {
             tracing::error!("the clock's bound cannot be written: {why}");
         }
         if let Err(why) = self.look_at_views(false) {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use keyspace::{Cf, Hlc, system};
-use rocksdb::WriteBatch;
+use rocksdb::{ErrorKind, WriteBatch, WriteOptions};
 use wal::batch::MAX_BATCH;
 use wal::{Kind, Sequence, Tag};
 
@@ -32,6 +32,9 @@ pub enum CommitError {
         "the batch was written and cannot be synced: the log failed; whether it survives is unknown until the database has been opened again"
     )]
     Unsynced,
+    /// RocksDB would have held it up, and it was not to be: nothing was written.
+    #[error("the batch was not written: flushes and compactions have to catch up first")]
+    Stalled,
     /// More than followers could be sent: nothing was written.
     #[error("the batch was not written: it has {0} bytes, and a batch may have {MAX_BATCH}")]
     TooGreat(usize),
@@ -52,6 +55,15 @@ pub enum CommitError {
     Log(rocksdb::Error),
 }
 
+/// Whether a write may be held up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Until RocksDB's background jobs have caught up.
+    Wait,
+    /// Rather not at all.
+    Now,
+}
+
 impl Store {
     /// Commits one batch with its tag, as durable as this node was told to be, and answers the
     /// sequence at its end. A batch without records is no commit.
@@ -60,6 +72,21 @@ impl Store {
     /// no merge. After [`CommitError::Log`] and [`CommitError::Unsynced`] the outcome is unknown;
     /// after the others nothing was written.
     pub fn commit(&self, batch: WriteBatch, kind: Kind) -> Result<Sequence, CommitError> {
+        self.commit_or(batch, kind, Pace::Wait)
+    }
+
+    /// The same, but rather not at all than late: [`CommitError::Stalled`] where RocksDB would wait
+    /// for its background jobs first.
+    pub fn try_commit(&self, batch: WriteBatch, kind: Kind) -> Result<Sequence, CommitError> {
+        self.commit_or(batch, kind, Pace::Now)
+    }
+
+    fn commit_or(
+        &self,
+        batch: WriteBatch,
+        kind: Kind,
+        pace: Pace,
+    ) -> Result<Sequence, CommitError> {
         let mut order = self.order();
         if !order.open {
             return Err(CommitError::Closed);
@@ -72,7 +99,7 @@ impl Store {
         }
         let stamp = self.stamp();
         let tag = self.tag(kind, stamp, 0);
-        let end = self.write_promised(&mut order, batch, &tag)?;
+        let end = self.write_promised(&mut order, batch, &tag, pace)?;
         drop(order);
         if kind == Kind::Data {
             self.written.fetch_add(1, Ordering::Relaxed);
@@ -99,12 +126,21 @@ impl Store {
         _order: &mut Order,
         mut batch: WriteBatch,
         tag: &Tag,
+        pace: Pace,
     ) -> Result<Sequence, CommitError> {
         if self.is_latched() {
             return Err(CommitError::Latched);
         }
+        if pace == Pace::Now && ops::failpoint::hit("write-stalled") {
+            return Err(CommitError::Stalled);
+        }
         batch.put_log_data(tag.encode());
-        self.db.write(batch).map_err(|why| self.latch(why))?;
+        let mut options = WriteOptions::default();
+        options.set_no_slowdown(pace == Pace::Now);
+        self.db.write_opt(batch, &options).map_err(|why| match why.kind() {
+            ErrorKind::Incomplete if pace == Pace::Now => CommitError::Stalled,
+            _ => self.latch(why),
+        })?;
         self.commits.fetch_add(1, Ordering::Relaxed);
         Ok(Sequence(self.db.latest_sequence_number()))
     }
@@ -116,12 +152,13 @@ impl Store {
         order: &mut Order,
         mut batch: WriteBatch,
         tag: &Tag,
+        pace: Pace,
     ) -> Result<Sequence, CommitError> {
         if tag.stamp.0 < self.clock_bound.load(Ordering::Acquire) {
-            return self.write(order, batch, tag);
+            return self.write(order, batch, tag, pace);
         }
         let bound = self.put_clock(&mut batch, tag.stamp);
-        let end = self.write(order, batch, tag)?;
+        let end = self.write(order, batch, tag, pace)?;
         self.sync_to(end)?;
         self.clock_bound.fetch_max(bound.0, Ordering::AcqRel);
         Ok(end)
@@ -146,7 +183,7 @@ impl Store {
         let mut batch = WriteBatch::default();
         let bound = self.put_clock(&mut batch, stamp);
         let tag = self.tag(Kind::Heartbeat, stamp, 0);
-        let end = self.write(&mut order, batch, &tag)?;
+        let end = self.write(&mut order, batch, &tag, Pace::Now)?;
         drop(order);
         self.sync_to(end)?;
         self.clock_bound.fetch_max(bound.0, Ordering::AcqRel);

@@ -10,6 +10,7 @@ use rocksdb::{ColumnFamily, WriteBatch};
 use topology::{Epoch, ShardName};
 use wal::{History, Kind, Position, Sequence, Tag, ViewMark};
 
+use super::commit::Pace;
 use super::reclaim::ReclaimView;
 use super::state::{NodeState, Standing, put_applied, put_history, put_reclaimed, put_standing};
 use super::{CommitError, Order, Store};
@@ -117,7 +118,7 @@ impl Exclusive<'_> {
         batch.put_cf(self.store.cf(Cf::System), system::BARRIER, id.to_be_bytes());
         let stamp = self.store.stamp();
         let tag = self.store.tag(Kind::Barrier, stamp, id);
-        let end = self.store.write_promised(&mut self.order, batch, &tag)?;
+        let end = self.store.write_promised(&mut self.order, batch, &tag, Pace::Wait)?;
         Ok((self.store.position_in(&self.store.history.load(), end), stamp))
     }
 
@@ -166,7 +167,7 @@ impl Exclusive<'_> {
         let mut batch = WriteBatch::default();
         batch.put_cf(self.store.cf(Cf::System), system::VIEW, marker.to_be_bytes());
         let tag = self.store.tag(kind, stamp, marker);
-        let end = self.store.write_promised(&mut self.order, batch, &tag)?;
+        let end = self.store.write_promised(&mut self.order, batch, &tag, Pace::Wait)?;
         Ok(self.store.position_in(&self.store.history.load(), end))
     }
 
@@ -199,7 +200,7 @@ impl Exclusive<'_> {
             state.standing = standing;
         }
         store.clock.observe(tag.stamp);
-        let written = store.write(&mut self.order, batch, tag);
+        let written = store.write(&mut self.order, batch, tag, Pace::Wait);
         store.changed_outside();
         written?;
         store.state.store(state.into());
@@ -210,7 +211,7 @@ impl Exclusive<'_> {
     pub fn replace(&mut self, batch: WriteBatch) -> Result<(), CommitError> {
         let stamp = self.store.stamp();
         let tag = self.store.tag(Kind::Data, stamp, 0);
-        let written = self.store.write_promised(&mut self.order, batch, &tag).map(drop);
+        let written = self.store.write_promised(&mut self.order, batch, &tag, Pace::Wait).map(drop);
         self.store.changed_outside();
         written
     }
@@ -224,7 +225,7 @@ impl Exclusive<'_> {
         let stamp = self.store.stamp();
         let tag = self.store.tag(kind, stamp, marker);
         let bound = self.store.put_clock(&mut batch, stamp);
-        let end = self.store.write(&mut self.order, batch, &tag)?;
+        let end = self.store.write(&mut self.order, batch, &tag, Pace::Wait)?;
         self.store.sync_to(end)?;
         self.store.clock_bound.fetch_max(bound.0, Ordering::AcqRel);
         Ok(self.store.position_in(&self.store.history.load(), end))

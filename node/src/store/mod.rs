@@ -14,6 +14,7 @@ mod intact;
 mod load;
 mod open;
 mod options;
+mod pressure;
 pub mod reclaim;
 mod state;
 mod wall;
@@ -41,6 +42,8 @@ pub use identity::{Identity, prepare_seed};
 pub use load::{Following, Loaded};
 pub use open::{OpenError, read_copy};
 pub use options::{Durability, Shares, StoreOptions};
+use pressure::Pressure;
+pub use pressure::{Hindrance, Stall};
 pub use reclaim::Reclaim;
 pub use state::{NodeState, Standing, Until};
 use wall::Wall;
@@ -77,6 +80,8 @@ pub struct Store {
     commits: AtomicU64,
     /// Those of commands.
     written: AtomicU64,
+    /// What keeps it from taking writes for a while.
+    pressure: Pressure,
     /// The log failed: nothing is written until the database has been opened again.
     latched: AtomicBool,
 }

@@ -16,6 +16,7 @@ use wal::history::TimelineStart;
 use wal::{History, Kind, Position, Sequence, Tag, TimelineId};
 
 use super::dir::{DirError, NodeDir, read_bounded, sync_dir};
+use super::pressure::Pressure;
 use super::state::{Found, NodeState, Standing, Until};
 use super::wall::Wall;
 use super::{Identity, Order, Reclaim, Store, StoreOptions, intact, load, options};
@@ -200,6 +201,7 @@ impl Store {
             commits: AtomicU64::new(0),
             written: AtomicU64::new(0),
             syncing: Mutex::default(),
+            pressure: Pressure::default(),
             latched: AtomicBool::new(false),
         };
         {

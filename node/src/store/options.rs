@@ -52,6 +52,8 @@ pub struct StoreOptions {
     pub wal_archive: u64,
     /// How often a primary takes a new reclaim view, where it has written since.
     pub reclaim_every: Duration,
+    /// Bytes a second that flushes and compactions may write; 0 for as many as they can.
+    pub background_rate: u64,
 }
 
 impl Default for StoreOptions {
@@ -61,6 +63,7 @@ impl Default for StoreOptions {
             memory: 256 << 20,
             wal_archive: 1 << 30,
             reclaim_every: Duration::from_secs(30),
+            background_rate: 0,
         }
     }
 }
@@ -101,6 +104,12 @@ impl StoreOptions {
         Shares { records: part(45), blocks: part(25), buffers: part(20) }
     }
 
+    /// Bytes that must stay free on the volume: what the memtables take when they are flushed, and
+    /// what control writes.
+    pub fn reserve(&self) -> u64 {
+        self.shares().buffers.clamp(16 << 20, 512 << 20)
+    }
+
     /// Of the database as a whole.
     pub(super) fn database(&self) -> Options {
         let mut options = Options::default();
@@ -131,6 +140,11 @@ impl StoreOptions {
         options.set_max_log_file_size(16 << 20);
         options.set_log_level(LogLevel::Warn);
         options.set_avoid_unnecessary_blocking_io(true);
+        if let Some(rate) = i64::try_from(self.background_rate).ok().filter(|rate| *rate > 0) {
+            // RocksDB's own defaults: the tokens of a tenth of a second; one time in ten the low
+            // priority goes first.
+            options.set_ratelimiter(rate, 100_000, 10);
+        }
         options
     }
 

@@ -60,8 +60,8 @@ impl Worker {
         if writes && request.sticky.is_refused(call.hold) {
             return Err(aborted(STICKY));
         }
-        if writes && store.is_latched() {
-            return Err(aborted(&Refusal::Latched.to_string()));
+        if writes && let Some(hindrance) = store.hindrance() {
+            return Err(aborted(&Refusal::from(hindrance).to_string()));
         }
         // So that no command of the transaction has to commit before it can iterate.
         if self.pending.misleads() && !self.commit(Some(store)) {

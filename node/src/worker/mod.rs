@@ -26,6 +26,7 @@ mod queue;
 mod request;
 mod run;
 mod serve;
+mod stalled;
 mod tracked;
 mod view;
 mod waiter;

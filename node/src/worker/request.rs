@@ -118,6 +118,11 @@ impl Request {
         !self.gates.is_empty()
     }
 
+    /// Whether both came on one connection.
+    pub(super) fn is_of_same(&self, other: &Self) -> bool {
+        (self.outbox.index(), self.connection) == (other.outbox.index(), other.connection)
+    }
+
     /// The arguments of one of its commands.
     pub fn args_of(&self, call: &Call) -> Args<'_> {
         Args::new(&self.bytes, &self.args[call.args.clone()])

@@ -9,7 +9,7 @@ use keyspace::{Cf, SLOTS, Slot};
 use resp::Version;
 use resp::reply::Writer;
 use rocksdb::WriteBatch;
-use wal::Kind;
+use wal::{Kind, Sequence};
 
 use super::aside::{Aside, Asides, Glance};
 use super::cache::Caches;
@@ -20,12 +20,13 @@ use super::pending::{Became, Pending};
 use super::positions::Positions;
 use super::queue::{Lanes, Task};
 use super::request::{Call, Part, Request, RunBy};
+use super::stalled::{Stalled, TOO_MANY_WAIT, TRY_AGAIN};
 use super::view::View;
 use super::waiter::Until;
 use crate::command::{Args, Fail, Flags, Handler};
 use crate::control::{Authority, Mode, Permit, Refusal};
 use crate::settings;
-use crate::store::{CommitError, Current, Store};
+use crate::store::{CommitError, Current, Hindrance, Store};
 
 /// Answers are released once so many bytes of them wait for a commit.
 const HELD_BYTES_MAX: usize = 4 << 20;
@@ -59,7 +60,11 @@ pub(super) struct Worker {
     /// When the command that ran last ended, if the next begins with that: one look at the clock for
     /// each of a pipeline's.
     ended: Option<Instant>,
+    stalled: Stalled,
 }
+
+/// How a batch is written: [`Store::commit`] or [`Store::try_commit`].
+type Write = fn(&Store, WriteBatch, Kind) -> Result<Sequence, CommitError>;
 
 /// What became of a batch.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,6 +73,8 @@ enum Outcome {
     Done,
     /// Nothing of it was written.
     Refused,
+    /// The same, because RocksDB would have held it up.
+    Stalled,
     /// It may be in the log, or is and may not be answered.
     Unknown,
 }
@@ -106,6 +113,7 @@ impl Worker {
             until: None,
             asides: Asides::default(),
             ended: None,
+            stalled: Stalled::default(),
         }
     }
 
@@ -114,7 +122,7 @@ impl Worker {
         let mut tasks = VecDeque::new();
         let mut swept = Instant::now();
         let lanes = self.lanes.clone();
-        while lanes.of(self.index).take(&mut tasks, SWEEP_EVERY) {
+        while lanes.of(self.index).take(&mut tasks, self.idle()) {
             // No reference to the store outlives a wake-up or a pause: so it can be swapped.
             let mut store = self.store.load();
             self.ended = None;
@@ -123,7 +131,7 @@ impl Worker {
             self.enter(store.as_deref());
             for task in tasks.drain(..) {
                 match task {
-                    Task::Run(request) => self.run_request(store.as_deref(), &request),
+                    Task::Run(request) => self.run_or_keep(store.as_deref(), request),
                     Task::Again(again) => self.run_gated_again(store.as_deref(), &again),
                     Task::Pause(pause) => {
                         self.finish(store.as_deref());
@@ -151,8 +159,34 @@ impl Worker {
                 self.serve(Some(store), WorkerSet::only(self.index));
             }
             self.finish(store.as_deref());
+            self.run_kept(store.as_deref());
             self.leave(store.as_deref());
         }
+    }
+
+    /// How long it sleeps without anything to do.
+    fn idle(&self) -> Duration {
+        if self.stalled.is_clear() { SWEEP_EVERY } else { TRY_AGAIN }
+    }
+
+    /// Runs a request, unless RocksDB holds writes up and it has to wait for that.
+    fn run_or_keep(&mut self, store: Option<&Store>, request: Arc<Request>) {
+        if self.stalled.holds(&request, store.is_some_and(Store::is_stopped)) {
+            self.stalled.push(request);
+        } else {
+            self.run_request(store, &request);
+        }
+    }
+
+    /// Tries again what was kept.
+    fn run_kept(&mut self, store: Option<&Store>) {
+        if self.stalled.is_clear() || store.is_some_and(Store::is_stopped) {
+            return;
+        }
+        for request in self.stalled.take_due() {
+            self.run_or_keep(store, request);
+        }
+        self.finish(store);
     }
 
     /// From here on it gives out versions and reads.
@@ -318,8 +352,14 @@ impl Worker {
             if request.sticky.is_refused(call.hold) {
                 return Err(Fail::Text(STICKY.into()));
             }
-            if store.is_latched() {
-                return Err(Refusal::Latched.into());
+            match store.hindrance() {
+                None => {}
+                // Not the node's role but its disk: what comes behind it need not be refused.
+                Some(Hindrance::Full) => return Err(Fail::text(Refusal::Full.to_string())),
+                Some(hindrance) => return Err(Refusal::from(hindrance).into()),
+            }
+            if self.stalled.is_full() && store.is_stopped() {
+                return Err(Fail::text(TOO_MANY_WAIT));
             }
         }
         for slot in call.spec.slots(&args, call.slot) {
@@ -372,7 +412,7 @@ impl Worker {
         let authority = &self.authority;
         let (held, committed) = (&mut self.held, &mut self.committed);
         let mut commit = |pending: &mut Pending| {
-            let done = commit(store, authority, pending) == Outcome::Done;
+            let done = commit(store, authority, pending, Store::commit) == Outcome::Done;
             *committed |= done;
             if !done {
                 held.iter_mut().for_each(|held| held.part.lost = true);
@@ -423,7 +463,7 @@ impl Worker {
 
     /// Commits what is pending. False: the outcome is unknown, and so it is for all that waits.
     pub(super) fn commit(&mut self, store: Option<&Store>) -> bool {
-        let done = self.try_commit(store) == Outcome::Done;
+        let done = self.try_commit(store, Store::commit) == Outcome::Done;
         if !done {
             self.effects.forget();
             self.held.iter_mut().for_each(|held| held.part.lost = true);
@@ -431,10 +471,15 @@ impl Worker {
         done
     }
 
-    fn try_commit(&mut self, store: Option<&Store>) -> Outcome {
+    fn try_commit(&mut self, store: Option<&Store>, write: Write) -> Outcome {
         let empty = self.pending.is_empty();
-        let outcome =
-            store.map_or(Outcome::Done, |store| commit(store, &self.authority, &mut self.pending));
+        let mut outcome = store.map_or(Outcome::Done, |store| {
+            commit(store, &self.authority, &mut self.pending, write)
+        });
+        if outcome == Outcome::Stalled {
+            self.stalled.stall();
+            outcome = Outcome::Refused;
+        }
         self.committed |= !empty && outcome == Outcome::Done;
         self.ended = None;
         outcome
@@ -444,28 +489,40 @@ impl Worker {
     /// writes meet the refusal that they would have met a moment later, and reads that saw those
     /// writes read again. False: that is not possible.
     fn run_again(&mut self, store: Option<&Store>) -> bool {
-        let once =
-            |held: &Held| !held.part.lost && held.aside.is_none() && !held.request.is_gated();
-        if self.again || self.committed || !self.held.iter().all(once) {
+        if !self.can_run_again() {
             return false;
         }
         self.again = true;
         self.held_bytes = 0;
         self.effects.forget();
+        let mut kept = Vec::new();
         for held in std::mem::take(&mut self.held) {
-            self.run_request(store, &held.request);
+            let before = kept.iter().any(|kept: &Arc<Request>| kept.is_of_same(&held.request));
+            if before || self.stalled.holds(&held.request, false) {
+                kept.push(held.request);
+            } else {
+                self.run_request(store, &held.request);
+            }
         }
+        self.stalled.push_first(kept);
         self.commit(store);
         self.again = false;
         true
     }
 
+    fn can_run_again(&self) -> bool {
+        let once =
+            |held: &Held| !held.part.lost && held.aside.is_none() && !held.request.is_gated();
+        !self.again && !self.committed && self.held.iter().all(once)
+    }
+
     /// Commits, then lets the answers go.
     fn finish(&mut self, store: Option<&Store>) {
-        match self.try_commit(store) {
+        let pace = if self.can_run_again() { Store::try_commit } else { Store::commit };
+        match self.try_commit(store, pace) {
             Outcome::Refused if self.run_again(store) => {}
             Outcome::Done => {}
-            Outcome::Refused | Outcome::Unknown => {
+            Outcome::Refused | Outcome::Stalled | Outcome::Unknown => {
                 self.effects.forget();
                 self.held.iter_mut().for_each(|held| held.part.lost = true);
             }
@@ -492,17 +549,17 @@ impl Worker {
 }
 
 /// Commits a batch and asks again whether it may be answered.
-fn commit(store: &Store, authority: &Authority, pending: &mut Pending) -> Outcome {
+fn commit(store: &Store, authority: &Authority, pending: &mut Pending, write: Write) -> Outcome {
     let generation = store.generation();
     if pending.is_empty() {
         pending.clear(Became::Nothing, generation);
         return Outcome::Done;
     }
     let (batch, permits) = pending.take();
-    let outcome = commit_batch(store, authority, batch, &permits);
+    let outcome = commit_batch(store, authority, batch, &permits, write);
     let became = match outcome {
         Outcome::Done => Became::All,
-        Outcome::Refused => Became::Nothing,
+        Outcome::Refused | Outcome::Stalled => Became::Nothing,
         Outcome::Unknown => Became::Unknown,
     };
     pending.clear(became, generation);
@@ -514,15 +571,17 @@ fn commit_batch(
     authority: &Authority,
     batch: WriteBatch,
     permits: &[Permit],
+    write: Write,
 ) -> Outcome {
     if ops::failpoint::hit("batch-refused") {
         return Outcome::Refused;
     }
-    match store.commit(batch, Kind::Data) {
+    match write(store, batch, Kind::Data) {
         Ok(_) if permits.iter().all(|permit| authority.still_holds(permit)) => Outcome::Done,
         Ok(_) => Outcome::Unknown,
         // The mode changes before the log is closed, so the next look at it is a refusal.
         Err(CommitError::Closed | CommitError::Latched) => Outcome::Refused,
+        Err(CommitError::Stalled) => Outcome::Stalled,
         Err(error) => {
             tracing::error!("a batch of writes has no known outcome: {error}");
             Outcome::Unknown

@@ -19,6 +19,7 @@ mod notices;
 mod operator;
 mod order;
 mod pauses;
+mod pressure;
 mod protocol;
 mod pubsub;
 mod restore;

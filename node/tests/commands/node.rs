@@ -48,7 +48,9 @@ impl Node {
 
     fn start(dir: &std::path::Path, points: &str, args: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new(env!("CARGO_BIN_EXE_godwit-node"))
+        // A limit on the size of files is an error to it then, not its end.
+        let child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_godwit-node")])
             .args(["--dir", dir.to_str().unwrap()])
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(["--workers", "3", "--io-threads", "2", "--log", "warn"])
@@ -64,6 +66,15 @@ impl Node {
             std::thread::yield_now();
         }
         node
+    }
+
+    /// Lets no file grow beyond this from here on; none: as large as they like.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let pid = self.child.id().to_string();
+        // Only the soft limit, so that it can be raised again.
+        let args = ["--pid", &pid, &format!("--fsize={limit}:unlimited")];
+        assert!(Command::new("prlimit").args(args).status().unwrap().success());
     }
 
     /// A connection.

@@ -95,6 +95,16 @@ pub(super) fn persistence(shared: &Shared, out: &mut String) {
     line!(out, "aof_last_write_status:{}", if latched { "err" } else { "ok" });
     if let Some(store) = shared.store.load() {
         line!(out, "godwit_position:{}", store.position());
+        line!(out, "godwit_synced_sequence:{}", store.synced());
+        let ahead = store.clock_ahead().unwrap_or_default();
+        line!(out, "godwit_clock_ahead_ms:{}", ahead.as_millis());
+        let stall = store.look_at_stall();
+        line!(out, "godwit_write_stopped:{}", u8::from(stall.stopped));
+        line!(out, "godwit_write_delayed_bytes_per_second:{}", stall.delayed_rate);
+        line!(out, "godwit_write_refused:{}", u8::from(store.hindrance().is_some()));
+        let dropped = store.reclaim().dropped();
+        line!(out, "godwit_reclaimed_records:{}", dropped.records);
+        line!(out, "godwit_reclaimed_bytes:{}", dropped.bytes);
         line!(out, "godwit_synced_sequence:{}", store.synced().0);
     }
 }

@@ -1,0 +1,176 @@
+//! A disk without room, and writes that RocksDB holds up.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::node::{Client, Node};
+
+/// Long enough for a busy machine; nothing waits for it when all is well.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks again until the answer is what it should become.
+fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < deadline, "gave up waiting: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// SET on a connection of its own; `None`: it was closed without an answer.
+fn set(node: &Node, key: &str, value: &str) -> Option<String> {
+    let mut connection = node.redis();
+    let answer: redis::RedisResult<String> =
+        redis::cmd("SET").arg(key).arg(value).query(&mut connection);
+    match answer {
+        Ok(answer) => Some(answer),
+        Err(error) if error.code().is_some() => Some(error.to_string()),
+        Err(_) => None,
+    }
+}
+
+fn position(client: &mut Client) -> String {
+    let info = client.ask("INFO persistence");
+    let line = info.lines().find_map(|line| line.strip_prefix("godwit_position:"));
+    line.unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_log_that_cannot_grow_costs_writes_until_it_can_and_no_read() {
+    let node = Node::new();
+    let mut reader = node.client();
+    assert_eq!(set(&node, "first", "stays").as_deref(), Some("OK"));
+    let before = position(&mut reader);
+    node.limit_files(Some(256 << 10));
+    let value = "x".repeat(16 << 10);
+    let mut stored = Vec::new();
+    until("the log takes no more", || {
+        let key = format!("key:{}", stored.len());
+        let done = set(&node, &key, &value).as_deref() == Some("OK");
+        if done {
+            stored.push(key);
+        }
+        !done
+    });
+    assert!(stored.len() > 4, "{}", stored.len());
+    until("writes are refused in words", || {
+        set(&node, "refused", "value").is_some_and(|answer| answer.contains("log of this node"))
+    });
+    // Reads go on, on connections old and new, for as long as it lasts.
+    for key in &stored {
+        assert_eq!(reader.ask(&format!("STRLEN {key}")), value.len().to_string());
+    }
+    assert_eq!(node.client().ask("GET first"), "stays");
+    node.limit_files(None);
+    until("writes go on by themselves", || set(&node, "later", "x").as_deref() == Some("OK"));
+    let mut again = node.client();
+    for key in &stored {
+        assert_eq!(again.ask(&format!("STRLEN {key}")), value.len().to_string(), "{key}");
+    }
+    assert_eq!(again.ask("MGET first later refused"), "[stays x nil]");
+    let (before, after) = (before.split('@').next(), position(&mut again));
+    assert_ne!(before, after.split('@').next(), "a new timeline");
+}
+
+/// A file system of this size in memory; `None`: this user may not mount one.
+fn mount(at: &Path, bytes: u64) -> Option<Mounted> {
+    let size = format!("size={bytes}");
+    let done = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "godwit"]).arg(at).output();
+    done.is_ok_and(|done| done.status.success()).then(|| Mounted(at.to_owned()))
+}
+
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_writes_in_words_and_takes_them_again_when_there_is_room() {
+    let scratch = tempfile::tempdir().unwrap();
+    let Some(_mounted) = mount(scratch.path(), 256 << 20) else {
+        // The limit on the size of files above says the same, and less.
+        return;
+    };
+    let node = Node::open(&scratch.path().join("node"));
+    let mut client = node.client();
+    assert_eq!(client.ask("SET first stays"), "OK");
+    let before = position(&mut client);
+    let ballast = scratch.path().join("ballast");
+    let fill = |leaves: u64| {
+        let volume = rustix::fs::statvfs(scratch.path()).unwrap();
+        let bytes = (volume.f_bavail * volume.f_frsize).saturating_sub(leaves);
+        std::fs::write(&ballast, vec![1; bytes as usize]).unwrap();
+    };
+    fill(40 << 20);
+    until("writes are refused in words", || {
+        client.ask("SET tried value").starts_with("(MISCONF the disk")
+    });
+    assert_eq!(client.ask("GET first"), "stays");
+    assert_eq!(client.ask("DEL first"), client.ask("SET refused value"));
+    std::fs::remove_file(&ballast).unwrap();
+    until("there is room", || client.ask("SET later x") == "OK");
+    assert_eq!(client.ask("MGET first later refused"), "[stays x nil]");
+    assert_eq!(before.split('@').next(), position(&mut client).split('@').next(), "no reopening");
+    // All of it at once, to the last byte: then the log fails in the middle of a write.
+    fill(0);
+    let value = "x".repeat(64 << 10);
+    until("writes are refused", || set(&node, "last", &value).is_some_and(|a| a != "OK"));
+    assert_eq!(node.client().ask("GET first"), "stays");
+    std::fs::remove_file(&ballast).unwrap();
+    until("there is room again", || set(&node, "again", "y").as_deref() == Some("OK"));
+    assert_eq!(node.client().ask("MGET first later again"), "[stays x y]");
+}
+
+#[test]
+fn a_write_that_is_held_up_holds_up_its_own_connection_only() {
+    // No write is let through.
+    let node = Node::failing("write-stalled");
+    let (mut writer, mut reader) = (node.client(), node.client());
+    writer.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n");
+    writer.send(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n");
+    for _ in 0..200 {
+        assert_eq!(reader.ask("GET k"), "nil");
+    }
+    writer.send(b"*2\r\n$3\r\nGET\r\n$5\r\nother\r\n");
+    assert_eq!(reader.ask("STRLEN k"), "0");
+}
+
+#[test]
+fn writes_that_are_held_up_now_and_then_lose_no_order() {
+    let node = Node::failing("write-stalled:every=2");
+    let writers = (0..4).map(|number| {
+        let mut client = node.client();
+        std::thread::spawn(move || {
+            for round in 0..30 {
+                // One write of many bytes: the node reads it in as many pieces as it likes.
+                let mut bytes = Vec::new();
+                for i in 0..20 {
+                    let value = (round * 20 + i).to_string();
+                    let key = format!("list:{number}");
+                    resp::command::write(&mut bytes, &[b"RPUSH", key.as_bytes(), value.as_bytes()]);
+                    resp::command::write(&mut bytes, &[b"LINDEX", key.as_bytes(), b"-1"]);
+                    resp::command::write(&mut bytes, &[b"INCR", b"{all}"]);
+                }
+                client.send(&bytes);
+                for i in 0..20 {
+                    let at = round * 20 + i;
+                    assert_eq!(crate::node::show(&client.read()), (at + 1).to_string());
+                    assert_eq!(crate::node::show(&client.read()), at.to_string());
+                    client.read();
+                }
+            }
+        })
+    });
+    writers.collect::<Vec<_>>().into_iter().for_each(|writer| writer.join().unwrap());
+    let mut client = node.client();
+    assert_eq!(client.ask("GET {all}"), (4 * 30 * 20).to_string());
+    let expected: Vec<_> = (0..600).map(|i| i.to_string()).collect();
+    for number in 0..4 {
+        let list = client.ask(&format!("LRANGE list:{number} 0 -1"));
+        assert_eq!(list, format!("[{}]", expected.join(" ")));
+    }
+}
