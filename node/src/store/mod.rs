@@ -20,6 +20,8 @@ mod state;
 mod wall;
 
 #[cfg(test)]
+mod power;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};

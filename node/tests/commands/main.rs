@@ -9,6 +9,7 @@ mod blocking;
 mod bounds;
 mod bulk;
 mod combined;
+mod durability;
 mod families;
 mod fields;
 mod geo;

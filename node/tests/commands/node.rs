@@ -12,6 +12,7 @@ pub(crate) struct Node {
     child: Child,
     pub(crate) port: u16,
     dir: std::path::PathBuf,
+    env: Vec<(String, String)>,
     _scratch: Option<tempfile::TempDir>,
 }
 
@@ -24,7 +25,7 @@ impl Node {
     /// A node with nothing in it, and with these failpoints.
     pub(crate) fn failing(points: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
-        let mut node = Self::open_failing(scratch.path(), points);
+        let mut node = Self::open_with(scratch.path(), &[("GODWIT_FAILPOINTS", points)]);
         node._scratch = Some(scratch);
         node
     }
@@ -32,21 +33,22 @@ impl Node {
     /// A node with nothing in it, started with these arguments as well.
     pub(crate) fn with(args: &[&str]) -> Self {
         let scratch = tempfile::tempdir().unwrap();
-        let mut node = Self::start(scratch.path(), "", args);
+        let mut node = Self::start(scratch.path(), &[], args);
         node._scratch = Some(scratch);
         node
     }
 
     /// A node on this directory.
     pub(crate) fn open(dir: &std::path::Path) -> Self {
-        Self::open_failing(dir, "")
+        Self::open_with(dir, &[])
     }
 
-    fn open_failing(dir: &std::path::Path, points: &str) -> Self {
-        Self::start(dir, points, &[])
+    /// A node on this directory with these variables in its environment, for as long as it lives.
+    pub(crate) fn open_with(dir: &std::path::Path, env: &[(&str, &str)]) -> Self {
+        Self::start(dir, env, &[])
     }
 
-    fn start(dir: &std::path::Path, points: &str, args: &[&str]) -> Self {
+    fn start(dir: &std::path::Path, env: &[(&str, &str)], args: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         // A limit on the size of files is an error to it then, not its end.
         let child = Command::new("sh")
@@ -55,11 +57,12 @@ impl Node {
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(["--workers", "3", "--io-threads", "2", "--log", "warn"])
             .args(args)
-            .env("GODWIT_FAILPOINTS", points)
+            .envs(env.iter().copied())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let node = Self { child, port, dir: dir.to_owned(), _scratch: None };
+        let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let node = Self { child, port, dir: dir.to_owned(), env, _scratch: None };
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < deadline, "the node does not listen");
@@ -101,12 +104,19 @@ impl Node {
         self.child.wait().unwrap();
     }
 
-    /// Kills it with SIGKILL and starts it again on the same directory.
-    pub(crate) fn crash(&mut self) {
+    /// Kills it with SIGKILL.
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Kills it with SIGKILL and starts it again on the same directory.
+    pub(crate) fn crash(&mut self) {
+        self.kill();
         let scratch = self._scratch.take();
-        let mut next = Self::open(&self.dir);
+        let env = std::mem::take(&mut self.env);
+        let env: Vec<_> = env.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+        let mut next = Self::open_with(&self.dir, &env);
         next._scratch = scratch;
         *self = next;
     }
@@ -128,6 +138,26 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// False: the node is gone.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.get_mut().write_all(bytes).is_ok()
+    }
+
+    /// One reply; `None`: the node is gone.
+    pub(crate) fn try_read(&mut self) -> Option<Reply> {
+        loop {
+            if let Some((reply, taken)) = Reply::parse(&self.unread).unwrap() {
+                self.unread.drain(..taken);
+                return Some(reply);
+            }
+            let mut more = [0; 4096];
+            match self.stream.read(&mut more) {
+                Ok(count) if count > 0 => self.unread.extend_from_slice(&more[..count]),
+                _ => return None,
+            }
+        }
     }
 
     /// Sends from another thread, for what may not fit while nothing is read.

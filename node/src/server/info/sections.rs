@@ -95,7 +95,6 @@ pub(super) fn persistence(shared: &Shared, out: &mut String) {
     line!(out, "aof_last_write_status:{}", if latched { "err" } else { "ok" });
     if let Some(store) = shared.store.load() {
         line!(out, "godwit_position:{}", store.position());
-        line!(out, "godwit_synced_sequence:{}", store.synced());
         let ahead = store.clock_ahead().unwrap_or_default();
         line!(out, "godwit_clock_ahead_ms:{}", ahead.as_millis());
         let stall = store.look_at_stall();
