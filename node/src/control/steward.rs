@@ -12,8 +12,11 @@ use wal::{Kind, Sequence};
 
 use super::lease::Next;
 use super::{Control, Mode};
+use crate::store::reclaim::Search;
 use crate::store::{CommitError, Durability};
 
+/// How often a table file is looked at for garbage.
+const SEARCH: Duration = Duration::from_millis(500);
 /// How often the log, freezes and heartbeats are looked after.
 const TICK: Duration = Duration::from_millis(100);
 /// An idle primary writes a heartbeat so often.
@@ -56,10 +59,13 @@ impl Steward {
     ) {
         let upkeep = upkeep(control.clone(), progress, ready, shutdown.clone());
         match service {
-            None => upkeep.await,
+            None => {
+                tokio::join!(upkeep, reclaim(control, shutdown));
+            }
             Some((service, announce)) => {
                 tokio::join!(
                     upkeep,
+                    reclaim(control.clone(), shutdown.clone()),
                     obey(control.clone(), service.clone(), shutdown.clone()),
                     keep_lease(control.clone(), service.clone(), shutdown.clone()),
                     thaw(control.clone(), service.clone(), shutdown.clone()),
@@ -77,6 +83,28 @@ async fn blocking<T: Send + 'static>(
 ) -> Option<T> {
     let control = control.clone();
     tokio::task::spawn_blocking(move || work(&control)).await.ok()
+}
+
+/// Looks for table files that are mostly garbage, one after the other.
+async fn reclaim(control: Control, shutdown: Shutdown) {
+    let mut search = Search::default();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SEARCH) => {}
+            () = shutdown.cancelled() => return,
+        }
+        let (mut taken, shared) = (std::mem::take(&mut search), control.clone());
+        let look = move || {
+            let store = shared.current().load();
+            let looked = store.map_or(Ok(false), |store| store.reclaim_next_file(&mut taken));
+            (taken, looked)
+        };
+        let Ok((back, looked)) = tokio::task::spawn_blocking(look).await else { continue };
+        search = back;
+        if let Err(why) = looked {
+            tracing::warn!("looking for garbage in the database failed: {why}");
+        }
+    }
 }
 
 /// Does what the record says.

@@ -23,6 +23,7 @@ mod pauses;
 mod pressure;
 mod protocol;
 mod pubsub;
+mod reclaim;
 mod restore;
 mod streams;
 mod tls;

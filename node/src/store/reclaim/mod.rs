@@ -20,6 +20,7 @@
 pub(super) mod filter;
 mod floors;
 mod pinned;
+mod probe;
 mod view;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ use topology::ShardName;
 use wal::{Position, Sequence};
 
 use floors::Floors;
+pub use probe::Search;
 pub use view::ReclaimView;
 
 /// What filters have dropped since the database was opened.
