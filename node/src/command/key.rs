@@ -22,6 +22,7 @@ pub(super) const SPECS: &[Spec] = &[
     Spec::data(G, "rename", 3, W, Keys::TWO, rename),
     Spec::data(G, "renamenx", 3, W.and(F), Keys::TWO, renamenx),
     Spec::data(G, "copy", -3, W.and(Flags::DENYOOM), Keys::TWO, copy),
+    Spec::data(G, "move", 3, W.and(F), Keys::ONE, move_to),
     Spec::data(G, "object", -3, R, OBJECT, object),
 ];
 
@@ -138,6 +139,14 @@ fn copy(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     }
     out.integer(i64::from(free));
     Ok(())
+}
+
+/// There is one database, so no other to move a key to.
+fn move_to(_: &mut View<'_>, args: &Args<'_>, _: &mut Writer<'_>) -> Answer {
+    Err(match args.integer(2)? {
+        0 => Fail::text("ERR source and destination objects are the same"),
+        _ => Fail::text("ERR DB index is out of range"),
+    })
 }
 
 /// What can be said honestly: there are no shared objects, access times or counters.

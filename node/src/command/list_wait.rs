@@ -4,7 +4,8 @@ use keyspace::meta::Type;
 use resp::reply::Writer;
 
 use super::args::{Many, seconds};
-use super::list::{End, end, move_one, pop_many, take};
+use super::list::{End, take};
+use super::list_move::{end, move_one, pop_many};
 use super::{Answer, Args, Flags, Keys, Spec};
 use crate::worker::{Class, Key, Until, View};
 

@@ -13,6 +13,7 @@ const NAME_BYTES_MAX: usize = 32;
 
 static FAMILIES: &[&[Spec]] = &[
     super::string::SPECS,
+    super::string_part::SPECS,
     super::counter::SPECS,
     super::bits::SPECS,
     super::bitfield::SPECS,
@@ -24,6 +25,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::lcs::SPECS,
     super::list::SPECS,
     super::list_edit::SPECS,
+    super::list_move::SPECS,
     super::list_wait::SPECS,
     super::memory::SPECS,
     super::set::SPECS,

@@ -166,6 +166,16 @@ impl Effects {
         self.change(key, 0);
     }
 
+    /// Fields of a hash are deleted because their time has come, and the key with them if it has no
+    /// others.
+    pub(super) fn expire_fields(&self, key: Key<'_>, gone: bool) {
+        self.notify(Class::HASH, "hexpired", key);
+        if gone {
+            self.notify(Class::GENERIC, "del", key);
+        }
+        self.change(key, 0);
+    }
+
     /// The keys that were found dead.
     pub(super) fn take_dead(&self) -> Vec<Vec<u8>> {
         // Nearly always there are none.

@@ -86,10 +86,14 @@ impl Sweeper {
                     let whose = (slot, name, key);
                     let bounds = (now_ms, &mut fields_left);
                     match self.pass.go_on(store, pending, whose, &meta, bounds) {
-                        Ok(true) => {}
-                        Ok(false) => {
-                            self.from = key.to_vec();
-                            return;
+                        Ok(looked) => {
+                            if looked.changed {
+                                effects.expire_fields(Key { slot, name }, looked.gone);
+                            }
+                            if !looked.finished {
+                                self.from = key.to_vec();
+                                return;
+                            }
                         }
                         Err(_) => {
                             // Nothing of half a hash is written; it is passed over, and a command

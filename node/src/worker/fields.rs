@@ -12,6 +12,16 @@ use crate::store::Store;
 /// How many fields are looked at each time that expired keys are.
 pub(super) const LOOK_AT_MAX: usize = 4096;
 
+/// What came of a look at the next fields of a hash.
+pub(super) struct Looked {
+    /// All of them have been looked at.
+    pub(super) finished: bool,
+    /// Some were deleted.
+    pub(super) changed: bool,
+    /// There are none left: so is the key.
+    pub(super) gone: bool,
+}
+
 /// A look through one hash that was not finished.
 #[derive(Default)]
 pub(super) struct Pass {
@@ -26,7 +36,7 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// Looks at the next fields of a hash, and writes what changes. False: it is not finished.
+    /// Looks at the next fields of a hash, and writes what changes.
     pub(super) fn go_on(
         &mut self,
         store: &Store,
@@ -34,8 +44,10 @@ impl Pass {
         (slot, name, meta_key): (Slot, &[u8], &[u8]),
         meta: &Meta<'_>,
         (now_ms, left): (u64, &mut usize),
-    ) -> Result<bool, Fail> {
-        let Body::Collection(hash) = meta.body else { return Ok(true) };
+    ) -> Result<Looked, Fail> {
+        let Body::Collection(hash) = meta.body else {
+            return Ok(Looked { finished: true, changed: false, gone: false });
+        };
         if self.meta_key != meta_key {
             let (meta_key, last) = (meta_key.to_vec(), Vec::new());
             *self = Self { meta_key, stamp: meta.stamp, last, earliest_ms: Some(u64::MAX) };
@@ -59,7 +71,7 @@ impl Pass {
         if finished {
             *self = Self::default();
         }
-        Ok(finished)
+        Ok(Looked { finished, changed: deleted > 0, gone: kept.size == 0 })
     }
 
     /// How many were deleted, and whether the end was reached.

@@ -183,6 +183,8 @@ fn keys_and_expiry() {
          HSET j b 2 => 1
          HGETALL i => [a 1]
          RENAME none x => (ERR no such key)
+         MOVE i 0 => (ERR source and destination objects are the same)
+         MOVE i 1 => (ERR DB index is out of range)
          EXPIRE i 100 => 1
          EXPIRE i 50 GT => 0
          EXPIRE i 50 LT => 1

@@ -99,3 +99,19 @@ fn only_wanted_classes_are_told_and_where_they_are_wanted() {
     assert_eq!(listener.hear(), "[pmessage * __keyevent@0__:expired gone]");
     assert!(writer.ask("INFO stats").contains("expired_keys:1\r\n"));
 }
+
+#[test]
+fn fields_that_are_deleted_when_their_time_has_come_are_told_of() {
+    let node = Node::new();
+    let (mut writer, mut listener) = (node.client(), node.client());
+    assert_eq!(writer.ask("CONFIG SET notify-keyspace-events Ehg"), "OK");
+    assert_eq!(listener.ask("PSUBSCRIBE __keyevent@0__:*"), "[psubscribe __keyevent@0__:* 1]");
+    writer.story("HSET h a 1 b 2 => 2\nHPEXPIRE h 20 FIELDS 2 a b => [1 1]");
+    let mut events: Vec<String> = Vec::new();
+    while events.last().is_none_or(|event| event != "del h") {
+        let message = listener.hear();
+        let (_, event) = message.trim_matches(['[', ']']).rsplit_once("__:").unwrap();
+        events.push(event.to_owned());
+    }
+    assert_eq!(events, ["hset h", "hexpire h", "hexpired h", "del h"]);
+}
