@@ -35,7 +35,13 @@ impl Pause {
     /// Whether there is a pause now.
     pub(super) fn is_on(&self) -> bool {
         let until_ms = self.until_ms.load(Ordering::Relaxed);
-        until_ms > 0 && ops::clock::unix_ms() < until_ms
+        if until_ms == 0 || ops::clock::unix_ms() < until_ms {
+            return until_ms > 0;
+        }
+        // One that is over costs no more looks at the clock, unless another has begun meanwhile.
+        let (set, seen) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.until_ms.compare_exchange(until_ms, 0, set, seen);
+        false
     }
 
     /// How many connections wait.

@@ -85,12 +85,14 @@ impl Worker {
             }
         }
         let (before, holes) = (self.pending.mark(), part.holes.len());
+        let told = self.effects.mark();
         self.pending.begin_whole();
         let ran = self.run_all(store, (request, number), call, part, now_ms);
         self.pending.end_whole();
         if self.pending.is_too_great() {
             part.holes.truncate(holes);
             self.pending.cut_to(before);
+            self.effects.cut_to(told);
             return Err(if self.commit(Some(store)) { aborted(TOO_GREAT) } else { Fail::Lost });
         }
         ran

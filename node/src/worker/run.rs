@@ -374,12 +374,13 @@ impl Worker {
             let mut out = Writer::new(&mut part.bytes, call.version);
             return self.watch(store, watch, &args, &mut out);
         }
-        let before = self.pending.mark();
+        let (before, told) = (self.pending.mark(), self.effects.mark());
         let now_ms = store.now_ms();
         let answered = self.run_handler(store, call, &args, &mut part.bytes, call.version, now_ms);
         if self.pending.is_too_great() {
             // What other commands wrote before it is kept and goes to the log without it.
             self.pending.cut_to(before);
+            self.effects.cut_to(told);
             return Err(if self.commit(Some(store)) { Fail::text(TOO_GREAT) } else { Fail::Lost });
         }
         answered
