@@ -1,6 +1,7 @@
 //! One client's connection: read, hand over, answer in order, within bounds.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -9,10 +10,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
 use super::input::Input;
-use super::io::Io;
+use super::io::{Io, Wake};
 use super::pause;
 use super::pubsub;
 use super::ring::Ring;
@@ -37,7 +37,7 @@ pub(super) struct Connection {
     session: Session,
     input: Input,
     ring: Rc<RefCell<Ring>>,
-    wake: Rc<Notify>,
+    wake: Rc<Wake>,
     unsent: Vec<u8>,
     sent: usize,
     /// Since when more than the soft limit is unsent.
@@ -85,24 +85,31 @@ impl Connection {
         tokio::pin!(stop);
         let mut stopping = false;
         let hands_shaken_by = tokio::time::Instant::now() + HANDSHAKE;
+        let attention = client.attention();
+        tokio::pin!(attention);
         while let Next::Wait = self.advance() {
             let may_read = !self.session.closing
                 && (!self.input.has_more() && self.has_room()
                     || self.session.must_wait() && self.input.may_grow());
             let must_write = self.sent < self.unsent.len() || self.stream.wants_write();
+            // In the order of how often each happens: what comes first is asked first.
             let readable = tokio::select! {
-                () = self.wake.notified() => false,
-                () = client.attention() => if client.is_killed() { break } else { false },
+                biased;
+                () = poll_fn(|cx| self.wake.poll(cx)) => false,
+                ready = poll_fn(|cx| self.stream.poll_readable(cx)), if may_read => ready.is_ok(),
+                () = &mut attention => {
+                    attention.set(client.attention());
+                    if client.is_killed() { break } else { false }
+                }
                 () = &mut stop, if !stopping => { stopping = true; self.session.closing = true; false }
-                ready = self.stream.readable(), if may_read => ready.is_ok(),
-                _ = self.stream.writable(), if must_write => false,
+                _ = poll_fn(|cx| self.stream.poll_writable(cx)), if must_write => false,
                 () = shared.pause.ended(), if self.session.postponed => {
                     pause::go_on(&mut self.session);
                     false
                 }
-                () = tokio::time::sleep_until(hands_shaken_by), if self.stream.is_shaking_hands() => break,
+                () = async { tokio::time::sleep_until(hands_shaken_by).await }, if self.stream.is_shaking_hands() => break,
                 // To look at the soft limit again.
-                () = tokio::time::sleep(PATIENCE_EVERY), if self.swollen.is_some() => false,
+                () = async { tokio::time::sleep(PATIENCE_EVERY).await }, if self.swollen.is_some() => false,
             };
             if readable {
                 self.read();

@@ -25,6 +25,8 @@ use crate::worker::{Call, Key, Outbox, Part, Request, RunBy, WorkerSet};
 
 /// Room for one read, in bytes.
 const READ_BYTES: usize = 16 << 10;
+/// Commands of so many bytes are copied out of the room for reads.
+const COPIED_BYTES_MAX: usize = 4 << 10;
 /// What is read of a client at most while a command of it waits.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
@@ -114,8 +116,14 @@ impl Input {
             self.bytes.drain(..at);
             return None;
         }
-        let rest = self.bytes[at..].to_vec();
-        request.bytes = std::mem::replace(&mut self.bytes, rest);
+        if at <= COPIED_BYTES_MAX {
+            // The room for reads stays.
+            request.bytes = self.bytes[..at].to_vec();
+            self.bytes.drain(..at);
+        } else {
+            let rest = self.bytes[at..].to_vec();
+            request.bytes = std::mem::replace(&mut self.bytes, rest);
+        }
         let counted = request.calls.len() as u64;
         session.shared.stats.commands_processed.fetch_add(counted, Ordering::Relaxed);
         Some((request, own))

@@ -1,10 +1,11 @@
 //! An I/O thread: a runtime of its own, its connections, and the parts that workers bring back.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -84,7 +85,36 @@ impl Outbox for Inbox {
 }
 
 /// Where a connection's parts go, and how its task learns of them.
-type Waker = (Rc<RefCell<Ring>>, Rc<Notify>);
+type Waker = (Rc<RefCell<Ring>>, Rc<Wake>);
+
+/// Wakes the task of a connection of this thread, without the locks that other threads need.
+#[derive(Default)]
+pub(super) struct Wake {
+    woken: Cell<bool>,
+    task: RefCell<Option<std::task::Waker>>,
+}
+
+impl Wake {
+    fn wake(&self) {
+        if !self.woken.replace(true)
+            && let Some(task) = &*self.task.borrow()
+        {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Until it is woken, once for however often it was.
+    pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.woken.take() {
+            return Poll::Ready(());
+        }
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
 
 /// What the tasks of one I/O thread share.
 pub(super) struct Io {
@@ -144,7 +174,7 @@ impl Io {
                 // A connection that has gone needs no answer.
                 if let Some((ring, wake)) = rings.get(&part.connection) {
                     ring.borrow_mut().accept(part);
-                    wake.notify_one();
+                    wake.wake();
                 }
             }
         }

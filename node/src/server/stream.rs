@@ -2,8 +2,10 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use rustls::{ServerConfig, ServerConnection};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// Room for one read under TLS: what one record holds.
@@ -61,17 +63,17 @@ impl Stream {
         }
     }
 
-    /// Until there may be something to read.
-    pub(super) async fn readable(&self) -> io::Result<()> {
+    /// Whether there may be something to read.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tls(tls) if tls.opened => Ok(()),
-            other => other.socket().readable().await,
+            Self::Tls(tls) if tls.opened => Poll::Ready(Ok(())),
+            other => other.socket().poll_read_ready(cx),
         }
     }
 
-    /// Until the socket takes more.
-    pub(super) async fn writable(&self) -> io::Result<()> {
-        self.socket().writable().await
+    /// Whether the socket takes more.
+    pub(super) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket().poll_write_ready(cx)
     }
 
     /// Whether both sides are still finding out who the other is.
@@ -87,7 +89,16 @@ impl Stream {
     /// Reads what is there; 0: the client has said its last word.
     pub(super) fn try_read_buf(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
         match self {
-            Self::Plain(socket) => socket.try_read_buf(into),
+            Self::Plain(socket) => {
+                let room = into.capacity() - into.len();
+                let read = socket.try_read_buf(into);
+                if read.as_ref().is_ok_and(|&count| count < room) {
+                    // All that had arrived: the next wait is for more, and no read finds nothing.
+                    let drained = || Err::<(), _>(ErrorKind::WouldBlock.into());
+                    let _ = socket.try_io(Interest::READABLE, drained);
+                }
+                read
+            }
             Self::Tls(tls) => tls.try_read_buf(into),
         }
     }

@@ -80,6 +80,12 @@ pub struct Shares {
     pub buffers: u64,
 }
 
+/// A table file is compacted soon where so many of this many records in a row are deletions, or
+/// this part of all.
+const DELETED_OF: usize = 16 << 10;
+const DELETED_MAX: usize = 8 << 10;
+const DELETED_RATIO: f64 = 0.5;
+
 /// Lines of RocksDB's OPTIONS file that the replication log depends on.
 ///
 /// Recycled files and a log that is not flushed by each write break the sidecar's hard links; the
@@ -180,9 +186,14 @@ impl StoreOptions {
         let mut options = Options::default();
         if cf == Cf::Meta {
             table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+        }
+        // Scores are never looked up by key.
+        if matches!(cf, Cf::Meta | Cf::Data) {
             options.set_memtable_whole_key_filtering(true);
             options.set_memtable_prefix_bloom_ratio(0.05);
         }
+        // Queues leave runs of deleted records, which every look at their end would pass again.
+        options.add_compact_on_deletion_collector_factory(DELETED_OF, DELETED_MAX, DELETED_RATIO);
         options.set_block_based_table_factory(&table);
         let buffer = usize::try_from(self.shares().buffers / 2).unwrap_or(usize::MAX);
         options.set_write_buffer_size(buffer.clamp(4 << 20, 128 << 20));

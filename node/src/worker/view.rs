@@ -9,7 +9,7 @@ use keyspace::{Cf, DecodeError, Hlc, SLOTS, Slot};
 use resp::reply::Writer;
 use rocksdb::DBPinnableSlice;
 
-use super::cache::{Cached, Found};
+use super::cache::{Cached, Caches, Found};
 use super::cursor::{Cursor, Direction, Record, after_prefix};
 use super::effects::Effects;
 use super::notice::Class;
@@ -421,6 +421,8 @@ impl<'a> View<'a> {
         let record = ScoreKey { slot: key.slot, key: key.name, version, score, member };
         record.encode(&mut self.key_bytes);
         self.touch(key);
+        let subkey = &self.key_bytes[data::prefix_len(key.name.len())..];
+        self.pending.caches().put_score(key.slot, version, subkey);
         self.pending.put(Cf::Score, &self.key_bytes, b"");
         self.pending.mark_dirty(version);
     }
@@ -463,12 +465,32 @@ impl<'a> View<'a> {
         let upper = match to {
             Bound::Included(subkey) => with(subkey, b"\0"),
             Bound::Excluded(subkey) => with(subkey, b""),
-            Bound::Unbounded => after_prefix(prefix),
+            Bound::Unbounded => after_prefix(prefix.clone()),
         };
+        let (mut lower, mut upper) = (lower, upper);
+        let at_end = match direction {
+            Direction::Up => from == Bound::Unbounded,
+            Direction::Down => to == Bound::Unbounded,
+        };
+        let mut end = None;
+        if cf == Cf::Score && at_end {
+            let (whose, caches) = ((key.slot, version), self.pending.caches());
+            if caches.end(self.store, whose, direction, &mut prefix) {
+                match direction {
+                    Direction::Up => lower = prefix,
+                    Direction::Down => {
+                        prefix.push(0);
+                        upper = prefix;
+                    }
+                }
+            }
+            // What a transaction has deleted comes back where it is taken back.
+            end = (!self.pending.is_whole()).then(|| (caches.clone(), whose, direction));
+        }
         let upper = upper.max(lower.clone());
         let over = self.pending.over(cf, &lower, &upper);
         let cursor = Cursor::new(self.store, cf, lower, upper, direction).with(over);
-        Ok(Entries { cursor, prefix_len, now_ms: self.now_ms })
+        Ok(Entries { cursor, prefix_len, now_ms: self.now_ms, end })
     }
 
     /// All data records of a collection, in order.
@@ -513,6 +535,8 @@ pub struct Entries<'a> {
     cursor: Cursor<'a>,
     prefix_len: usize,
     now_ms: u64,
+    /// Whose first record it is that comes first, to be remembered.
+    end: Option<(Caches, (Slot, Hlc), Direction)>,
 }
 
 impl Entries<'_> {
@@ -533,7 +557,11 @@ impl Entries<'_> {
             }
         }
         let Some((key, value)) = self.cursor.current() else { return Ok(None) };
-        Ok(Some((&key[self.prefix_len..], decode(value)?)))
+        let subkey = &key[self.prefix_len..];
+        if let Some((caches, whose, direction)) = self.end.take() {
+            caches.found_end(whose, direction, subkey);
+        }
+        Ok(Some((subkey, decode(value)?)))
     }
 }
 

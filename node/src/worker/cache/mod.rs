@@ -14,6 +14,7 @@
 //! where that happens all the time, nothing is cached.
 
 mod arena;
+mod ends;
 mod index;
 mod shard;
 mod whole;
@@ -28,6 +29,7 @@ use keyspace::{Cf, Hlc, Slot};
 
 use self::arena::Name;
 use self::shard::{Known, Shard};
+use super::cursor::Direction;
 use super::overlay::Overlay;
 use crate::store::Store;
 
@@ -114,6 +116,42 @@ impl Caches {
     /// A collection of this key begins under this version.
     pub(super) fn begin(&self, slot: Slot, version: Hlc) {
         Self::lock(&self.0[usize::from(slot.number()) % self.0.len()]).begin(version);
+    }
+
+    /// Where the score records of a collection begin in this direction, as far as is known: a subkey
+    /// into `into`. False: at the very end.
+    pub(super) fn end(
+        &self,
+        store: &Store,
+        (slot, version): (Slot, Hlc),
+        direction: Direction,
+        into: &mut Vec<u8>,
+    ) -> bool {
+        let mut shard = Self::lock(&self.0[usize::from(slot.number()) % self.0.len()]);
+        shard.meet(store.generation());
+        let found = shard.ends.of(version, direction);
+        into.extend_from_slice(found.unwrap_or_default());
+        found.is_some()
+    }
+
+    /// The first of all score records of a collection in this direction is this one, and nothing
+    /// uncommitted hides another.
+    pub(super) fn found_end(
+        &self,
+        (slot, version): (Slot, Hlc),
+        direction: Direction,
+        subkey: &[u8],
+    ) {
+        let mut shard = Self::lock(&self.0[usize::from(slot.number()) % self.0.len()]);
+        if shard.on {
+            shard.ends.found(version, direction, subkey);
+        }
+    }
+
+    /// A score record is about to be written.
+    pub(super) fn put_score(&self, slot: Slot, version: Hlc, subkey: &[u8]) {
+        let mut shard = Self::lock(&self.0[usize::from(slot.number()) % self.0.len()]);
+        shard.ends.put(version, subkey);
     }
 
     /// Everything was deleted, or what was written is not known.

@@ -4,6 +4,7 @@ use keyspace::data::DataKey;
 use keyspace::{Cf, Hlc};
 
 use super::arena::{Arena, Name};
+use super::ends::Ends;
 use super::index::Index;
 use super::whole::Whole;
 
@@ -32,6 +33,7 @@ pub(super) struct Shard {
     index: Index,
     arena: Arena,
     whole: Whole,
+    pub(super) ends: Ends,
     /// Memory was taken: since the first record after it was made or emptied.
     begun: bool,
     pub(super) hits: u64,
@@ -49,6 +51,7 @@ impl Shard {
             (self.index, self.arena, self.begun) = (Index::default(), Arena::default(), false);
         }
         self.whole = Whole::default();
+        self.ends = Ends::default();
     }
 
     /// Everything that is of another state of the data goes.

@@ -221,7 +221,7 @@ fn random_command(random: &mut StdRng) -> Vec<Vec<u8>> {
     let part = format!("f{}", random.random_range(0..6));
     let value = "v".repeat(random.random_range(0..40)) + &random.random_range(0..9).to_string();
     let number = random.random_range(0..9).to_string();
-    let text = match random.random_range(0..26) {
+    let text = match random.random_range(0..29) {
         0 | 1 => format!("GET {key}"),
         2 | 3 => format!("SET {key} {value}"),
         4 => format!("DEL {key}"),
@@ -244,6 +244,8 @@ fn random_command(random: &mut StdRng) -> Vec<Vec<u8>> {
         21 => format!("RENAME {key} {other}"),
         22 => format!("SMEMBERS {key}"),
         23 => format!("ZRANGE {key} 0 -1 WITHSCORES"),
+        26 | 27 => format!("ZADD {key} {number} {part}{number}"),
+        28 => format!("ZPOPMAX {key}"),
         24 if random.random_ratio(1, 10) => one_of(random, &["FLUSHALL", "DBSIZE"]),
         _ => format!("EXISTS {key} {other}"),
     };
