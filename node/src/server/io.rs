@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ impl Wake {
     }
 
     /// Until it is woken, once for however often it was.
-    pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&self, cx: &std::task::Context<'_>) -> Poll<()> {
         if self.woken.take() {
             return Poll::Ready(());
         }
