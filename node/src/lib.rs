@@ -21,6 +21,7 @@ pub mod worker;
 
 mod meter;
 mod run;
+mod script;
 mod settings;
 mod stats;
 

@@ -154,6 +154,11 @@ pub(crate) static SLOWER_THAN_US: Number =
 pub(crate) static SLOW_LOG_MAX: Number = Number::new("slowlog-max-len", 128, 0, 1 << 20);
 /// Events that take so many milliseconds are remembered; 0: none.
 pub(crate) static LATENCY_MS: Number = Number::new("latency-monitor-threshold", 0, 0, i64::MAX);
+/// Scripts that take longer than so many milliseconds are slow; 0 or less: none.
+pub(crate) static BUSY_REPLY_MS: Number = Number {
+    old_name: Some("lua-time-limit"),
+    ..Number::new("busy-reply-threshold", 5000, i64::MIN, i64::MAX)
+};
 /// How many denials are remembered.
 pub(crate) static ACL_LOG_MAX: Number = Number::new("acllog-max-len", 128, 0, 1 << 20);
 /// Whether it is measured how long commands take, for percentiles.
@@ -169,7 +174,8 @@ pub(crate) static ACTIVE_EXPIRE: Switch = Switch::new("set-active-expire", true)
 pub(crate) static OUTPUT_LIMITS: OutputLimits = OutputLimits(Mutex::new(OutputLimits::DEFAULT));
 
 /// All numbers.
-pub(crate) static NUMBERS: [&Number; 9] = [
+pub(crate) static NUMBERS: [&Number; 10] = [
+    &BUSY_REPLY_MS,
     &CLIENTS_MAX,
     &TIMEOUT_S,
     &KEEPALIVE_S,

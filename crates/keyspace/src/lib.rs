@@ -9,6 +9,7 @@
 
 pub mod data;
 pub mod hlc;
+pub mod library;
 pub mod meta;
 pub mod score;
 pub mod slot;

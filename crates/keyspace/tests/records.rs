@@ -1,6 +1,7 @@
 //! Golden vectors of `docs/formats.md`, "Keys and values", and properties of the encodings.
 
 use keyspace::data::{DataKey, DataValue};
+use keyspace::library::{self, LibraryValue};
 use keyspace::meta::{self, Body, Collection, Meta, Type};
 use keyspace::score::{Score, ScoreKey};
 use keyspace::{DecodeError, Hlc, Slot};
@@ -109,6 +110,21 @@ fn what_later_versions_write_is_refused_by_name() {
     for cut in 0..good.len() {
         assert!(Meta::decode(&good[..cut]).is_err(), "{cut}");
     }
+}
+
+#[test]
+fn libraries_are_behind_all_slots() {
+    let key = encoded(|out| library::encode_key("mylib", out));
+    assert_eq!(key, b"\xff\xffFmylib");
+    let value = LibraryValue { stamp: Hlc(0x0102), text: b"#!lua name=mylib\n" };
+    let bytes = encoded(|out| value.encode(out));
+    assert_eq!(bytes, b"\x01\0\0\0\0\0\0\x01\x02#!lua name=mylib\n");
+    assert_eq!(LibraryValue::decode(&bytes), Ok(value));
+    let (lower, upper) = library::bounds();
+    assert!(key[..] >= lower[..] && key[..] < upper[..]);
+    assert!(library::is_of_shard(&key) && Slot::of_encoded(&key).is_none());
+    assert_eq!(LibraryValue::decode(b"\x02"), Err(DecodeError::Version(2)));
+    assert!(LibraryValue::decode(b"").is_err() && LibraryValue::decode(b"\x01\0").is_err());
 }
 
 proptest! {

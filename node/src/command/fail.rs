@@ -34,6 +34,8 @@ pub enum Fail {
     Read(rocksdb::Error),
     /// It found nothing and waits: no error, and nothing is answered yet.
     Wait(Box<Until>),
+    /// A script touched a key of a worker that does not wait for it: it is to run while all wait.
+    NeedsAll,
     /// It is not known whether a write is in the log: the connection is closed without an answer.
     Lost,
 }
@@ -67,6 +69,7 @@ impl Fail {
                 ));
             }
             Self::Wait(_) => "ERR this command cannot wait here",
+            Self::NeedsAll => "ERR this script needs more workers than wait for it",
             Self::Lost => "ERR outcome unknown",
         })
     }

@@ -250,9 +250,49 @@ impl<'a> Load<'a> {
     }
 }
 
+/// A library of functions, with the name of its engine in its text (Redis: `RDB_OPCODE_FUNCTION2`).
+const LIBRARY: u8 = 245;
+
+/// Libraries of functions, as FUNCTION DUMP gives them.
+pub(crate) fn dump_libraries<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut dump = Dump(Vec::new());
+    for text in texts {
+        dump.0.push(LIBRARY);
+        dump.string(text);
+    }
+    dump.end()
+}
+
+/// The texts that FUNCTION RESTORE is given, or what is wrong with them.
+pub(crate) fn load_libraries(bytes: &[u8]) -> Result<Vec<Vec<u8>>, &'static str> {
+    let mut load = Load::new(bytes).ok_or("DUMP payload version or checksum are wrong")?;
+    let mut texts = Vec::new();
+    while load.end().is_none() {
+        if load.number::<1>() != Some([LIBRARY]) {
+            return Err("given type is not a function");
+        }
+        texts.push(load.string().ok_or("Failed loading library payload")?);
+    }
+    Ok(texts)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn libraries_come_back() {
+        let texts = [&b"one"[..], b"two"];
+        let mut bytes = dump_libraries(texts.into_iter());
+        assert_eq!(load_libraries(&bytes), Ok(texts.map(<[u8]>::to_vec).to_vec()));
+        assert_eq!(load_libraries(&dump_libraries(std::iter::empty())), Ok(vec![]));
+        bytes[2] ^= 1;
+        assert!(load_libraries(&bytes).is_err());
+        assert_eq!(
+            load_libraries(&Dump::new(Form::Set).end()),
+            Err("given type is not a function")
+        );
+    }
 
     #[test]
     fn what_is_written_is_read() {

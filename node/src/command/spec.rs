@@ -231,6 +231,23 @@ pub enum Handler {
     Watch,
     /// The workers of all that its transaction touches.
     Exec,
+    /// The workers of a script's keys, or all: one of them runs it, with Lua of its own.
+    Script(Scripted),
+}
+
+/// What is asked of scripts and functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scripted {
+    /// Runs a script that comes with it.
+    Eval,
+    /// Runs a script that is known by its hash.
+    EvalSha,
+    /// Runs a function.
+    Call,
+    /// SCRIPT.
+    Scripts,
+    /// FUNCTION.
+    Functions,
 }
 
 /// One line of the table.

@@ -43,6 +43,7 @@ static FAMILIES: &[&[Spec]] = &[
     super::sort::SPECS,
     super::scan::SPECS,
     super::wait::SPECS,
+    super::scripting::SPECS,
     super::whole::SPECS,
     server::CONNECTION,
     server::SERVER,

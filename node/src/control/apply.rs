@@ -424,7 +424,9 @@ fn check_slots(batch: &FrameBatch<'_>, slots: &SlotSet) -> Result<(), String> {
         match record {
             Record::Put { key, .. } | Record::Delete { key, .. } => {
                 let slot = Slot::of_encoded(key);
-                if !slot.is_some_and(|slot| slots.contains(slot)) {
+                if !keyspace::library::is_of_shard(key)
+                    && !slot.is_some_and(|slot| slots.contains(slot))
+                {
                     return Err(stranger(slot));
                 }
             }

@@ -109,6 +109,17 @@ impl Broker {
         }
     }
 
+    /// How many a message would reach.
+    pub(super) fn audience(&self, kind: Kind, channel: &[u8]) -> i64 {
+        let direct = self.names(kind).get(channel).map_or(0, |clients| clients.len());
+        if kind == Kind::Sharded {
+            return direct as i64;
+        }
+        let patterns = self.names(Kind::Pattern);
+        let matching = patterns.iter().filter(|(pattern, _)| glob_matches(pattern, channel));
+        (direct + matching.map(|(_, clients)| clients.len()).sum::<usize>()) as i64
+    }
+
     /// Puts a message into the mail of all who want it, and says how many that were.
     pub(super) fn publish(&self, kind: Kind, channel: &[u8], message: &[u8]) -> i64 {
         let mut reached = 0;

@@ -10,7 +10,7 @@ use crate::command::{Args, Fail};
 use crate::control::Mode;
 
 /// The version of Redis whose commands and replies these are.
-pub(super) const REDIS_VERSION: &str = "7.2.0";
+pub(crate) const REDIS_VERSION: &str = "7.2.0";
 
 type Answer = Result<(), Fail>;
 

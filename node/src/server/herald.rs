@@ -21,6 +21,10 @@ impl Herald for Shared {
                     }
                 }
                 Event::Changed { key, by } => changed.push((key, by)),
+                Event::Message { sharded, channel, message } => {
+                    let kind = if sharded { Kind::Sharded } else { Kind::Channel };
+                    self.broker.publish(kind, &channel, &message);
+                }
                 Event::Flushed { by } => tracking::flush(self, by),
             }
         }

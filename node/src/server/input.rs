@@ -13,6 +13,7 @@ use super::hello::unknown_subcommand;
 use super::monitor;
 use super::pause;
 use super::ring::OWN;
+use super::scripting;
 use super::session::{ReplyMode, Session};
 use super::tracking;
 use super::transaction::{self, CROSSSLOT};
@@ -142,7 +143,7 @@ fn place(
     // Owned by nobody else yet: the ranges are taken out while the request changes.
     let ranges = std::mem::take(&mut request.args);
     let args = Args::new(bytes, &ranges[range.clone()]);
-    let found = find(&args);
+    let found = find(&args).map(|spec| scripting::redirect(session, spec, &args));
     let known = found.as_ref().ok().copied();
     if let Some(spec) = known
         && is_deferred(spec, &args, session, request)
@@ -248,6 +249,7 @@ fn accept<'a>(
     }
     session.client.note(spec.name);
     access::admit(session, spec, args)?;
+    scripting::check_busy(session, spec)?;
     pubsub::check_mode(session, spec)?;
     if let Some(answer) = transaction::queue(session, spec, args)? {
         return Ok((answer, (RunBy::Io, None)));
@@ -301,19 +303,20 @@ fn who<'a>(
         }
         Handler::Exec => return Ok((transaction::exec(session, request)?, None)),
         Handler::Watch => return Ok((transaction::watch(session, request, args)?, None)),
-        Handler::Data(_) | Handler::Aside(_) => {}
+        Handler::Data(_) | Handler::Aside(_) | Handler::Script(_) => {}
     }
     if spec.flags.has(Flags::BLOCKING) {
         (session.barrier, session.waits) = (true, true);
     }
     let workers = &session.shared.workers;
-    if spec.keys.is_none() {
+    let needs_all = scripting::needs_all(&session.shared, spec, args);
+    let mut indices = spec.keys.indices(args);
+    if spec.keys.is_none() || needs_all && indices.clone().next().is_none() {
         // WAIT waits for nobody here: any worker can count to nothing.
         let one = spec.flags.has(Flags::BLOCKING);
         let by = if one { request.assign(0) } else { request.gate(workers.all()) };
         return Ok((by, None));
     }
-    let mut indices = spec.keys.indices(args);
     let Some(index) = indices.next() else {
         // Counts that make no sense are for the handler to answer; any worker can.
         return Ok((request.assign(0), None));
@@ -333,7 +336,7 @@ fn who<'a>(
         }
         involved.insert(workers.of(other.slot));
     }
-    if spec.sees_all(args) {
+    if needs_all || spec.sees_all(args) {
         involved = workers.all();
     }
     let by = match involved.len() {

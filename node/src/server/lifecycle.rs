@@ -3,6 +3,7 @@
 use resp::reply::Writer;
 
 use super::hello::is_replica;
+use super::scripting;
 use super::session::Session;
 use crate::command::{Args, Fail};
 
@@ -53,6 +54,7 @@ pub(super) fn shutdown(
     if said("abort") {
         return Err(Fail::text("ERR No shutdown in progress."));
     }
+    scripting::check_shutdown(session, args)?;
     tracing::info!("client {} said SHUTDOWN", session.client.peer);
     session.closing = true;
     session.shared.shutdown.request();

@@ -27,6 +27,7 @@ mod pause;
 mod pubsub;
 mod redact;
 mod ring;
+mod scripting;
 mod session;
 mod slowlog;
 mod specs;
@@ -47,6 +48,7 @@ use crate::settings;
 
 pub(crate) use cluster::{count_keys, get_keys};
 pub(crate) use config::Kept;
+pub(crate) use hello::REDIS_VERSION;
 pub(crate) use help::help;
 pub(crate) use memory::memory;
 pub use session::{Facts, SessionHandler, Shared};
@@ -103,6 +105,7 @@ impl Server {
     /// Starts `io_threads` threads; nothing is accepted before [`Server::run`].
     pub fn new(listeners: Listeners, io_threads: usize, shared: Arc<Shared>) -> Result<Self> {
         assert!((1..=IO_THREADS_MAX).contains(&io_threads), "the configuration bounds the threads");
+        scripting::serve(&shared);
         let start = |index| io::IoThread::start(index, shared.clone());
         let threads = (0..io_threads).map(start).collect::<Result<_>>()?;
         Ok(Self { listeners, shared, threads })

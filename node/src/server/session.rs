@@ -225,6 +225,17 @@ pub struct Session {
 impl Session {
     pub(super) fn new(shared: Arc<Shared>, peer: SocketAddr, local: String) -> Self {
         let client = shared.clients.add(peer, local);
+        Self::with(shared, client)
+    }
+
+    /// For the commands of scripts: nobody is connected to it.
+    pub(super) fn of_script(shared: Arc<Shared>) -> Self {
+        let client = shared.clients.add(shared.address, String::new());
+        shared.clients.remove(client.id);
+        Self::with(shared, client)
+    }
+
+    fn with(shared: Arc<Shared>, client: Arc<Client>) -> Self {
         let account = shared.users.default_one().clone();
         client.said().account = Some(account.clone());
         let authenticated = shared.users.needs_no_password();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use resp::reply::Writer;
 
 use super::access;
+use super::scripting;
 use super::session::Session;
 use super::tracking;
 use crate::command::{Args, Fail, Flags, Handler, Spec};
@@ -179,7 +180,8 @@ pub(super) fn exec(session: &mut Session, request: &mut Request) -> Result<RunBy
             continue;
         }
         let args = transaction.args_of(call);
-        if call.spec.sees_all(&args) {
+        let needs_all = scripting::needs_all(&session.shared, call.spec, &args);
+        if needs_all || call.spec.sees_all(&args) {
             involved = workers.all();
         }
         for slot in call.spec.slots(&args, call.slot) {

@@ -219,6 +219,21 @@ impl Effects {
         !self.told.borrow().is_empty()
     }
 
+    /// To be told once the batch is committed.
+    pub(super) fn will_tell(&self, event: Event) {
+        self.told.borrow_mut().push(event);
+    }
+
+    /// How much is to be told already.
+    pub(super) fn mark(&self) -> usize {
+        self.told.borrow().len()
+    }
+
+    /// What came after the mark is not to be told: it did not happen.
+    pub(super) fn cut_to(&self, mark: usize) {
+        self.told.borrow_mut().truncate(mark);
+    }
+
     /// Tells what was committed.
     pub(super) fn tell(&self) {
         if self.has_news() {

@@ -6,10 +6,10 @@ use std::time::Instant;
 use resp::reply::Writer;
 
 use super::request::{Call, Hole, Part, Request, Transaction};
-use super::run::{STICKY, TOO_GREAT, Worker};
+use super::run::{STICKY, TOO_GREAT, Worker, is_of_node, may_write};
 use super::view::{Key, View};
 use super::watch::{Under, Watch};
-use crate::command::{Args, Fail, Flags};
+use crate::command::{Args, Fail};
 use crate::control::Refusal;
 use crate::store::Store;
 
@@ -56,7 +56,7 @@ impl Worker {
         let found = request.transactions.iter().position(|transaction| transaction.index == index);
         let Some(number) = found else { return Err(Fail::Syntax) };
         let transaction = &request.transactions[number];
-        let writes = transaction.calls.iter().any(|call| call.spec.flags.has(Flags::WRITE));
+        let writes = transaction.calls.iter().any(|call| may_write(call.spec));
         if writes && request.sticky.is_refused(call.hold) {
             return Err(aborted(STICKY));
         }
@@ -85,10 +85,28 @@ impl Worker {
             }
         }
         let (before, holes) = (self.pending.mark(), part.holes.len());
-        let told = self.effects.mark();
+        let (start, told) = (part.bytes.len(), self.effects.mark());
         self.pending.begin_whole();
         let ran = self.run_all(store, (request, number), call, part, now_ms);
         self.pending.end_whole();
+        let ran = match ran {
+            Err(Fail::NeedsAll) => {
+                part.holes.truncate(holes);
+                part.bytes.truncate(start);
+                self.effects.cut_to(told);
+                self.undo(store, before)?;
+                return self
+                    .alone(store, |worker| worker.exec(store, request, (index, call), part));
+            }
+            Err(fail) => {
+                // Whoever was lost half-way leaves nothing behind.
+                part.holes.truncate(holes);
+                self.effects.cut_to(told);
+                self.undo(store, before)?;
+                return Err(fail);
+            }
+            ran => ran,
+        };
         if self.pending.is_too_great() {
             part.holes.truncate(holes);
             self.pending.cut_to(before);
@@ -104,7 +122,7 @@ impl Worker {
             for slot in call.spec.slots(&args, call.slot) {
                 self.admit(slot, call)?;
             }
-            if call.slot.is_none() && call.spec.keys.is_none() {
+            if is_of_node(call) {
                 self.admit_whole(call)?;
             }
         }
@@ -133,7 +151,7 @@ impl Worker {
             request.count(call.spec, &args, began.elapsed(), &ran);
             match ran {
                 Ok(()) => {}
-                Err(Fail::Lost) => return Err(Fail::Lost),
+                Err(fail @ (Fail::Lost | Fail::NeedsAll)) => return Err(fail),
                 Err(fail) => {
                     part.bytes.truncate(start);
                     Writer::new(&mut part.bytes, exec.version).error(&fail.line());

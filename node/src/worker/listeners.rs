@@ -37,6 +37,15 @@ pub enum Event {
         /// The client that changed it; 0: nobody did.
         by: u64,
     },
+    /// A script published a message.
+    Message {
+        /// To a sharded channel.
+        sharded: bool,
+        /// Its channel.
+        channel: Vec<u8>,
+        /// What it says.
+        message: Vec<u8>,
+    },
     /// All keys were deleted. The client that did it has been told with its answer.
     Flushed {
         /// The client.

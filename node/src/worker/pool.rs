@@ -2,6 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -17,8 +18,10 @@ use super::positions::Positions;
 use super::queue::{Lanes, Task};
 use super::request::Request;
 use super::run::Worker;
+use super::turns::Turns;
 use super::watch::Watches;
 use crate::control::Authority;
+use crate::script::Scripting;
 use crate::store::Current;
 
 /// A cheap handle on all workers.
@@ -32,6 +35,7 @@ struct Pool {
     blocked: Blocked,
     listeners: Arc<Listeners>,
     caches: Caches,
+    scripting: Arc<Scripting>,
 }
 
 /// Requests that wait to be handed over, by worker.
@@ -65,6 +69,8 @@ impl Workers {
         let (watches, blocked) = (Watches::new(count), Blocked::new(count));
         let listeners = Arc::new(Listeners::default());
         let caches = Caches::new(count, cache_bytes);
+        let turns = Arc::new(Turns::new(count));
+        let scripting = Arc::new(Scripting::new(count));
         let mut threads = Vec::new();
         for index in 0..count {
             let (watches, blocked) = (watches.clone(), blocked.clone());
@@ -76,6 +82,7 @@ impl Workers {
                 store.clone(),
                 authority.clone(),
                 (positions.clone(), effects, caches.clone()),
+                (turns.clone(), scripting.clone()),
             );
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
             threads.push(thread.spawn(move || run_or_abort(worker))?);
@@ -84,7 +91,8 @@ impl Workers {
         let thread = std::thread::Builder::new().name("alarm".to_owned());
         threads.push(thread.spawn(move || alarm::run(&waiting, &authority))?);
         let threads = Mutex::new(threads);
-        Ok(Self(Arc::new(Pool { lanes, threads, watches, blocked, listeners, caches })))
+        let pool = Pool { lanes, threads, watches, blocked, listeners, caches, scripting };
+        Ok(Self(Arc::new(pool)))
     }
 
     /// How many there are.
@@ -115,6 +123,11 @@ impl Workers {
     /// What they keep of the database in memory.
     pub fn caches(&self) -> &Caches {
         &self.0.caches
+    }
+
+    /// Scripts and functions.
+    pub(crate) fn scripting(&self) -> &Arc<Scripting> {
+        &self.0.scripting
     }
 
     /// All of them.
@@ -188,6 +201,7 @@ impl Workers {
 
     /// Lets the workers finish what they were given and end; blocks until they have.
     pub fn stop(&self) {
+        self.0.scripting.stopping.store(true, Ordering::Release);
         self.0.lanes.close();
         self.0.blocked.alarm().close();
         let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);

@@ -77,6 +77,13 @@ pub struct Call {
     pub tracks: bool,
 }
 
+impl Call {
+    /// A call like this one, to be changed.
+    pub(super) fn like(&self) -> Self {
+        Self { args: self.args.clone(), ..*self }
+    }
+}
+
 impl Request {
     /// An empty request of a connection.
     pub fn new(outbox: Arc<dyn Outbox>, connection: u64, round: u64, sticky: Arc<Sticky>) -> Self {

@@ -15,17 +15,20 @@ use super::aside::{Aside, Asides, Glance};
 use super::cache::Caches;
 use super::effects::Effects;
 use super::expiry::Sweeper;
-use super::gate::WorkerSet;
-use super::pending::{Became, Pending};
+use super::gate::{Gate, WorkerSet};
+use super::pending::{Became, Mark, Pending};
 use super::positions::Positions;
 use super::queue::{Lanes, Task};
 use super::request::{Call, Part, Request, RunBy};
+use super::script::Scripts;
 use super::stalled::{Stalled, TOO_MANY_WAIT, TRY_AGAIN};
+use super::turns::Turns;
 use super::view::View;
 use super::waiter::Until;
-use crate::command::{Args, Fail, Flags, Handler};
+use crate::command::{Args, Fail, Flags, Handler, Scripted, Spec};
 use crate::control::{Authority, Mode, Permit, Refusal};
 use crate::settings;
+use crate::script::Scripting;
 use crate::store::{CommitError, Current, Hindrance, Store};
 
 /// Answers are released once so many bytes of them wait for a commit.
@@ -61,6 +64,12 @@ pub(super) struct Worker {
     /// each of a pipeline's.
     ended: Option<Instant>,
     stalled: Stalled,
+    pub(super) turns: Arc<Turns>,
+    /// The workers that stand still or are this one: whose keys the command that runs may touch.
+    pub(super) within: WorkerSet,
+    /// Whose request it is.
+    pub(super) connection: u64,
+    pub(super) scripts: Scripts,
 }
 
 /// How a batch is written: [`Store::commit`] or [`Store::try_commit`].
@@ -95,6 +104,7 @@ impl Worker {
         store: Current,
         authority: Authority,
         (positions, effects, caches): (Arc<Positions>, Effects, Caches),
+        (turns, scripting): (Arc<Turns>, Arc<Scripting>),
     ) -> Self {
         Self {
             index,
@@ -114,6 +124,10 @@ impl Worker {
             asides: Asides::default(),
             ended: None,
             stalled: Stalled::default(),
+            turns,
+            within: WorkerSet::only(index),
+            connection: 0,
+            scripts: Scripts::new(scripting),
         }
     }
 
@@ -123,6 +137,7 @@ impl Worker {
         let mut swept = Instant::now();
         let lanes = self.lanes.clone();
         while lanes.of(self.index).take(&mut tasks, self.idle()) {
+            self.turns.enter(self.index);
             // No reference to the store outlives a wake-up or a pause: so it can be swapped.
             let mut store = self.store.load();
             self.ended = None;
@@ -137,7 +152,9 @@ impl Worker {
                         self.finish(store.as_deref());
                         self.leave(store.as_deref());
                         drop(store.take());
+                        self.turns.leave(self.index);
                         pause.park();
+                        self.turns.enter(self.index);
                         store = self.store.load();
                         self.enter(store.as_deref());
                     }
@@ -200,7 +217,22 @@ impl Worker {
     fn leave(&self, store: Option<&Store>) {
         if let Some(store) = store {
             store.reclaim().leave(self.index);
+            self.turns.leave(self.index);
         }
+    }
+
+    /// Stands at a gate, having committed, while another worker runs its command.
+    pub(super) fn stand(&self, gate: &Gate) {
+        self.turns.leave(self.index);
+        gate.arrive_and_wait();
+        self.turns.enter(self.index);
+    }
+
+    /// Waits, having committed, until the others stand at a gate.
+    pub(super) fn gather(&self, gate: &Gate) {
+        self.turns.leave(self.index);
+        gate.wait_for_others();
+        self.turns.enter(self.index);
     }
 
     fn run_request(&mut self, store: Option<&Store>, request: &Arc<Request>) {
@@ -208,9 +240,12 @@ impl Worker {
         let mut aside = None;
         let mut waits = false;
         self.effects.refresh();
+        self.connection = request.connection;
+        self.scripts.request = request.user.is_some().then(|| request.clone());
         for (index, call) in request.calls.iter().enumerate() {
             match call.by {
                 RunBy::Worker(worker) if worker == self.index => {
+                    self.within = WorkerSet::only(worker);
                     self.run_call(store, request, (index, call), &mut part);
                     waits |= self.settle(store, request, WorkerSet::only(worker));
                 }
@@ -219,6 +254,10 @@ impl Worker {
                     part.lost |= !self.commit(store);
                     if gate.workers.lowest() == self.index {
                         gate.wait_for_others();
+                        self.ended = None;
+                        match self.begin_aside(request, call, &mut part, aside.is_some()) {
+                        self.gather(gate);
+                        self.within = gate.workers;
                         self.ended = None;
                         match self.begin_aside(request, call, &mut part, aside.is_some()) {
                             Some(begun) => aside = Some(begun),
@@ -230,7 +269,7 @@ impl Worker {
                         part.lost |= !self.commit(store);
                         gate.open();
                     } else {
-                        gate.arrive_and_wait();
+                        self.stand(gate);
                     }
                 }
                 RunBy::Io | RunBy::IoLate | RunBy::Worker(_) | RunBy::Gate(_) => {}
@@ -319,11 +358,14 @@ impl Worker {
                 fail => fail,
             };
             if let Fail::Refused(_) = fail
-                && call.spec.flags.has(Flags::WRITE)
+                && may_write(call.spec)
             {
                 request.sticky.refuse(call.hold);
             }
             Writer::new(&mut part.bytes, call.version).error(&fail.line());
+        }
+        if std::mem::take(&mut self.scripts.refused) {
+            request.sticky.refuse(call.hold);
         }
         if call.silent {
             part.bytes.truncate(start);
@@ -348,15 +390,18 @@ impl Worker {
             return self.exec(store, request, (index, call), part);
         }
         let args = request.args_of(call);
-        if call.spec.flags.has(Flags::WRITE) {
+        if may_write(call.spec) {
             if request.sticky.is_refused(call.hold) {
                 return Err(Fail::Text(STICKY.into()));
             }
-            match store.hindrance() {
-                None => {}
-                // Not the node's role but its disk: what comes behind it need not be refused.
-                Some(Hindrance::Full) => return Err(Fail::text(Refusal::Full.to_string())),
-                Some(hindrance) => return Err(Refusal::from(hindrance).into()),
+            // What a script may write is asked when it writes.
+            if call.spec.flags.has(Flags::WRITE) {
+                match store.hindrance() {
+                    None => {}
+                    // Not the node's role but its disk: what comes behind it need not be refused.
+                    Some(Hindrance::Full) => return Err(Fail::text(Refusal::Full.to_string())),
+                    Some(hindrance) => return Err(Refusal::from(hindrance).into()),
+                }
             }
             if self.stalled.is_full() && store.is_stopped() {
                 return Err(Fail::text(TOO_MANY_WAIT));
@@ -365,7 +410,7 @@ impl Worker {
         for slot in call.spec.slots(&args, call.slot) {
             self.admit(slot, call)?;
         }
-        if call.slot.is_none() && call.spec.keys.is_none() {
+        if is_of_node(call) {
             self.admit_whole(call)?;
         }
         if let Handler::Watch = call.spec.handler {
@@ -401,6 +446,9 @@ impl Worker {
                 return Ok(());
             }
             Handler::Data(handler) => handler,
+            Handler::Script(scripted) => {
+                return self.scripted(store, scripted, (call, args), (version, now_ms), out);
+            }
             Handler::Aside(handler) => {
                 let snapshot = store.db().snapshot();
                 let over = self.pending.over(Cf::Meta, b"", &[u8::MAX]).unwrap_or_default();
@@ -462,11 +510,36 @@ impl Worker {
         self.admit(owned.unwrap_or(Slot::of_key(b"")), call)
     }
 
+    /// Drops what was written since the mark; what was before it goes to the log.
+    pub(super) fn undo(&mut self, store: &Store, before: Mark) -> Result<(), Fail> {
+        self.pending.cut_to(before);
+        if self.commit(Some(store)) { Ok(()) } else { Err(Fail::Lost) }
+    }
+
+    /// Runs something while no other worker does, and commits it. Nothing may be uncommitted.
+    pub(super) fn alone<T>(
+        &mut self,
+        store: &Store,
+        run: impl FnOnce(&mut Self) -> Result<T, Fail>,
+    ) -> Result<T, Fail> {
+        let turns = self.turns.clone();
+        turns.leave(self.index);
+        let alone = turns.alone();
+        let within = std::mem::replace(&mut self.within, WorkerSet::first(self.lanes.all().len()));
+        let ran = run(self);
+        let committed = self.commit(Some(store));
+        self.within = within;
+        drop(alone);
+        turns.enter(self.index);
+        if committed { ran } else { Err(Fail::Lost) }
+    }
+
     /// Commits what is pending. False: the outcome is unknown, and so it is for all that waits.
     pub(super) fn commit(&mut self, store: Option<&Store>) -> bool {
         let done = self.try_commit(store, Store::commit) == Outcome::Done;
         if !done {
             self.effects.forget();
+            self.scripts.doubt();
             self.held.iter_mut().for_each(|held| held.part.lost = true);
         }
         done
@@ -525,6 +598,7 @@ impl Worker {
             Outcome::Done => {}
             Outcome::Refused | Outcome::Stalled | Outcome::Unknown => {
                 self.effects.forget();
+                self.scripts.doubt();
                 self.held.iter_mut().for_each(|held| held.part.lost = true);
             }
         }
@@ -588,6 +662,21 @@ fn commit_batch(
             Outcome::Unknown
         }
     }
+}
+
+/// Whether a command may write: scripts are known to only as they run.
+pub(super) fn may_write(spec: &Spec) -> bool {
+    let runs = matches!(
+        spec.handler,
+        Handler::Script(Scripted::Eval | Scripted::EvalSha | Scripted::Call)
+    );
+    spec.flags.has(Flags::WRITE) || runs && !spec.flags.has(Flags::READONLY)
+}
+
+/// Whether a command sees every slot of the node.
+pub(super) fn is_of_node(call: &Call) -> bool {
+    let scripted = matches!(call.spec.handler, Handler::Script(_));
+    call.slot.is_none() && call.spec.keys.is_none() && !scripted
 }
 
 pub(super) const TOO_GREAT: &str = "ERR this write is more than 640 MiB in the log, which is what a batch may be; nothing of it was written: write less at once";

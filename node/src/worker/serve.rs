@@ -94,10 +94,10 @@ impl Worker {
         let Again { waiter, gate } = again;
         self.commit(store);
         if gate.workers.lowest() != self.index {
-            gate.arrive_and_wait();
+            self.stand(gate);
             return;
         }
-        gate.wait_for_others();
+        self.gather(gate);
         waiter.unqueue();
         if let Some(store) = store {
             self.wake(store, waiter);

@@ -26,6 +26,7 @@ mod pubsub;
 mod reclaim;
 mod restore;
 mod streams;
+mod scripts;
 mod tls;
 mod transactions;
 mod workers;

@@ -57,6 +57,9 @@ pub fn stranded_keys(batch: &BatchRef<'_>, into: &mut Stranded) -> Result<(), St
         let user_key = match cf {
             Cf::System => continue,
             Cf::Meta => meta::decode_key(key).map(|(_, key)| key),
+            Cf::Data if keyspace::library::is_of_shard(key) => {
+                return Err("it changed a library of functions past the fork".to_owned());
+            }
             Cf::Data => DataKey::decode(key).map(|key| key.key),
             Cf::Score => ScoreKey::decode(key).map(|key| key.key),
         };

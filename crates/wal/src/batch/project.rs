@@ -1,6 +1,6 @@
 //! The part of a batch that one target gets.
 
-use keyspace::{Slot, SlotSet};
+use keyspace::{Slot, SlotSet, library};
 
 use super::builder::{begin, delete_range, set_count};
 use super::reader::Reader;
@@ -23,7 +23,8 @@ enum Fate {
 }
 
 /// Appends to `out` the batch as a target with the slots `keep` gets it: records of the node-local
-/// column family and of other slots go, range deletes are clipped, log data stays.
+/// column family and of other slots go, range deletes are clipped; log data stays, and so do the
+/// records of no slot, which belong to every shard.
 ///
 /// The result is a valid batch with the source's sequence. Its count is that of what is left, which
 /// a clipped range delete can make greater or smaller than the source's. On an error `out` is as it
@@ -99,6 +100,9 @@ fn fate(record: &Record<'_>, keep: &SlotSet) -> Option<Fate> {
         | Record::Delete { key, .. }
         | Record::SingleDelete { key, .. }
         | Record::Merge { key, .. } => {
+            if library::is_of_shard(key) {
+                return Some(Fate::Keep);
+            }
             let slot = Slot::of_encoded(key)?;
             Some(if keep.contains(slot) { Fate::Keep } else { Fate::Drop })
         }

@@ -157,6 +157,17 @@ fn a_projection_of_all_slots_is_the_batch_itself_and_a_foreign_key_is_refused() 
 }
 
 #[test]
+fn records_of_a_shard_go_to_every_target() {
+    let mut library = Vec::new();
+    keyspace::library::encode_key("mine", &mut library);
+    let bytes = make::batch(1, &[Op::Put(Cf::Data, library, vec![1])]);
+    let mut out = Vec::new();
+    let none = SlotSet::default();
+    let projection = project(&BatchRef::parse(&bytes).unwrap(), &none, &mut out).unwrap();
+    assert_eq!((projection, &out), (Projection { emptied: false, whole: true }, &bytes));
+}
+
+#[test]
 fn a_batch_of_node_local_records_is_emptied_and_keeps_its_tag() {
     let bytes = make::batch(3, &[Op::Put(Cf::System, b"x".to_vec(), vec![]), Op::Tag(4, 5)]);
     let batch = BatchRef::parse(&bytes).unwrap();

@@ -71,6 +71,15 @@ pub(super) fn memory(shared: &Shared, out: &mut String) {
     line!(out, "used_memory_peak_perc:{percent:.2}%");
     line!(out, "used_memory_dataset:{}", memory.memtables + memory.block_cache);
     line!(out, "maxmemory_policy:noeviction");
+    let scripting = shared.workers.scripting();
+    let libraries = scripting.libraries.now();
+    // Each worker has a Lua of its own: the greatest of them, and all.
+    line!(out, "used_memory_lua:{}", scripting.running.memory().max().unwrap_or(0));
+    line!(out, "used_memory_vm_total:{}", scripting.running.memory().sum::<usize>());
+    line!(out, "used_memory_scripts:{}", scripting.scripts.bytes() + libraries.bytes());
+    line!(out, "number_of_cached_scripts:{}", scripting.scripts.len());
+    line!(out, "number_of_functions:{}", libraries.functions());
+    line!(out, "number_of_libraries:{}", libraries.all().count());
     line!(out, "mem_fragmentation_ratio:1.00");
     line!(out, "mem_allocator:libc");
     line!(out, "active_defrag_running:0");
