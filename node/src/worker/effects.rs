@@ -244,16 +244,6 @@ impl Effects {
         }
     }
 
-    /// Where what the next command does begins.
-    pub(super) fn mark(&self) -> usize {
-        self.told.borrow().len()
-    }
-
-    /// What was done since the mark has not been written.
-    pub(super) fn cut_to(&self, mark: usize) {
-        self.told.borrow_mut().truncate(mark);
-    }
-
     /// What was to be told has not happened, or nobody knows.
     pub(super) fn forget(&self) {
         self.told.borrow_mut().clear();

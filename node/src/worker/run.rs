@@ -253,9 +253,6 @@ impl Worker {
                     let gate = &request.gates[gate as usize];
                     part.lost |= !self.commit(store);
                     if gate.workers.lowest() == self.index {
-                        gate.wait_for_others();
-                        self.ended = None;
-                        match self.begin_aside(request, call, &mut part, aside.is_some()) {
                         self.gather(gate);
                         self.within = gate.workers;
                         self.ended = None;
