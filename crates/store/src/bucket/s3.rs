@@ -145,12 +145,19 @@ impl S3 {
             return self.put(name, bytes).await;
         }
         let key = self.key(name);
+        let before = self.stat(name).await?.map(|(_, tag)| tag);
         let begun = self.client.create_multipart_upload().bucket(&self.bucket).key(&key);
         let begun = begun.send().await.map_err(|why| failed("put", name, said(&why)))?;
         let upload =
             begun.upload_id().ok_or_else(|| failed("put", name, "the upload has no id"))?;
         let sent = self.send_parts(name, &key, upload, file, size, from).await;
         if sent.is_err() {
+            // The last answer may have been lost, or be one that the library cannot read: a new
+            // object of this length is there only if all of it arrived.
+            let now = self.stat(name).await.ok().flatten();
+            if now.is_some_and(|(len, tag)| len == size && Some(tag) != before) {
+                return Ok(());
+            }
             // What is left of it costs space until the bucket's own rules remove it.
             let _ = self
                 .client
@@ -196,9 +203,17 @@ impl S3 {
     }
 
     pub(super) async fn head(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        Ok(self.stat(name).await?.map(|(len, _)| len))
+    }
+
+    /// The length of an object, and a tag that changes with its bytes.
+    async fn stat(&self, name: &str) -> Result<Option<(u64, String)>, StoreError> {
         let _place = self.place().await;
         match self.client.head_object().bucket(&self.bucket).key(self.key(name)).send().await {
-            Ok(found) => Ok(found.content_length().and_then(|len| u64::try_from(len).ok())),
+            Ok(found) => {
+                let len = found.content_length().and_then(|len| u64::try_from(len).ok());
+                Ok(len.map(|len| (len, found.e_tag().unwrap_or_default().to_owned())))
+            }
             Err(why) if why.as_service_error().is_some_and(|e| e.is_not_found()) => Ok(None),
             Err(why) => Err(failed("look at", name, said(&why))),
         }
