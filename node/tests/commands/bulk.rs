@@ -343,7 +343,9 @@ impl S3 {
         let mut curl = Command::new("curl");
         curl.args(["-sf", "-X", "PUT", "-H", scope, &format!("{}/{name}", self.url)]);
         if let Some(file) = file {
-            curl.arg("--data-binary").arg(format!("@{}", file.display()));
+            // Without a type the server takes the bytes for a form.
+            curl.args(["-H", "Content-Type: application/octet-stream", "--data-binary"]);
+            curl.arg(format!("@{}", file.display()));
         }
         assert!(curl.stdout(Stdio::null()).status().unwrap().success(), "{name} was not put");
     }
