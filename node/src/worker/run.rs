@@ -247,7 +247,7 @@ impl Worker {
                 RunBy::Worker(worker) if worker == self.index => {
                     self.within = WorkerSet::only(worker);
                     self.run_call(store, request, (index, call), &mut part);
-                    waits |= self.settle(store, request, WorkerSet::only(worker));
+                    waits |= self.settle(store, request, WorkerSet::only(worker), &mut part);
                 }
                 RunBy::Gate(gate) if request.gates[gate as usize].workers.contains(self.index) => {
                     let gate = &request.gates[gate as usize];
@@ -260,7 +260,7 @@ impl Worker {
                             Some(begun) => aside = Some(begun),
                             None => {
                                 self.run_call(store, request, (index, call), &mut part);
-                                waits |= self.settle(store, request, gate.workers);
+                                waits |= self.settle(store, request, gate.workers, &mut part);
                             }
                         }
                         part.lost |= !self.commit(store);
@@ -285,7 +285,17 @@ impl Worker {
 
     /// After a call: it begins to wait, or those who wait for what it wrote are served. The workers
     /// of `within` stand still or are this one. True: it waits.
-    fn settle(&mut self, store: Option<&Store>, request: &Arc<Request>, within: WorkerSet) -> bool {
+    fn settle(
+        &mut self,
+        store: Option<&Store>,
+        request: &Arc<Request>,
+        within: WorkerSet,
+        part: &mut Part,
+    ) -> bool {
+        // Who waits reads the database, where a sweep shows when it is committed.
+        if self.pending.is_swept() {
+            part.lost |= !self.commit(store);
+        }
         let until = self.until.take();
         let waits = until.is_some();
         if let Some(until) = until {

@@ -262,6 +262,11 @@ fn consumers_wait_for_entries_and_for_the_end_of_their_group() {
     writer.see_waiting(1);
     assert_eq!(writer.ask("DEL s"), "1");
     assert_eq!(alice.hear(), no_group);
+    assert_eq!(writer.ask("XGROUP CREATE s g $ MKSTREAM"), "OK");
+    alice.say("XREADGROUP GROUP g alice BLOCK 0 STREAMS s >");
+    writer.see_waiting(1);
+    assert_eq!(writer.ask("FLUSHALL"), "OK");
+    assert_eq!(alice.hear(), no_group);
     assert_eq!(alice.ask("XREADGROUP GROUP g alice BLOCK 0 STREAMS s 0"), no_group);
 }
 

@@ -9,35 +9,6 @@ use super::log::Stream;
 use crate::command::{Answer, Args, Fail};
 use crate::worker::{Class, Direction, View};
 
-const HELP: [&str; 12] = [
-    "CREATE <key> <groupname> <id|$> [option]",
-    "    Create a new consumer group. Options are:",
-    "    * MKSTREAM",
-    "      Create the empty stream if it does not exist.",
-    "    * ENTRIESREAD entries_read",
-    "      Set the group's entries_read counter (internal use).",
-    "CREATECONSUMER <key> <groupname> <consumer>",
-    "    Create a new consumer in the specified group.",
-    "DELCONSUMER <key> <groupname> <consumer>",
-    "    Remove the specified consumer.",
-    "DESTROY <key> <groupname>",
-    "    Remove the specified group.",
-];
-const HELP_MORE: [&str; 2] = [
-    "SETID <key> <groupname> <id|$> [ENTRIESREAD entries_read]",
-    "    Set the current group ID and entries_read counter.",
-];
-
-/// Answers the help of a command that has subcommands.
-pub(super) fn help(name: &str, lines: &[&[&str]], out: &mut Writer<'_>) {
-    let lines = lines.iter().copied().flatten();
-    out.array(lines.clone().count() + 3);
-    out.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
-    lines.for_each(|line| out.simple(line));
-    out.simple("HELP");
-    out.simple("    Prints this help.");
-}
-
 /// The error of a subcommand with the wrong number of arguments, or of one that is unknown. `known`:
 /// their names and arities, both with the command's own name counted.
 pub(super) fn check(args: &Args<'_>, command: &str, known: &[(&str, i32)]) -> Result<(), Fail> {
@@ -73,14 +44,7 @@ pub(super) fn xgroup(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>)
     check(
         args,
         "xgroup",
-        &[
-            ("create", -5),
-            ("setid", -5),
-            ("destroy", 4),
-            ("createconsumer", 5),
-            ("delconsumer", 5),
-            ("help", 2),
-        ],
+        &[("create", -5), ("setid", -5), ("destroy", 4), ("createconsumer", 5), ("delconsumer", 5)],
     )?;
     match &args.at(1).to_ascii_lowercase()[..] {
         b"create" => create(view, args, out),
@@ -88,10 +52,7 @@ pub(super) fn xgroup(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>)
         b"destroy" => destroy(view, args, out),
         b"createconsumer" => create_consumer(view, args, out),
         b"delconsumer" => delete_consumer(view, args, out),
-        _ => {
-            help("XGROUP", &[&HELP, &HELP_MORE], out);
-            Ok(())
-        }
+        _ => Err(bad_options(args, "XGROUP")),
     }
 }
 

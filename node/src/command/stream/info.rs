@@ -3,7 +3,7 @@
 use keyspace::stream::{Consumer, Group as Record, StreamId, Subkey};
 use resp::reply::Writer;
 
-use super::create::{bad_options, check, help, no_group};
+use super::create::{bad_options, check, no_group};
 use super::group::{Delivery, Group};
 use super::id;
 use super::log::{Stream, collect, counted, damaged, write};
@@ -11,21 +11,8 @@ use super::pending::ALL;
 use crate::command::{Answer, Args, Fail};
 use crate::worker::{Direction, View};
 
-const HELP: [&str; 6] = [
-    "CONSUMERS <key> <groupname>",
-    "    Show consumers of <groupname>.",
-    "GROUPS <key>",
-    "    Show the stream consumer groups.",
-    "STREAM <key> [FULL [COUNT <count>]",
-    "    Show information about the stream.",
-];
-
 pub(super) fn xinfo(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
-    check(args, "xinfo", &[("consumers", 4), ("groups", 3), ("stream", -3), ("help", 2)])?;
-    if args.is(1, "help") {
-        help("XINFO", &[&HELP], out);
-        return Ok(());
-    }
+    check(args, "xinfo", &[("consumers", 4), ("groups", 3), ("stream", -3)])?;
     let stream = Stream::load(view, args.key(2))?.ok_or(Fail::NoKey)?;
     match () {
         () if args.is(1, "consumers") => consumers(view, &stream, args.at(3), out),
