@@ -90,8 +90,8 @@ impl<'a> Caller<'a> {
     /// Whether it may touch the keys that it names.
     fn admit(&mut self, spec: &'static Spec, args: &Args<'_>) -> Result<(), Stop> {
         let writes = spec.flags.has(Flags::WRITE);
-        if writes && self.store.is_latched() {
-            return Err(self.refused(Refusal::Latched.into(), writes));
+        if writes && let Some(hindrance) = self.store.hindrance() {
+            return Err(self.refused(Refusal::from(hindrance).into(), writes));
         }
         let call = Call { spec, slot: None, ..self.call.like() };
         let workers = self.worker.lanes.all().len();

@@ -149,8 +149,8 @@ impl Worker {
     }
 
     fn admit_change(&mut self, store: &Store, call: &Call) -> Result<(), Fail> {
-        if store.is_latched() {
-            return Err(Refusal::Latched.into());
+        if let Some(hindrance) = store.hindrance() {
+            return Err(Refusal::from(hindrance).into());
         }
         self.admit_whole(&Call { spec: &CHANGE_FUNCTIONS, slot: None, ..call.like() })
     }
