@@ -182,7 +182,7 @@ fn errors_say_where_they_are() {
         "(NOSCRIPT No matching script. Please use EVAL.)"
     );
     assert_eq!(
-        ask(&mut client, &["EVAL_RO", "return redis.call('set','k',1)", "0"]).get(..45),
+        ask(&mut client, &["EVAL_RO", "return redis.call('set','k',1)", "0"]).get(..46),
         Some("(ERR Write commands are not allowed from read-")
     );
     assert_eq!(
