@@ -40,7 +40,6 @@ mod stream;
 mod string;
 mod string_part;
 pub(crate) mod subcommand;
-mod string_part;
 pub mod table;
 mod unpack;
 mod wait;

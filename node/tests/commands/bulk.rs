@@ -200,6 +200,7 @@ fn a_crash_at_any_step_leaves_all_of_a_load_or_nothing() {
             String::from_utf8_lossy(&died.stderr)
         );
         node.ended();
+        node.forget_variables();
         node.crash();
         let mut client = node.redis();
         for id in [1, 7, 300] {

@@ -110,6 +110,11 @@ impl Node {
         self.child.wait().unwrap();
     }
 
+    /// What it is started with the next time has no variables.
+    pub(crate) fn forget_variables(&mut self) {
+        self.env.clear();
+    }
+
     /// Kills it with SIGKILL and starts it again on the same directory.
     pub(crate) fn crash(&mut self) {
         self.kill();
