@@ -27,8 +27,8 @@ use super::view::View;
 use super::waiter::Until;
 use crate::command::{Args, Fail, Flags, Handler, Scripted, Spec};
 use crate::control::{Authority, Mode, Permit, Refusal};
-use crate::settings;
 use crate::script::Scripting;
+use crate::settings;
 use crate::store::{CommitError, Current, Hindrance, Store};
 
 /// Answers are released once so many bytes of them wait for a commit.
