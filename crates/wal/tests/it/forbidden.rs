@@ -29,7 +29,7 @@ fn read_newest(dir: &Path) -> (u8, bool, Option<Cause>) {
 
 #[test]
 fn logs_of_forbidden_options_are_refused_in_words_and_a_note_is_skipped() {
-    let check = |more: &str, expected: (u8, bool, Option<Cause>)| {
+    let check = |more: &str, expected: &[(u8, bool, Option<Cause>)]| {
         let dir = tempfile::tempdir().unwrap();
         let mut random = StdRng::seed_from_u64(1);
         let db = open_with(dir.path(), more);
@@ -38,9 +38,14 @@ fn logs_of_forbidden_options_are_refused_in_words_and_a_note_is_skipped() {
             db.write(WriteBatch::from_data(&any_batch(&mut random, n))).unwrap();
         }
         drop(db);
-        assert_eq!(read_newest(dir.path()), expected, "{more}");
+        let found = read_newest(dir.path());
+        assert!(expected.contains(&found), "{more}: {found:?} is none of {expected:?}");
     };
-    check("wal_compression=kZSTD", (9, false, Some(Cause::Compressed)));
-    check("recycle_log_file_num=2;WAL_ttl_seconds=0", (5, false, Some(Cause::Recycled(5))));
-    check("track_and_verify_wals=true", (130, true, None));
+    check("wal_compression=kZSTD", &[(9, false, Some(Cause::Compressed))]);
+    // A whole record or the first part of one: which batch opens the newest file depends on when RocksDB flushed.
+    check(
+        "recycle_log_file_num=2;WAL_ttl_seconds=0",
+        &[(5, false, Some(Cause::Recycled(5))), (6, false, Some(Cause::Recycled(6)))],
+    );
+    check("track_and_verify_wals=true", &[(130, true, None)]);
 }
