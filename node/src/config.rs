@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use admin::Address;
 use ops::config::ConfigError;
+use ops::tls::TlsFiles;
 use ops::units::{Size, Span};
 use serde::{Deserialize, Serialize};
 use topology::ShardName;
 
-use crate::server::{IO_THREADS_MAX, TlsFiles};
+use crate::server::IO_THREADS_MAX;
 use crate::store::{Durability, StoreOptions};
 use crate::worker::Workers;
 

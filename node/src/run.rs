@@ -9,13 +9,14 @@ use ops::exit::Exit;
 use ops::health::Health;
 use ops::metrics::Identity;
 use ops::shutdown::Shutdown;
+use ops::tls::Tls;
 use topology::Service;
 
 use crate::acl::Users;
 use crate::config::Config;
 use crate::control::{Announce, Control, Steward, listener};
 use crate::meter;
-use crate::server::{Facts, Kept, Listeners, Server, Shared, Tls};
+use crate::server::{Facts, Kept, Listeners, Server, Shared};
 use crate::store::NodeDir;
 use crate::worker::Workers;
 
@@ -72,7 +73,7 @@ pub async fn run(
         io_threads: config.io_threads,
         workers: config.workers,
         memory_bytes: config.store.memory,
-        tls: listeners.tls.as_ref().map(|(listener, tls)| tls.facts(listener)).transpose()?,
+        tls: listeners.tls_facts()?,
     };
     let users = Users::open(config.dir.join(USERS))?;
     let owner = config.member.as_ref().map(|m| (m.service.clone(), m.shard.clone()));

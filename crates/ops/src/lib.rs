@@ -1,4 +1,5 @@
-//! What every daemon of Godwit does alike: settings, logs, metrics, health, shutdown, exit codes.
+//! What every daemon of Godwit does alike: settings, logs, metrics, health, TLS, shutdown, exit
+//! codes.
 //!
 //! It knows nothing of Redis, RocksDB or the registry. A program's `main.rs` parses its arguments
 //! (with [`cli::Common`] flattened in) and hands a future to [`cli::run`]:
@@ -43,7 +44,7 @@
 //! ```
 //!
 //! Start with [`cli`], then [`config`] and [`units`]; [`metrics`], [`health`] and [`http`] go
-//! together; [`clock`], [`shutdown`] and [`failpoint`] stand alone.
+//! together; [`tls`], [`clock`], [`shutdown`] and [`failpoint`] stand alone.
 
 #![forbid(unsafe_code)]
 
@@ -57,4 +58,5 @@ pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod shutdown;
+pub mod tls;
 pub mod units;

@@ -32,7 +32,6 @@ mod session;
 mod slowlog;
 mod specs;
 mod stream;
-mod tls;
 mod tracking;
 mod transaction;
 
@@ -41,6 +40,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ops::tls::{Tls, TlsFiles};
 use tokio::net::TcpListener;
 
 use crate::command::{Args, Fail, Spec};
@@ -54,7 +54,6 @@ pub(crate) use memory::memory;
 pub use session::{Facts, SessionHandler, Shared};
 pub(crate) use slowlog::is_slow;
 pub(crate) use specs::{CONNECTION, PUBSUB, SERVER, TRANSACTIONS};
-pub use tls::{Tls, TlsError, TlsFiles};
 
 /// The most I/O threads that a node can have.
 pub const IO_THREADS_MAX: usize = 64;
@@ -71,6 +70,14 @@ pub struct Listeners {
 type Accepted = (tokio::net::TcpStream, SocketAddr, Option<Arc<rustls::ServerConfig>>);
 
 impl Listeners {
+    /// Which files TLS uses, and the port that it is spoken at.
+    pub fn tls_facts(&self) -> Result<Option<(TlsFiles, u16)>> {
+        let facts = |(listener, tls): &(TcpListener, Tls)| {
+            Ok((tls.files().clone(), listener.local_addr()?.port()))
+        };
+        self.tls.as_ref().map(facts).transpose()
+    }
+
     async fn accept(&self) -> Result<Accepted> {
         let plain = async {
             match &self.plain {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ops::shutdown::Shutdown;
+use ops::tls::TlsFiles;
 use resp::Version;
 use resp::command::Limits;
 use resp::reply::Writer;
@@ -17,7 +18,6 @@ use super::monitor::Monitors;
 use super::pause::{self, Pause};
 use super::pubsub::{self, Subscriptions};
 use super::slowlog::SlowLog;
-use super::tls::TlsFiles;
 use super::tracking::{self, Followers};
 use super::transaction::Queued;
 use crate::acl::{Account, Users};

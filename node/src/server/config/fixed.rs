@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use ops::tls::TlsFiles;
+
 use super::super::session::Shared;
-use super::super::tls::TlsFiles;
 use crate::control::Mode;
 
 /// A parameter that CONFIG SET refuses to change.
