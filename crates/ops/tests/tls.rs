@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ops::shutdown::Shutdown;
 use ops::tls::{HandshakeError, Mutual, MutualFiles, PeerName, Socket, TlsError};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,8 +23,13 @@ struct Authority {
 
 impl Authority {
     fn new() -> Self {
+        Self::named("an authority")
+    }
+
+    fn named(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
         Self { pem, issuer: Issuer::new(params, key) }
@@ -148,7 +153,7 @@ async fn an_expired_certificate_is_named_on_both_sides() {
 #[tokio::test]
 async fn another_authority_is_named_on_both_sides() {
     let dir = tempfile::tempdir().unwrap();
-    let (ours, theirs) = (Authority::new(), Authority::new());
+    let (ours, theirs) = (Authority::new(), Authority::named("another"));
     let here = open(&ours.equip(dir.path(), "here", &ours, 2100));
     let there = open(&theirs.equip(dir.path(), "there", &ours, 2100));
     let (caller, called) = meet(&here, "there", &there).await;
@@ -157,6 +162,12 @@ async fn another_authority_is_named_on_both_sides() {
     let (caller, called) = meet(&there, "here", &here).await;
     says(&called.unwrap_err().to_string(), "of an authority that we do not know");
     says(&word(caller).await, "does not know the authority of our certificate");
+
+    // Made anew, under the same name.
+    let again = open(&Authority::new().equip(dir.path(), "again", &ours, 2100));
+    let (caller, called) = meet(&again, "here", &here).await;
+    says(&called.unwrap_err().to_string(), "of an authority that we do not know");
+    says(&word(caller).await, "does not");
 }
 
 #[tokio::test]

@@ -69,7 +69,8 @@ fn certificate(why: &CertificateError, peer: &str) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => format!(
             "the certificate of {peer} is not valid yet: compare the clocks of both machines"
         ),
-        CertificateError::UnknownIssuer => format!(
+        // A bad signature: the authority was made anew under its old name.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "the certificate of {peer} is of an authority that we do not know: our tls-ca must hold it"
         ),
         CertificateError::NotValidForNameContext { expected, presented } => format!(
@@ -100,7 +101,7 @@ fn alerted(alert: AlertDescription, peer: &str) -> String {
         AlertDescription::CertificateExpired => format!(
             "{peer} says that our certificate is expired or not valid yet: renew it, or compare the clocks"
         ),
-        AlertDescription::UnknownCA => format!(
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => format!(
             "{peer} does not know the authority of our certificate: its tls-ca must hold it"
         ),
         AlertDescription::CertificateRequired => {
@@ -109,8 +110,7 @@ fn alerted(alert: AlertDescription, peer: &str) -> String {
         AlertDescription::BadCertificate
         | AlertDescription::CertificateUnknown
         | AlertDescription::CertificateRevoked
-        | AlertDescription::UnsupportedCertificate
-        | AlertDescription::DecryptError => {
+        | AlertDescription::UnsupportedCertificate => {
             format!("{peer} does not take our certificate ({alert:?}): its log says why")
         }
         other => format!("{peer} ended TLS: {other:?}; its log says why"),
