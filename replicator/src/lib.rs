@@ -10,13 +10,14 @@
 //! Start with [`sidecar`] for what runs; then [`spool`], [`cursor`] and [`source`] on the way out,
 //! [`target`] on the way in. [`drain`] is for a node that died, [`export`] for snapshots. [`board`]
 //! is what the tasks say of themselves, [`member`] tells the registry, [`loads`] keeps the files of bulk
-//! loads.
+//! loads, [`ledger`] is what was stranded.
 
 pub mod board;
 pub mod cursor;
 pub mod drain;
 pub mod export;
 pub mod identity;
+pub mod ledger;
 pub mod loads;
 pub mod member;
 pub mod metrics;

@@ -359,7 +359,7 @@ fn one_sidecar_a_spool() {
 }
 
 #[test]
-fn the_ledger_is_whole_also_where_keys_cannot_be_told() {
+fn the_ledger_is_whole_and_names_slots_that_were_emptied() {
     let dir = tempfile::tempdir().unwrap();
     let mut node = Node::open(dir.path(), History::default());
     node.write(10);
@@ -372,9 +372,12 @@ fn the_ledger_is_whole_also_where_keys_cannot_be_told() {
     let spool = Spool::open(dir.path()).unwrap();
     let cursor = Cursor::open(&spool, &database(), &node.history, fork).unwrap();
     let (slots, ledger) = (keyspace::SlotSet::all(), dir.path().join("ledger"));
-    let why = write_ledger(cursor, node.end(), &slots, "demo", "a/0", &ledger).unwrap_err();
-    let path = std::fs::read_dir(&ledger).unwrap().next().unwrap().unwrap().path();
-    assert!(why.contains(&path.display().to_string()), "{why}");
+    let (stranded, path) =
+        write_ledger(cursor, node.end(), &slots, "demo", "a/0", &ledger).unwrap();
+    assert_eq!(stranded.flushed_slots(), "0-8".parse().unwrap());
+    assert_eq!((stranded.untold, stranded.batches), (None, 11));
+    let stamps: Vec<_> = stranded.keys.values().map(|touched| touched.stamp).collect();
+    assert!(stamps.iter().all(|stamp| *stamp > stranded.stamp), "{stamps:?}");
     let scanned = wal::segment::scan(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!((scanned.header.start, scanned.end()), (fork, node.end()));
 }

@@ -45,3 +45,35 @@ pub struct Exported {
 
 /// Answer of `GODWIT.SYNC`: by source, the last sequence that is applied and on the node's disk.
 pub type Synced = BTreeMap<ShardName, Sequence>;
+
+/// Answer of `GODWIT.SLOTS MEASURE`: estimates, from RocksDB's tables and what is in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Measured {
+    /// Bytes that the slots take, compressed as they are stored.
+    pub bytes: u64,
+    /// Bytes that everything takes: what a seed would send.
+    pub all_bytes: u64,
+    /// Keys of the whole node, deleted and expired ones in part included.
+    pub all_keys: u64,
+}
+
+/// Answer of `GODWIT.SLOTS EXPORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportedSlots {
+    /// The position that the records were read at.
+    pub position: Position,
+    /// The meta key to go on after; none at the end.
+    pub next: Option<Vec<u8>>,
+    /// A RocksDB `WriteBatch` that puts the records of the keys up to that one.
+    pub batch: Vec<u8>,
+}
+
+/// Answer of `GODWIT.SLOTS STAMPED`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StampedKeys {
+    /// The meta key to go on after; none at the end.
+    pub next: Option<Vec<u8>>,
+    /// Keys whose record has the stamp.
+    pub keys: Vec<Vec<u8>>,
+}

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use keyspace::{Hlc, SlotSet};
 use resp::reply::{Reply, Scanner};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -17,8 +18,8 @@ use topology::{Epoch, FreezeId, ShardName};
 use wal::{Position, Sequence};
 
 use crate::{
-    Address, Adopt, Barrier, CheckpointInfo, Code, Digest, Error, Exported, Follow, Ingested,
-    Request, Status, Synced,
+    Address, Adopt, Barrier, CheckpointInfo, Code, Digest, Error, Exported, ExportedSlots, Follow,
+    Ingested, Measured, Request, StampedKeys, Status, Synced,
 };
 
 /// Requests that wait to be written; beyond it a caller waits.
@@ -189,6 +190,56 @@ impl Client {
             position: position("GODWIT.EXPORT", parts.first())?,
             batch: batch.ok_or_else(|| shape("GODWIT.EXPORT", "no batch"))?.to_vec(),
         })
+    }
+
+    /// How much these slots hold.
+    pub async fn measure(&self, slots: &SlotSet) -> Result<Measured, Error> {
+        self.ask_json(Request::Measure(slots.clone())).await
+    }
+
+    /// All records of the next keys of these slots, behind the meta key `after`.
+    pub async fn export_slots(
+        &self,
+        slots: &SlotSet,
+        after: &[u8],
+    ) -> Result<ExportedSlots, Error> {
+        let reply = self.ask(Request::ExportSlots { slots: slots.clone(), after }).await?;
+        let parts = reply.as_array().unwrap_or_default();
+        let batch = parts.get(2).and_then(Reply::as_bytes);
+        Ok(ExportedSlots {
+            position: position("GODWIT.SLOTS", parts.first())?,
+            next: parts.get(1).and_then(Reply::as_bytes).map(<[u8]>::to_vec),
+            batch: batch.ok_or_else(|| shape("GODWIT.SLOTS", "no batch"))?.to_vec(),
+        })
+    }
+
+    /// The next keys of these slots whose record has this stamp, behind the meta key `after`.
+    pub async fn stamped(
+        &self,
+        slots: &SlotSet,
+        stamp: Hlc,
+        after: &[u8],
+    ) -> Result<StampedKeys, Error> {
+        let reply = self.ask(Request::Stamped { slots: slots.clone(), stamp, after }).await?;
+        let parts = reply.as_array().unwrap_or_default();
+        let (next, keys) = parts.split_first().ok_or_else(|| shape("GODWIT.SLOTS", "no keys"))?;
+        let keys = keys.iter().filter_map(Reply::as_bytes).map(<[u8]>::to_vec).collect();
+        Ok(StampedKeys { next: next.as_bytes().map(<[u8]>::to_vec), keys })
+    }
+
+    /// Empties these slots of a node that rewinds.
+    pub async fn rewind_slots(&self, slots: &SlotSet) -> Result<(), Error> {
+        self.tell(Request::RewindSlots(slots.clone())).await
+    }
+
+    /// Has a node that rewinds forget that it took in this load.
+    pub async fn rewind_forget(&self, load: u128) -> Result<(), Error> {
+        self.tell(Request::RewindForget(load)).await
+    }
+
+    /// Puts the records of a batch into these slots of a node that rewinds.
+    pub async fn rewind_put(&self, slots: &SlotSet, batch: &[u8]) -> Result<(), Error> {
+        self.tell(Request::RewindPut { slots: slots.clone(), batch }).await
     }
 
     /// Makes the node *rewinding*, synced.

@@ -21,7 +21,7 @@ mod status;
 
 pub use address::{Address, AddressError};
 pub use adopt::{Adopt, Follow};
-pub use answer::{Barrier, CheckpointInfo, Exported, Synced};
+pub use answer::{Barrier, CheckpointInfo, Exported, ExportedSlots, Measured, StampedKeys, Synced};
 pub use client::{Applying, Client};
 pub use digest::{Digest, SlotDigest};
 pub use error::{Code, Error};

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use keyspace::{Hlc, SlotSet};
 use topology::record::UnixMs;
 use topology::{Epoch, FreezeId, ShardName};
 use wal::{Chain, Position, Sequence};
@@ -55,6 +56,26 @@ pub enum Request<'a> {
     },
     /// `GODWIT.EXPORT key...`: the position and a batch of all raw records of the keys.
     Export(Vec<&'a [u8]>),
+    /// `GODWIT.SLOTS MEASURE slots`: how much they hold; [`crate::Measured`] as JSON.
+    Measure(SlotSet),
+    /// `GODWIT.SLOTS EXPORT slots after`: a position, the key to go on after (null at the end) and a
+    /// batch of all raw records of the next keys.
+    ExportSlots {
+        /// Whose keys.
+        slots: SlotSet,
+        /// The meta key after which to begin; empty: from the first on.
+        after: &'a [u8],
+    },
+    /// `GODWIT.SLOTS STAMPED slots stamp after`: the key to go on after (null at the end), and the
+    /// next keys whose record has exactly this stamp: those that a load brought.
+    Stamped {
+        /// Whose keys.
+        slots: SlotSet,
+        /// The stamp.
+        stamp: Hlc,
+        /// The meta key after which to begin; empty: from the first on.
+        after: &'a [u8],
+    },
     /// `GODWIT.REWIND BEGIN source fork`: not readable, not promotable from here on.
     RewindBegin {
         /// The shard that is followed then.
@@ -69,6 +90,17 @@ pub enum Request<'a> {
         /// What `GODWIT.EXPORT` of the source answered for them.
         batch: &'a [u8],
     },
+    /// `GODWIT.REWIND SLOTS slots`: all that they hold goes.
+    RewindSlots(SlotSet),
+    /// `GODWIT.REWIND PUT slots batch`: what a batch of `GODWIT.SLOTS EXPORT` puts is put.
+    RewindPut {
+        /// The slots that the records may be of.
+        slots: SlotSet,
+        /// What the source answered.
+        batch: &'a [u8],
+    },
+    /// `GODWIT.REWIND FORGET load`: it was never taken in here.
+    RewindForget(u128),
     /// `GODWIT.REWIND END source resume log-chain stream-chain epoch until`: follows from there,
     /// readable again once applied up to `until`.
     RewindEnd(Follow),
@@ -121,9 +153,13 @@ impl<'a> Request<'a> {
             Self::Seed { .. } => "GODWIT.SEED",
             Self::Ingest { .. } => "GODWIT.INGEST",
             Self::Export(_) => "GODWIT.EXPORT",
-            Self::RewindBegin { .. } | Self::RewindKeys { .. } | Self::RewindEnd(_) => {
-                "GODWIT.REWIND"
-            }
+            Self::Measure(_) | Self::ExportSlots { .. } | Self::Stamped { .. } => "GODWIT.SLOTS",
+            Self::RewindBegin { .. }
+            | Self::RewindKeys { .. }
+            | Self::RewindSlots(_)
+            | Self::RewindPut { .. }
+            | Self::RewindForget(_)
+            | Self::RewindEnd(_) => "GODWIT.REWIND",
             Self::Barrier => "GODWIT.BARRIER",
             Self::Digest(_) | Self::DropDigest(_) => "GODWIT.DIGEST",
             Self::Freeze { .. } => "GODWIT.FREEZE",
@@ -162,6 +198,22 @@ impl<'a> Request<'a> {
                 let count = keys.len().to_string();
                 let head: [&[u8]; 3] = [name, b"KEYS", count.as_bytes()];
                 return resp::command::write(out, &[&head, keys.as_slice(), &[batch]].concat());
+            }
+            Self::Measure(slots) => vec!["MEASURE".to_owned(), slots.to_string()],
+            Self::ExportSlots { slots, after } => {
+                let slots = slots.to_string();
+                return resp::command::write(out, &[name, b"EXPORT", slots.as_bytes(), after]);
+            }
+            Self::Stamped { slots, stamp, after } => {
+                let (slots, stamp) = (slots.to_string(), stamp.0.to_string());
+                let args = [name, b"STAMPED", slots.as_bytes(), stamp.as_bytes(), after];
+                return resp::command::write(out, &args);
+            }
+            Self::RewindSlots(slots) => vec!["SLOTS".to_owned(), slots.to_string()],
+            Self::RewindForget(id) => vec!["FORGET".to_owned(), format!("{id:032x}")],
+            Self::RewindPut { slots, batch } => {
+                let slots = slots.to_string();
+                return resp::command::write(out, &[name, b"PUT", slots.as_bytes(), batch]);
             }
             Self::RewindEnd(follow) => {
                 let mut args = vec!["END".to_owned()];
@@ -225,6 +277,23 @@ impl<'a> Request<'a> {
                 }
                 Ok(Self::RewindKeys { keys: keys.to_vec(), batch })
             }
+            ("GODWIT.SLOTS", [verb, slots]) if is(verb, "MEASURE") => {
+                Ok(Self::Measure(read_slots(slots)?))
+            }
+            ("GODWIT.SLOTS", [verb, slots, after]) if is(verb, "EXPORT") => {
+                Ok(Self::ExportSlots { slots: read_slots(slots)?, after })
+            }
+            ("GODWIT.SLOTS", [verb, slots, stamp, after]) if is(verb, "STAMPED") => {
+                let stamp = Hlc(read(stamp)?);
+                Ok(Self::Stamped { slots: read_slots(slots)?, stamp, after })
+            }
+            ("GODWIT.REWIND", [verb, slots]) if is(verb, "SLOTS") => {
+                Ok(Self::RewindSlots(read_slots(slots)?))
+            }
+            ("GODWIT.REWIND", [verb, id]) if is(verb, "FORGET") => Ok(Self::RewindForget(hex(id)?)),
+            ("GODWIT.REWIND", [verb, slots, batch]) if is(verb, "PUT") => {
+                Ok(Self::RewindPut { slots: read_slots(slots)?, batch })
+            }
             ("GODWIT.REWIND", [verb, source, resume, log, stream, epoch, until])
                 if is(verb, "END") =>
             {
@@ -247,7 +316,7 @@ impl<'a> Request<'a> {
     }
 }
 
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "PING",
     "GODWIT.STATUS",
     "GODWIT.POSITION",
@@ -260,6 +329,7 @@ const NAMES: [&str; 18] = [
     "GODWIT.SEED",
     "GODWIT.INGEST",
     "GODWIT.EXPORT",
+    "GODWIT.SLOTS",
     "GODWIT.REWIND",
     "GODWIT.BARRIER",
     "GODWIT.DIGEST",
@@ -306,6 +376,16 @@ fn text(arg: &[u8]) -> Result<String, RequestError> {
 fn read<T: FromStr<Err: std::fmt::Display>>(arg: &[u8]) -> Result<T, RequestError> {
     let text = text(&arg[..arg.len().min(256)])?;
     text.parse().map_err(|why: T::Err| RequestError::Argument(format!("`{text}`: {why}")))
+}
+
+/// A set of slots may be longer than other arguments: every other slot is 8192 ranges.
+fn read_slots(arg: &[u8]) -> Result<SlotSet, RequestError> {
+    const SLOTS_TEXT_MAX: usize = 128 << 10;
+    if arg.len() > SLOTS_TEXT_MAX {
+        return Err(RequestError::Argument(format!("slots in more than {SLOTS_TEXT_MAX} bytes")));
+    }
+    let text = text(arg)?;
+    text.parse().map_err(|why| RequestError::Argument(format!("{why}")))
 }
 
 fn hex(arg: &[u8]) -> Result<u128, RequestError> {

@@ -5,7 +5,8 @@
 //! target -> source   Welcome | Refusal
 //! source -> target   Start, then frames
 //!                    SeedBegin, (SeedHave <-) chunks and FileDone, SeedEnd, (SeedDone <-) Start, frames
-//!                    RewindBegin, (Keys <-, Exported ->)*, (RewindDone <- | CannotRewind <-) Start, frames
+//!                    RewindBegin, (MeasureSlots <-, SlotsMeasured ->)?, (Keys <-, Exported ->)*,
+//!                        (ExportSlots <-, SlotsExported and Exported ->)*, (RewindDone <- | CannotRewind <-) Start, frames
 //! source -> target   among frames: LoadBegin, (LoadHave <-) chunks and FileDone, LoadEnd
 //! target -> source   Ack, at each change and every second
 //! ```
@@ -217,6 +218,27 @@ pub enum Message {
     LoadEnd {
         /// The load.
         id: u128,
+    },
+    /// In a rewind: asks how much the source has in these slots.
+    MeasureSlots(SlotSet),
+    /// The answer: estimates in bytes.
+    SlotsMeasured {
+        /// Of these slots.
+        bytes: u64,
+        /// Of everything: what a seed would send.
+        all_bytes: u64,
+    },
+    /// In a rewind: asks for the present records of the next keys of these slots.
+    ExportSlots {
+        /// The slots.
+        slots: SlotSet,
+        /// The key to go on after, as the answer before named it; empty: from the first on.
+        after: Vec<u8>,
+    },
+    /// Comes before the exported records that answer [`Message::ExportSlots`].
+    SlotsExported {
+        /// What to go on after; none at the end.
+        next: Option<Vec<u8>>,
     },
 }
 

@@ -50,6 +50,23 @@ impl Control {
             }
             Request::RewindBegin { source, fork } => ok(out, self.rewind_begin(source, *fork)?),
             Request::RewindKeys { keys, batch } => ok(out, self.rewind_keys(keys, batch)?),
+            Request::Measure(slots) => json(out, &self.measure(slots)?),
+            Request::ExportSlots { slots, after } => {
+                let exported = self.export_slots(slots, after)?;
+                out.array(3);
+                out.bulk(exported.position.to_string().as_bytes());
+                optional(out, exported.next.as_deref());
+                out.bulk(&exported.batch);
+            }
+            Request::Stamped { slots, stamp, after } => {
+                let found = self.stamped(slots, *stamp, after)?;
+                out.array(1 + found.keys.len());
+                optional(out, found.next.as_deref());
+                found.keys.iter().for_each(|key| out.bulk(key));
+            }
+            Request::RewindSlots(slots) => ok(out, self.rewind_slots(slots)?),
+            Request::RewindPut { slots, batch } => ok(out, self.rewind_put(slots, batch)?),
+            Request::RewindForget(load) => ok(out, self.rewind_forget(*load)?),
             Request::RewindEnd(follow) => ok(out, self.rewind_end(follow)?),
             Request::Barrier => {
                 let barrier = self.barrier()?;
@@ -67,6 +84,13 @@ impl Control {
             Request::Promote(epoch) => ok(out, self.promote(*epoch)?),
         }
         Ok(())
+    }
+}
+
+fn optional(out: &mut Writer<'_>, bytes: Option<&[u8]>) {
+    match bytes {
+        Some(bytes) => out.bulk(bytes),
+        None => out.null(),
     }
 }
 

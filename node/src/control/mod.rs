@@ -21,6 +21,7 @@ mod refusal;
 mod rewind;
 mod roles;
 mod seed;
+mod slots;
 mod status;
 mod steward;
 

@@ -1,7 +1,9 @@
 //! Taking back what an old primary wrote past the fork. Durable, and not readable until it is done.
 
+use std::sync::Arc;
+
 use admin::{Code, Follow};
-use keyspace::{Cf, Slot, meta};
+use keyspace::{Cf, Slot, SlotSet, meta};
 use rocksdb::{ReadOptions, WriteBatch};
 use topology::ShardName;
 use topology::members::Role;
@@ -11,7 +13,7 @@ use wal::batch::{BatchRef, Record};
 use super::apply::followed;
 use super::export::each_record;
 use super::{Control, Fault, Mode};
-use crate::store::{Standing, Until};
+use crate::store::{Standing, Store, Until};
 
 /// Records that one batch of deletes removes.
 const DELETES_PER_BATCH: usize = 10_000;
@@ -54,10 +56,7 @@ impl Control {
     /// Replaces all records of these keys by those that the batch puts.
     pub(super) fn rewind_keys(&self, keys: &[&[u8]], batch: &[u8]) -> Result<(), Fault> {
         let _turn = self.turn();
-        let store = self.store()?;
-        if store.state().standing.role != Role::Rewinding {
-            return Err(Fault::role("keys are replaced between REWIND BEGIN and REWIND END"));
-        }
+        let store = self.rewinding()?;
         let damaged =
             |why: String| Fault::new(Code::Damaged, format!("{why}; nothing was changed"));
         let parsed = BatchRef::parse(batch).map_err(|why| damaged(why.to_string()))?;
@@ -92,6 +91,59 @@ impl Control {
             store.exclusive().replace(WriteBatch::from_data(batch))?;
         }
         Ok(())
+    }
+
+    /// Takes away all that these slots hold.
+    pub(super) fn rewind_slots(&self, slots: &SlotSet) -> Result<(), Fault> {
+        let _turn = self.turn();
+        let store = self.rewinding()?;
+        let mut batch = WriteBatch::default();
+        for range in slots.ranges() {
+            let (from, to) = super::slots::bounds(range.first, range.last);
+            for cf in Cf::ALL.into_iter().filter(|cf| cf.is_shipped()) {
+                batch.delete_range_cf(store.cf(cf), from, to);
+            }
+        }
+        Ok(store.exclusive().replace(batch)?)
+    }
+
+    /// Puts records into these slots.
+    pub(super) fn rewind_put(&self, slots: &SlotSet, batch: &[u8]) -> Result<(), Fault> {
+        let _turn = self.turn();
+        let store = self.rewinding()?;
+        let damaged =
+            |why: String| Fault::new(Code::Damaged, format!("{why}; nothing was changed"));
+        let parsed = BatchRef::parse(batch).map_err(|why| damaged(why.to_string()))?;
+        for record in parsed.records() {
+            let Record::Put { cf, key, .. } = record else {
+                return Err(damaged("the batch of a rewind does more than put".to_owned()));
+            };
+            if !cf.is_shipped() || !Slot::of_encoded(key).is_some_and(|s| slots.contains(s)) {
+                return Err(damaged("the batch puts a record of another slot".to_owned()));
+            }
+        }
+        if parsed.count() > 0 {
+            store.exclusive().replace(WriteBatch::from_data(batch))?;
+        }
+        Ok(())
+    }
+
+    /// A load that was taken in past the fork never was: it may come again.
+    pub(super) fn rewind_forget(&self, load: u128) -> Result<(), Fault> {
+        let _turn = self.turn();
+        let store = self.rewinding()?;
+        let mut batch = WriteBatch::default();
+        let key = keyspace::system::loaded(&format!("{load:032x}"));
+        batch.delete_cf(store.cf(Cf::System), key);
+        Ok(store.exclusive().replace(batch)?)
+    }
+
+    fn rewinding(&self) -> Result<Arc<Store>, Fault> {
+        let store = self.store()?;
+        if store.state().standing.role != Role::Rewinding {
+            return Err(Fault::role("records are replaced between REWIND BEGIN and REWIND END"));
+        }
+        Ok(store)
     }
 
     /// All keys are replaced: follows from `position`, readable once applied up to `until`.

@@ -34,13 +34,26 @@ impl Session {
                         }
                         got => got?,
                     };
-                    let bytes = got.batch.len() as u64;
                     conn.writer.exported(got.position, &got.batch).await?;
-                    self.sidecar.metrics.seed_bytes.inc_by(bytes);
-                    self.sidecar.board.stream(&self.follower, |status| {
-                        status.sent_bytes += bytes;
-                        status.seed_bytes += bytes;
-                    });
+                    self.exported(got.batch.len());
+                }
+                Message::MeasureSlots(slots) => {
+                    let measured = node.measure(&slots).await?;
+                    let (bytes, all_bytes) = (measured.bytes, measured.all_bytes);
+                    conn.writer.message(&Message::SlotsMeasured { bytes, all_bytes }).await?;
+                }
+                Message::ExportSlots { slots, after } => {
+                    let got = match node.export_slots(&slots, &after).await {
+                        Err(error) if error.code() == Some(admin::Code::Err) => {
+                            tracing::warn!(follower = %self.follower, "no rewind: {error}");
+                            conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+                            return Ok(false);
+                        }
+                        got => got?,
+                    };
+                    conn.writer.message(&Message::SlotsExported { next: got.next }).await?;
+                    conn.writer.exported(got.position, &got.batch).await?;
+                    self.exported(got.batch.len());
                 }
                 Message::RewindDone => {
                     conn.reader.set_deadline(stream::conn::SILENCE_MAX);
@@ -54,5 +67,14 @@ impl Session {
                 got => return Err(unexpected(got, "Keys, RewindDone or CannotRewind").into()),
             }
         }
+    }
+
+    fn exported(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.sidecar.metrics.seed_bytes.inc_by(bytes);
+        self.sidecar.board.stream(&self.follower, |status| {
+            status.sent_bytes += bytes;
+            status.seed_bytes += bytes;
+        });
     }
 }

@@ -11,8 +11,9 @@ mod seed;
 mod session;
 mod stage;
 mod standings;
+mod strand;
 
 pub use inbound::{Inbound, Inbounds};
-pub use ledger::{Stranded, stranded_keys, write_ledger};
+pub use ledger::{Stranded, StrandedLoad, stranded_keys, write_ledger};
 pub use listener::listen;
 pub use stage::{Place, Stage, StageError};

@@ -1,15 +1,17 @@
-//! Rewinding this side's node: the ledger first, then every key that was touched past the fork is
-//! replaced by the source's. Interrupted, it begins again; each step may be done twice.
+//! Rewinding this side's node: the ledger first, then every key that was touched past the fork, and
+//! all slots that were emptied, are replaced by the source's. Interrupted, it begins again; each step
+//! may be done twice.
 
 use std::time::Duration;
 
+use admin::Measured;
+use keyspace::SlotSet;
 use stream::message::{Incoming, Point};
 use stream::{Message, WireError};
 use wal::{Position, Sequence};
 
-use super::ledger::{Stranded, write_ledger};
+use super::ledger::Stranded;
 use super::session::{Session, SessionError, follow};
-use crate::cursor::Cursor;
 
 /// Keys asked for at a time.
 const KEYS_AT_A_TIME: usize = 512;
@@ -17,6 +19,9 @@ const KEYS_AT_A_TIME: usize = 512;
 const KEY_BYTES_AT_A_TIME: usize = 1 << 20;
 /// How long the source may take to read them.
 const EXPORT_WITHIN: Duration = Duration::from_secs(60);
+/// Whole slots of up to so many bytes, on both sides together, are always fetched: a seed makes the
+/// source take a checkpoint and the node open another database, however little there is.
+const SLOTS_ALWAYS: u64 = 64 << 20;
 
 impl Session {
     /// Rewinds, or tells the source why it cannot be. The caller holds the gate.
@@ -27,47 +32,45 @@ impl Session {
     ) -> Result<(), SessionError> {
         let stranded = match self.strand(fork).await {
             Ok(stranded) => stranded,
-            Err(reason) => {
-                tracing::warn!(source = %self.source, "cannot rewind: {reason}; it is seeded instead");
-                self.conn.writer.message(&Message::CannotRewind { reason }).await?;
-                return Ok(());
-            }
+            Err(reason) => return self.cannot_rewind(reason).await,
         };
+        if let Some(reason) = stranded.untold {
+            return self.cannot_rewind(reason).await;
+        }
         // Only after the ledger: what a seed throws away is kept there.
-        let reclaimed = self.sidecar.node.status().await?.reclaim.reclaimed.own;
-        if let Some(reclaimed) = reclaimed.filter(|own| own.sequence > fork.sequence) {
+        let status = self.sidecar.node.status().await?;
+        let reclaimed = status.reclaim.reclaimed.own.filter(|own| own.sequence > fork.sequence);
+        if let Some(reclaimed) = reclaimed {
             let reason = format!(
                 "space was reclaimed here up to {reclaimed}, past the fork {fork}: what was live there \
                  may be gone"
             );
-            tracing::warn!(source = %self.source, "cannot rewind: {reason}; it is seeded instead");
-            self.conn.writer.message(&Message::CannotRewind { reason }).await?;
-            return Ok(());
+            return self.cannot_rewind(reason).await;
+        }
+        self.conn.reader.set_deadline(EXPORT_WITHIN);
+        let slots = stranded.flushed_slots().intersection(&status.slots);
+        if let Some(reason) = self.slots_are_too_much(&slots).await? {
+            return self.cannot_rewind(reason).await;
         }
         let node = self.sidecar.node.own_client().await?;
         node.rewind_begin(&self.source, fork).await?;
-        self.conn.reader.set_deadline(EXPORT_WITHIN);
+        for load in &stranded.loads {
+            node.rewind_forget(load.id).await?;
+        }
         let mut until: Sequence = resume.position.sequence;
-        let keys: Vec<Vec<u8>> = stranded.keys.into_iter().collect();
+        // What is in a slot that is fetched whole comes with it.
+        let alone = |key: &Vec<u8>| !slots.contains(keyspace::Slot::of_key(key));
+        let keys: Vec<Vec<u8>> = stranded.keys.into_keys().filter(alone).collect();
         for chunk in chunks(&keys) {
             self.conn.writer.message(&Message::Keys(chunk.to_vec())).await?;
-            let (position, batch) = loop {
-                match self.conn.reader.incoming().await? {
-                    Incoming::Exported { position, batch } => break (position, batch),
-                    Incoming::Message(Message::Ping) => {}
-                    // It cannot hand them out; the ledger is written, so nothing is thrown away.
-                    Incoming::Message(Message::SeedBegin(begin)) => {
-                        return self.receive_seed(begin).await;
-                    }
-                    got => {
-                        let want = "exported records";
-                        return Err(WireError::Unexpected { got: got.name(), want }.into());
-                    }
-                }
-            };
+            let Some((position, batch)) = self.exported().await? else { return Ok(()) };
             let chunk: Vec<&[u8]> = chunk.iter().map(Vec::as_slice).collect();
             node.rewind_keys(&chunk, &batch).await?;
             until = until.max(position.sequence);
+        }
+        if !slots.is_empty() {
+            let Some(position) = self.fetch_slots(&node, &slots).await? else { return Ok(()) };
+            until = until.max(position);
         }
         node.rewind_end(follow(self.source.clone(), self.epoch, resume, until)).await?;
         self.inbound.restart_at(resume)?;
@@ -75,42 +78,142 @@ impl Session {
         Ok(())
     }
 
-    /// Writes the ledger and finds the keys; in words, why that is not possible.
-    pub(super) async fn strand(&self, fork: Position) -> Result<Stranded, String> {
-        let status = self.sidecar.node.status().await.map_err(|error| error.to_string())?;
-        let end = status.own_end.ok_or("the node has not been a primary since it was seeded")?;
-        let database =
-            crate::identity::DatabaseId::parse(&status.database).ok_or("it has no database")?;
-        let sidecar = self.sidecar.clone();
-        let work = move || {
-            let spool = &sidecar.spool;
-            spool.scan().map_err(|error| error.to_string())?;
-            let cursor = Cursor::open(spool, &database, &status.history, fork)
-                .map_err(|error| error.to_string())?;
-            let (shard, dir) = (sidecar.shard.to_string(), spool.root().join("ledger"));
-            write_ledger(cursor, end, &status.slots, &sidecar.config.service, &shard, &dir)
-        };
-        let (stranded, path) =
-            tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())??;
-        tracing::warn!(
-            %fork, %end, batches = stranded.batches, keys = stranded.keys.len(), ledger = %path.display(),
-            "stranded: acknowledged here and received by nobody before the switch; kept in the ledger, taken back in the database"
-        );
-        Ok(stranded)
+    async fn cannot_rewind(&mut self, reason: String) -> Result<(), SessionError> {
+        tracing::warn!(source = %self.source, "cannot rewind: {reason}; it is seeded instead");
+        self.conn.writer.message(&Message::CannotRewind { reason }).await?;
+        Ok(())
     }
+
+    /// Why a seed is cheaper than fetching these slots, if it is.
+    async fn slots_are_too_much(
+        &mut self,
+        slots: &SlotSet,
+    ) -> Result<Option<String>, SessionError> {
+        if slots.is_empty() {
+            return Ok(None);
+        }
+        let ours = self.sidecar.node.client().await?.measure(slots).await?;
+        self.conn.writer.message(&Message::MeasureSlots(slots.clone())).await?;
+        let theirs = match self.conn.reader.message().await? {
+            Message::SlotsMeasured { bytes, all_bytes } => {
+                Measured { bytes, all_bytes, all_keys: 0 }
+            }
+            got => {
+                let (got, want) = (Incoming::Message(got).name(), "SlotsMeasured");
+                return Err(WireError::Unexpected { got, want }.into());
+            }
+        };
+        let said = format!(
+            "the slots {slots}, which were emptied past the fork, hold about {} bytes there and {} here, and everything there is {} bytes",
+            theirs.bytes, ours.bytes, theirs.all_bytes
+        );
+        if is_cheaper(&theirs, &ours) {
+            tracing::info!(source = %self.source, "{said}: they are fetched, which is cheaper than a seed");
+            return Ok(None);
+        }
+        Ok(Some(format!("{said}: a seed is cheaper than fetching them")))
+    }
+
+    /// Replaces all that these slots hold; up to where of the source it was read. `None`: the source
+    /// has seeded instead.
+    async fn fetch_slots(
+        &mut self,
+        node: &admin::Client,
+        slots: &SlotSet,
+    ) -> Result<Option<Sequence>, SessionError> {
+        node.rewind_slots(slots).await?;
+        let (mut after, mut until) = (Vec::new(), Sequence(0));
+        loop {
+            let ask = Message::ExportSlots { slots: slots.clone(), after };
+            self.conn.writer.message(&ask).await?;
+            let next = match self.conn.reader.message().await? {
+                Message::SlotsExported { next } => next,
+                Message::SeedBegin(begin) => {
+                    self.receive_seed(begin).await?;
+                    return Ok(None);
+                }
+                got => {
+                    let (got, want) = (Incoming::Message(got).name(), "SlotsExported");
+                    return Err(WireError::Unexpected { got, want }.into());
+                }
+            };
+            let Some((position, batch)) = self.exported().await? else { return Ok(None) };
+            node.rewind_put(slots, &batch).await?;
+            until = until.max(position.sequence);
+            match next {
+                Some(next) => after = next,
+                None => return Ok(Some(until)),
+            }
+        }
+    }
+
+    /// The records that were asked for. `None`: the source could not hand them out, and has seeded;
+    /// the ledger is written, so nothing is thrown away.
+    async fn exported(&mut self) -> Result<Option<(Position, bytes::Bytes)>, SessionError> {
+        loop {
+            match self.conn.reader.incoming().await? {
+                Incoming::Exported { position, batch } => return Ok(Some((position, batch))),
+                Incoming::Message(Message::Ping) => {}
+                Incoming::Message(Message::SeedBegin(begin)) => {
+                    self.receive_seed(begin).await?;
+                    return Ok(None);
+                }
+                got => {
+                    let want = "exported records";
+                    return Err(WireError::Unexpected { got: got.name(), want }.into());
+                }
+            }
+        }
+    }
+
+    /// Writes the ledger and finds what was touched; in words, why that is not possible.
+    pub(super) async fn strand(&self, fork: Position) -> Result<Stranded, String> {
+        super::strand::strand(&self.sidecar, fork).await
+    }
+}
+
+/// Whether fetching slots is cheaper than a seed. What is fetched goes through the node's memory and
+/// its compactions, as what it replaces does, and a seed's files only over the wire: so both sides'
+/// bytes count, and half of everything is the bound.
+fn is_cheaper(theirs: &Measured, ours: &Measured) -> bool {
+    let moved = theirs.bytes.saturating_add(ours.bytes);
+    moved <= SLOTS_ALWAYS.max(theirs.all_bytes / 2)
 }
 
 fn chunks(keys: &[Vec<u8>]) -> impl Iterator<Item = &[Vec<u8>]> {
     let mut rest = keys;
     std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let fits = rest.iter().take(KEYS_AT_A_TIME).take_while(|key| {
-            bytes += key.len();
-            bytes <= KEY_BYTES_AT_A_TIME || bytes == key.len()
-        });
-        let count = fits.count();
-        let (chunk, after) = rest.split_at(count);
+        let (chunk, after) = rest.split_at(chunk_len(rest));
         rest = after;
-        (count > 0).then_some(chunk)
+        (!chunk.is_empty()).then_some(chunk)
     })
+}
+
+/// How many of these keys are asked for at a time: one at least, if there is one.
+pub(super) fn chunk_len(keys: &[Vec<u8>]) -> usize {
+    let mut bytes = 0;
+    let fits = keys.iter().take(KEYS_AT_A_TIME).take_while(|key| {
+        bytes += key.len();
+        bytes <= KEY_BYTES_AT_A_TIME || bytes == key.len()
+    });
+    fits.count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_fetched_while_that_is_less_than_a_seed() {
+        let check = |theirs: u64, ours: u64, all: u64, cheaper: bool| {
+            let theirs = Measured { bytes: theirs, all_bytes: all, all_keys: 0 };
+            let ours = Measured { bytes: ours, ..Measured::default() };
+            assert_eq!(is_cheaper(&theirs, &ours), cheaper, "{theirs:?} {ours:?}");
+        };
+        check(1 << 20, 0, 1 << 20, true);
+        check(SLOTS_ALWAYS, 0, SLOTS_ALWAYS, true);
+        check(1 << 30, 0, 1 << 30, false);
+        check(1 << 30, 0, 4 << 30, true);
+        check(1 << 30, 2 << 30, 4 << 30, false);
+    }
 }

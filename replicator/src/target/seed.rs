@@ -81,7 +81,7 @@ impl Session {
             };
         let lost = match fork {
             Some(fork) if fork.sequence >= end.sequence => return Ok(()),
-            Some(fork) => self.strand(fork).await.err(),
+            Some(fork) => self.strand(fork).await.map_or_else(Some, |stranded| stranded.untold),
             None => Some("nobody knows how far it was followed".to_owned()),
         };
         if let Some(why) = lost {

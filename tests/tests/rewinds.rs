@@ -1,0 +1,95 @@
+//! An old primary comes back with writes that nobody received: it rewinds, and the bytes that are
+//! fetched for that depend on what changed, not on what there is.
+
+#![allow(clippy::unwrap_used)]
+
+use tests::check::digest;
+use tests::clouds::Plan;
+use tests::clouds::observer::sidecar_counter;
+use tests::story::Story;
+
+const SEED_BYTES: &str = "godwit_replicator_seed_bytes_total";
+
+/// Cuts the link, lets `strand` write to a, loses a's machines, and fails over to b.
+fn stranded(strand: impl FnOnce(&mut Story)) -> Story {
+    let mut story = Story::begin_with(Plan::with_toxics);
+    story.load();
+    story.equal("a", "b");
+    link(&story, false);
+    strand(&mut story);
+    for shard in ["a/0", "a/1"] {
+        let shard = story.clouds.shard(shard);
+        shard.sidecar.process.kill9().unwrap();
+        shard.node.process.kill9().unwrap();
+    }
+    let failover = ["failover", "--to", "b", "--yes", "--drain-wait", "2s", "--accept-loss"];
+    story.switch(&[&failover[..], &["--no-wait-reverse"]].concat());
+    story
+}
+
+/// The old side comes back: bytes fetched until both are equal, and the keys compared.
+fn returned(story: &mut Story) -> (u64, u64) {
+    link(story, true);
+    let before = sidecar_counter(&story.clouds.layout, "b", SEED_BYTES);
+    story.clouds.start_cloud("a").unwrap_or_else(|e| panic!("{e:#}"));
+    let found = story.equal("b", "a");
+    (sidecar_counter(&story.clouds.layout, "b", SEED_BYTES) - before, found.keys)
+}
+
+/// Whether a line of the old side's sidecars says so.
+fn said(story: &Story, words: &str) -> bool {
+    let shards = &story.clouds.cloud("a").shards;
+    shards.iter().any(|s| s.sidecar.process.tail(500).contains(words))
+}
+
+#[test]
+fn what_a_rewind_fetches_depends_on_the_keys_that_changed() {
+    const KEYS: u64 = 200;
+    let mut story = stranded(|story| {
+        let mut client = story.clouds.client("a").unwrap();
+        for number in 0..KEYS {
+            client.call(&["SET", &format!("stranded:{number}"), "on the old side"]).unwrap();
+        }
+    });
+    // Half of them are there on the new side too.
+    let mut client = story.clouds.client("b").unwrap();
+    for number in 0..KEYS / 2 {
+        client.call(&["SET", &format!("stranded:{number}"), "on the new side"]).unwrap();
+    }
+    let (fetched, keys) = returned(&mut story);
+    println!("{fetched} bytes fetched for {KEYS} keys, of {keys} keys in all");
+    assert!(fetched > 0 && fetched < KEYS * 200, "{fetched} bytes for {KEYS} keys");
+    assert!(!said(&story, "being seeded"), "a rewind is no seed");
+}
+
+#[test]
+fn a_stranded_flushall_is_taken_back_by_fetching_the_slots() {
+    let mut level = 0;
+    let mut story = stranded(|story| {
+        level = digest::compare(story.clouds.cloud("a"), story.clouds.cloud("a")).unwrap().keys;
+        let mut client = story.clouds.client("a").unwrap();
+        client.call(&["FLUSHALL"]).unwrap();
+        client.call(&["SET", "{a}after", "1"]).unwrap();
+        client.call(&["SET", "{b}after", "1"]).unwrap();
+    });
+    let mut client = story.clouds.client("b").unwrap();
+    client.call(&["SET", "{a}new", "1"]).unwrap();
+    let (fetched, keys) = returned(&mut story);
+    println!("{fetched} bytes fetched for {keys} keys");
+    assert_eq!(keys, level + 1, "the new side has what was level before");
+    assert!(!said(&story, "being seeded"), "so little is not worth a seed");
+    assert!(said(&story, "cheaper than a seed"), "the log says why");
+    for shard in ["a-0", "a-1"] {
+        let ledger = story.clouds.layout.dir.join("data").join(shard).join("spool/ledger");
+        let files = std::fs::read_dir(&ledger).unwrap().map(|entry| entry.unwrap().path());
+        let mut ends: Vec<_> =
+            files.filter_map(|path| Some(path.extension()?.to_owned())).collect();
+        ends.sort();
+        assert_eq!(ends, ["keys", "seg"], "what {shard} wrote past the fork is kept");
+    }
+}
+
+fn link(story: &Story, well: bool) {
+    let toxics = story.clouds.toxics.as_ref().unwrap();
+    ["b-0-stream", "b-1-stream"].iter().for_each(|name| toxics.enable(name, well).unwrap());
+}
