@@ -10,7 +10,8 @@
 //! Start with [`sidecar`] for what runs; then [`spool`], [`cursor`] and [`source`] on the way out,
 //! [`target`] on the way in. [`drain`] is for a node that died, [`export`] for snapshots. [`board`]
 //! is what the tasks say of themselves, [`member`] tells the registry, [`loads`] keeps the files of bulk
-//! loads, [`ledger`] is what was stranded.
+//! loads, [`ledger`] is what was stranded. [`verbs`] is
+//! what an operator asks.
 
 pub mod board;
 pub mod cursor;
@@ -27,5 +28,6 @@ pub mod sidecar;
 pub mod source;
 pub mod spool;
 pub mod target;
+pub mod verbs;
 
 pub use sidecar::run;

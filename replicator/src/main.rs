@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use godwit_replicator::settings::{Config, Settings};
+use godwit_replicator::verbs::{self, Verb};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -11,20 +12,36 @@ Examples:
       --registry file:/var/lib/godwit-registry --service shop --cluster a --shard 0
   godwit-replicator --config replicator.toml --check-config
 
+  What an old primary had acknowledged alone, and giving it back
+    godwit-replicator ledger list --node-dir /var/lib/godwit
+    godwit-replicator ledger replay NAME --if-unchanged --dry-run --node-dir /var/lib/godwit \\
+        --registry file:/var/lib/godwit-registry --service shop
+
+  Whether standbys hold what their primaries do, and mending what does not
+    godwit-replicator verify --keys --registry file:/var/lib/godwit-registry --service shop
+    godwit-replicator repair --yes --registry file:/var/lib/godwit-registry --service shop
+
 Run it beside the node: same machine, same mount, same user.";
 
 #[derive(Parser)]
-#[command(name = "godwit-replicator", version, about = "The sidecar of a Godwit node: ships its log to other clusters, and applies theirs", after_help = EXAMPLES)]
+#[command(name = "godwit-replicator", version, about = "The sidecar of a Godwit node: ships its log to other clusters, and applies theirs", after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Args {
     #[command(flatten)]
     common: ops::cli::Common,
     #[command(flatten)]
     settings: Settings,
+    #[command(subcommand)]
+    verb: Option<Verb>,
 }
 
 fn main() -> ExitCode {
     ops::cli::run("godwit-replicator", async {
-        let Args { mut common, settings } = Args::parse();
+        let Args { mut common, settings, verb } = Args::parse();
+        if let Some(verb) = verb {
+            let filter = std::env::var("GODWIT_LOG").unwrap_or_else(|_| "warn".to_owned());
+            ops::log::start(&filter, ops::log::Format::Text)?;
+            return verbs::run(verb).await;
+        }
         if let Some(exit) = common.completions::<Args>() {
             return Ok(exit);
         }

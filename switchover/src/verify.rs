@@ -1,9 +1,8 @@
 //! `verify`: per-slot digests of the active cluster and of its followers, at one position each.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use admin::{Client, Code, Digest, SlotDigest};
+use admin::{Client, Digest, SlotDigest};
 use anyhow::Context;
 use ops::exit::{Exit, Stop};
 use ops::units::Span;
@@ -12,7 +11,6 @@ use topology::{Record, ServiceView, ShardName};
 
 use crate::tool::Tool;
 
-const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// Differing slots that are named; the rest are counted.
 const NAMED_MAX: usize = 16;
 
@@ -118,7 +116,7 @@ async fn digests_of(
     tool.progress(format!("barrier of {source} at {}", barrier.position));
     let mut digests = Vec::new();
     for (shard, client) in &nodes {
-        let digest = wait_for(client, barrier.id, deadline).await;
+        let digest = client.digest_by(barrier.id, deadline.into()).await;
         digests.push((shard.clone(), digest.with_context(|| format!("the digest of {shard}"))?));
     }
     for (shard, client) in &nodes {
@@ -127,20 +125,6 @@ async fn digests_of(
         }
     }
     Ok(digests)
-}
-
-async fn wait_for(client: &Client, barrier: u128, deadline: Instant) -> anyhow::Result<Digest> {
-    loop {
-        match client.digest(barrier).await {
-            Ok(digest) => return Ok(digest),
-            // Unknown: the barrier has not reached this standby yet.
-            Err(why) if matches!(why.code(), Some(Code::Pending | Code::Unknown)) => {
-                anyhow::ensure!(Instant::now() < deadline, "it is not there in time: {why}");
-                tokio::time::sleep(ASK_AGAIN).await;
-            }
-            Err(why) => return Err(why.into()),
-        }
-    }
 }
 
 /// Compares the slots that both hold; a slot that is absent has no live key.
@@ -153,18 +137,7 @@ fn compare(
 ) -> Comparison {
     let slots = |shard| record.slots_of(shard).cloned().unwrap_or_default();
     let both = slots(source).intersection(&slots(target));
-    let of = |digests: &BTreeMap<u16, SlotDigest>, slot: u16| {
-        digests.get(&slot).copied().unwrap_or_default()
-    };
-    let mut covered = SlotDigest::default();
-    let mut different_slots = Vec::new();
-    for slot in both.iter().map(keyspace::Slot::number) {
-        let digest = of(&ours.slots, slot);
-        covered.add(&digest);
-        if digest != of(&theirs.slots, slot) {
-            different_slots.push(slot);
-        }
-    }
+    let (covered, different_slots) = ours.compare(theirs, &both);
     Comparison {
         source: source.to_string(),
         target: target.to_string(),

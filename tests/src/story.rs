@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use crate::check::digest::{self, Comparison};
 use crate::check::{self, Survivors, Verdict};
-use crate::clouds::control::{Run, switchover};
+use crate::clouds::control::{Run, replicator, switchover};
 use crate::clouds::{Clouds, Observer, Plan};
 use crate::load::{Ledger, Traffic, TrafficPlan, fill, packages};
 use crate::wait;
@@ -91,6 +91,37 @@ impl Story {
         let run = self.switchover(args);
         assert_eq!(run.code, 0, "{args:?} was answered: {}", run.said);
         run
+    }
+
+    /// Runs `godwit-replicator` with a verb, which must succeed.
+    pub fn replicator(&self, args: &[&str]) -> Run {
+        let run = replicator(args).unwrap_or_else(|e| panic!("{e:#}"));
+        assert_eq!(run.code, 0, "{args:?} was answered: {}", run.said);
+        run
+    }
+
+    /// Cuts the link from a to b, lets `strand` write to a, loses a's machines, and fails over to b.
+    /// The story must have toxic proxies.
+    pub fn strand(&mut self, strand: impl FnOnce(&mut Self)) {
+        self.link("b", false);
+        strand(self);
+        let shards = self.clouds.cloud("a").shards.len();
+        for number in 0..shards {
+            let shard = self.clouds.shard(&format!("a/{number}"));
+            let killed = shard.sidecar.process.kill9().and_then(|()| shard.node.process.kill9());
+            killed.unwrap_or_else(|e| panic!("{e:#}"));
+        }
+        let failover = ["failover", "--to", "b", "--yes", "--drain-wait", "2s", "--accept-loss"];
+        self.switch(&[&failover[..], &["--no-wait-reverse"]].concat());
+    }
+
+    /// The link to the sidecars of a cloud, cut or well.
+    pub fn link(&self, cloud: &str, well: bool) {
+        let toxics = self.clouds.toxics.as_ref().expect("the plan has toxic proxies");
+        for number in 0..self.clouds.cloud(cloud).shards.len() {
+            let name = format!("{cloud}-{number}-stream");
+            toxics.enable(&name, well).unwrap_or_else(|e| panic!("{e:#}"));
+        }
     }
 
     /// Waits until both clouds compare as equal, and says what that covers. A stream that comes

@@ -10,26 +10,17 @@ use tests::story::Story;
 
 const SEED_BYTES: &str = "godwit_replicator_seed_bytes_total";
 
-/// Cuts the link, lets `strand` write to a, loses a's machines, and fails over to b.
 fn stranded(strand: impl FnOnce(&mut Story)) -> Story {
     let mut story = Story::begin_with(Plan::with_toxics);
     story.load();
     story.equal("a", "b");
-    link(&story, false);
-    strand(&mut story);
-    for shard in ["a/0", "a/1"] {
-        let shard = story.clouds.shard(shard);
-        shard.sidecar.process.kill9().unwrap();
-        shard.node.process.kill9().unwrap();
-    }
-    let failover = ["failover", "--to", "b", "--yes", "--drain-wait", "2s", "--accept-loss"];
-    story.switch(&[&failover[..], &["--no-wait-reverse"]].concat());
+    story.strand(strand);
     story
 }
 
 /// The old side comes back: bytes fetched until both are equal, and the keys compared.
 fn returned(story: &mut Story) -> (u64, u64) {
-    link(story, true);
+    story.link("b", true);
     let before = sidecar_counter(&story.clouds.layout, "b", SEED_BYTES);
     story.clouds.start_cloud("a").unwrap_or_else(|e| panic!("{e:#}"));
     let found = story.equal("b", "a");
@@ -87,9 +78,4 @@ fn a_stranded_flushall_is_taken_back_by_fetching_the_slots() {
         ends.sort();
         assert_eq!(ends, ["keys", "seg"], "what {shard} wrote past the fork is kept");
     }
-}
-
-fn link(story: &Story, well: bool) {
-    let toxics = story.clouds.toxics.as_ref().unwrap();
-    ["b-0-stream", "b-1-stream"].iter().for_each(|name| toxics.enable(name, well).unwrap());
 }

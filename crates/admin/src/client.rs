@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use keyspace::{Hlc, SlotSet};
+use keyspace::{Hlc, Slot, SlotSet};
 use resp::reply::{Reply, Scanner};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -19,11 +19,14 @@ use wal::{Position, Sequence};
 
 use crate::{
     Address, Adopt, Barrier, CheckpointInfo, Code, Digest, Error, Exported, ExportedSlots, Follow,
-    Ingested, Measured, Request, StampedKeys, Status, Synced,
+    Ingested, KeyDigests, Measured, Repaired, Replay, Replayed, Request, StampedKeys, Status,
+    Synced,
 };
 
 /// Requests that wait to be written; beyond it a caller waits.
 const QUEUE: usize = 64;
+/// How often a digest that is not there yet is asked for.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// How long to wait for the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -257,6 +260,11 @@ impl Client {
         self.tell(Request::RewindEnd(follow)).await
     }
 
+    /// Has a primary write entries of a ledger.
+    pub async fn replay(&self, replay: Replay<'_>) -> Result<Replayed, Error> {
+        self.ask_json(Request::Replay(replay)).await
+    }
+
     /// Writes a barrier and begins a digest there.
     pub async fn barrier(&self) -> Result<Barrier, Error> {
         let reply = self.ask(Request::Barrier).await?;
@@ -273,6 +281,55 @@ impl Client {
     /// there.
     pub async fn digest(&self, id: u128) -> Result<Digest, Error> {
         self.ask_json(Request::Digest(id)).await
+    }
+
+    /// The digest at a barrier, once it is there.
+    ///
+    /// # Errors
+    /// [`Code::Pending`] or [`Code::Unknown`] when it was not there by `deadline`.
+    pub async fn digest_by(
+        &self,
+        id: u128,
+        deadline: tokio::time::Instant,
+    ) -> Result<Digest, Error> {
+        loop {
+            match self.digest(id).await {
+                // Unknown: the barrier has not reached this standby yet.
+                Err(why)
+                    if matches!(why.code(), Some(Code::Pending | Code::Unknown))
+                        && tokio::time::Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Digests of a slot's next keys behind the meta key `after`, as a barrier's digest saw them.
+    pub async fn digest_keys(
+        &self,
+        id: u128,
+        slot: Slot,
+        after: &[u8],
+    ) -> Result<KeyDigests, Error> {
+        let reply = self.ask(Request::DigestKeys { id, slot, after }).await?;
+        let parts = reply.as_array().unwrap_or_default();
+        let bad = |why| shape("GODWIT.DIGEST", why);
+        let (next, rest) = parts.split_first().ok_or_else(|| bad("no keys"))?;
+        let (pairs, []) = rest.as_chunks::<2>() else { return Err(bad("half a pair")) };
+        let pair = |[key, digest]: &[Reply; 2]| {
+            let digest = digest.as_text().and_then(|text| u128::from_str_radix(text, 16).ok());
+            Some((key.as_bytes()?.to_vec(), digest?))
+        };
+        let keys: Option<Vec<_>> = pairs.iter().map(pair).collect();
+        let keys = keys.ok_or_else(|| bad("no key and digest"))?;
+        Ok(KeyDigests { next: next.as_bytes().map(<[u8]>::to_vec), keys })
+    }
+
+    /// Has a primary send all that it has of these keys to its followers once more.
+    pub async fn repair(&self, keys: &[&[u8]]) -> Result<Repaired, Error> {
+        self.ask_json(Request::Repair(keys.to_vec())).await
     }
 
     /// Forgets a digest, and stops it if it runs.

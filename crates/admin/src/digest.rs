@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keyspace::Hlc;
+use keyspace::{Hlc, Slot, SlotSet};
 use serde::{Deserialize, Serialize};
 use wal::Position;
 
@@ -41,6 +41,49 @@ pub struct Digest {
     pub slots: BTreeMap<u16, SlotDigest>,
     /// All of them together.
     pub total: SlotDigest,
+}
+
+impl Digest {
+    /// The digest of a slot; one that is absent has no live key.
+    pub fn of(&self, slot: u16) -> SlotDigest {
+        self.slots.get(&slot).copied().unwrap_or_default()
+    }
+
+    /// Compares what both have of these slots: all of it here, and the slots that differ.
+    pub fn compare(&self, other: &Self, slots: &SlotSet) -> (SlotDigest, Vec<u16>) {
+        let (mut covered, mut differing) = (SlotDigest::default(), Vec::new());
+        for slot in slots.iter().map(Slot::number) {
+            let digest = self.of(slot);
+            covered.add(&digest);
+            if digest != other.of(slot) {
+                differing.push(slot);
+            }
+        }
+        (covered, differing)
+    }
+}
+
+/// Answer of `GODWIT.DIGEST KEYS`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyDigests {
+    /// The meta key to go on after; none at the end.
+    pub next: Option<Vec<u8>>,
+    /// Keys in the order of their bytes, each with its digest.
+    pub keys: Vec<(Vec<u8>, u128)>,
+}
+
+/// Answer of `GODWIT.REPAIR`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Repaired {
+    /// The end of the log after it.
+    pub position: Position,
+    /// Keys whose records were written once more.
+    pub written: u64,
+    /// Keys that are not here, and were deleted once more.
+    pub deleted: u64,
+    /// Bytes of the batches.
+    pub bytes: u64,
 }
 
 mod hex {

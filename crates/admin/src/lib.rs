@@ -16,6 +16,7 @@ mod client;
 mod digest;
 mod error;
 mod load;
+mod replay;
 mod request;
 mod status;
 
@@ -23,9 +24,10 @@ pub use address::{Address, AddressError};
 pub use adopt::{Adopt, Follow};
 pub use answer::{Barrier, CheckpointInfo, Exported, ExportedSlots, Measured, StampedKeys, Synced};
 pub use client::{Applying, Client};
-pub use digest::{Digest, SlotDigest};
+pub use digest::{Digest, KeyDigests, Repaired, SlotDigest};
 pub use error::{Code, Error};
 pub use load::{Ingested, Intent, IntentFile, Part, Taken};
+pub use replay::{Outcome, Replay, ReplayEntry, ReplayMode, Replayed};
 pub use request::{Request, RequestError};
 pub use status::{Applied, FreezeStatus, ReclaimStatus, Reclaimed, Status};
 

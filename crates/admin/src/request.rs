@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use keyspace::{Hlc, SlotSet};
+use keyspace::{Hlc, Slot, SlotSet};
 use topology::record::UnixMs;
 use topology::{Epoch, FreezeId, ShardName};
 use wal::{Chain, Position, Sequence};
 
-use crate::{Adopt, Follow};
+use crate::{Adopt, Follow, Replay, ReplayEntry, ReplayMode};
 
 /// A control command. Bytes that may be large are borrowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,10 +104,26 @@ pub enum Request<'a> {
     /// `GODWIT.REWIND END source resume log-chain stream-chain epoch until`: follows from there,
     /// readable again once applied up to `until`.
     RewindEnd(Follow),
+    /// `GODWIT.REPLAY mode TRY|DO fork (key stamp records)...`: a primary writes what was stranded;
+    /// [`crate::Replayed`] as JSON.
+    Replay(Replay<'a>),
     /// `GODWIT.BARRIER`: writes a barrier batch and digests there; its id and position.
     Barrier,
     /// `GODWIT.DIGEST id`: [`crate::Digest`] as JSON.
     Digest(u128),
+    /// `GODWIT.DIGEST KEYS id slot after`: the meta key to go on after (null at the end), then key and
+    /// digest of the slot's next keys, as the digest of that barrier saw them.
+    DigestKeys {
+        /// The barrier.
+        id: u128,
+        /// The slot.
+        slot: Slot,
+        /// The meta key after which to begin; empty: from the first on.
+        after: &'a [u8],
+    },
+    /// `GODWIT.REPAIR key...`: a primary writes all that it has of these keys to its log once more,
+    /// behind what deletes all that a follower may have of them; [`crate::Repaired`] as JSON.
+    Repair(Vec<&'a [u8]>),
     /// `GODWIT.DIGEST DROP id`.
     DropDigest(u128),
     /// `GODWIT.FREEZE id deadline-unix-ms`: as the record's freeze, on a node without a service.
@@ -160,8 +176,10 @@ impl<'a> Request<'a> {
             | Self::RewindPut { .. }
             | Self::RewindForget(_)
             | Self::RewindEnd(_) => "GODWIT.REWIND",
+            Self::Replay(_) => "GODWIT.REPLAY",
             Self::Barrier => "GODWIT.BARRIER",
-            Self::Digest(_) | Self::DropDigest(_) => "GODWIT.DIGEST",
+            Self::Digest(_) | Self::DigestKeys { .. } | Self::DropDigest(_) => "GODWIT.DIGEST",
+            Self::Repair(_) => "GODWIT.REPAIR",
             Self::Freeze { .. } => "GODWIT.FREEZE",
             Self::Fence(_) => "GODWIT.FENCE",
             Self::Promote(_) => "GODWIT.PROMOTE",
@@ -220,6 +238,16 @@ impl<'a> Request<'a> {
                 args.extend(follow_args(follow));
                 args.push(follow.until.to_string());
                 args
+            }
+            Self::Replay(replay) => return write_replay(name, replay, out),
+            Self::DigestKeys { id, slot, after } => {
+                let (id, slot) = (format!("{id:032x}"), slot.to_string());
+                let args = [name, b"KEYS", id.as_bytes(), slot.as_bytes(), after];
+                return resp::command::write(out, &args);
+            }
+            Self::Repair(keys) => {
+                let args: Vec<&[u8]> = [&[name], keys.as_slice()].concat();
+                return resp::command::write(out, &args);
             }
             Self::Digest(id) => vec![format!("{id:032x}")],
             Self::DropDigest(id) => vec!["DROP".to_owned(), format!("{id:032x}")],
@@ -300,9 +328,18 @@ impl<'a> Request<'a> {
                 let until = Sequence(read(until)?);
                 Ok(Self::RewindEnd(follow([source, resume, log, stream, epoch], Some(until))?))
             }
+            ("GODWIT.REPLAY", [mode, how, fork, entries @ ..]) => {
+                read_replay(mode, how, fork, entries).map(Self::Replay)
+            }
             ("GODWIT.BARRIER", []) => Ok(Self::Barrier),
             ("GODWIT.DIGEST", [id]) => Ok(Self::Digest(hex(id)?)),
             ("GODWIT.DIGEST", [drop, id]) if is(drop, "DROP") => Ok(Self::DropDigest(hex(id)?)),
+            ("GODWIT.DIGEST", [verb, id, slot, after]) if is(verb, "KEYS") => {
+                let slot = Slot::new(read(slot)?);
+                let beyond = || RequestError::Argument("slots are 0 to 16383".to_owned());
+                Ok(Self::DigestKeys { id: hex(id)?, slot: slot.ok_or_else(beyond)?, after })
+            }
+            ("GODWIT.REPAIR", [_, ..]) => Ok(Self::Repair(rest.to_vec())),
             ("GODWIT.FREEZE", [id, deadline]) => {
                 Ok(Self::Freeze { id: FreezeId(hex(id)?), deadline: UnixMs(read(deadline)?) })
             }
@@ -316,7 +353,7 @@ impl<'a> Request<'a> {
     }
 }
 
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 21] = [
     "PING",
     "GODWIT.STATUS",
     "GODWIT.POSITION",
@@ -331,8 +368,10 @@ const NAMES: [&str; 19] = [
     "GODWIT.EXPORT",
     "GODWIT.SLOTS",
     "GODWIT.REWIND",
+    "GODWIT.REPLAY",
     "GODWIT.BARRIER",
     "GODWIT.DIGEST",
+    "GODWIT.REPAIR",
     "GODWIT.FREEZE",
     "GODWIT.FENCE",
     "GODWIT.PROMOTE",
@@ -359,6 +398,41 @@ fn follow(args: [&[u8]; 5], until: Option<Sequence>) -> Result<Follow, RequestEr
         epoch: Epoch(read(epoch)?),
         until: until.unwrap_or(position.sequence),
     })
+}
+
+fn write_replay(name: &[u8], replay: &Replay<'_>, out: &mut Vec<u8>) {
+    let fork = replay.fork.0.to_string();
+    let how: &[u8] = if replay.dry { b"TRY" } else { b"DO" };
+    let stamps: Vec<_> = replay.entries.iter().map(|entry| entry.stamp.0.to_string()).collect();
+    let mut args = vec![name, replay.mode.word().as_bytes(), how, fork.as_bytes()];
+    for (entry, stamp) in replay.entries.iter().zip(&stamps) {
+        args.extend([entry.key, stamp.as_bytes(), entry.records]);
+    }
+    resp::command::write(out, &args);
+}
+
+fn read_replay<'a>(
+    mode: &[u8],
+    how: &[u8],
+    fork: &[u8],
+    entries: &[&'a [u8]],
+) -> Result<Replay<'a>, RequestError> {
+    let word = |arg: &[u8]| String::from_utf8_lossy(&arg[..arg.len().min(64)]).into_owned();
+    let unknown =
+        |arg: &[u8]| RequestError::Argument(format!("`{}` is no way to replay", word(arg)));
+    let mode = ReplayMode::of(mode).ok_or_else(|| unknown(mode))?;
+    let dry = is(how, "TRY");
+    if !dry && !is(how, "DO") {
+        return Err(unknown(how));
+    }
+    let (entries, []) = entries.as_chunks::<3>() else {
+        return Err(RequestError::Arity("GODWIT.REPLAY"));
+    };
+    let entry = |[key, stamp, records]: &[&'a [u8]; 3]| {
+        Ok(ReplayEntry { key, stamp: Hlc(read(stamp)?), records })
+    };
+    let entries = entries.iter().map(entry).collect::<Result<_, RequestError>>()?;
+    Ok(Replay { mode, dry, fork: Hlc(read(fork)?), entries })
 }
 
 fn is(arg: &[u8], word: &str) -> bool {

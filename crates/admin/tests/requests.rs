@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use admin::{Adopt, Follow, Request};
+use admin::{Adopt, Follow, Replay, ReplayEntry, ReplayMode, Request};
 use keyspace::Hlc;
 use topology::record::UnixMs;
 use topology::{Epoch, FreezeId};
@@ -59,8 +59,23 @@ fn requests_read_back() {
         Request::RewindBegin { source, fork: follow(0).position },
         Request::RewindKeys { keys: vec![b"a", b"b\r\n"], batch: b"\x01" },
         Request::RewindEnd(follow(99)),
+        Request::Replay(Replay {
+            mode: ReplayMode::NewestWins,
+            dry: true,
+            fork: Hlc::new(7, 8),
+            entries: vec![
+                ReplayEntry { key: b"k\r\n", stamp: Hlc::new(9, 1), records: b"\x00\x01" },
+                ReplayEntry { key: b"gone", stamp: Hlc::new(9, 2), records: b"" },
+            ],
+        }),
         Request::Barrier,
         Request::Digest(0xfeed),
+        Request::DigestKeys {
+            id: 0xfeed,
+            slot: keyspace::Slot::new(16383).unwrap(),
+            after: b"\x3f\xffk",
+        },
+        Request::Repair(vec![b"k", b"\r\n"]),
         Request::DropDigest(0xfeed),
         Request::Freeze { id: FreezeId(5), deadline: UnixMs(123) },
         Request::Fence(Epoch(9)),
@@ -82,6 +97,9 @@ fn bad_requests_are_refused_in_words() {
     check(&[b"godwit.apply", b"a/0"], "wrong number of arguments for `GODWIT.APPLY`");
     check(&[b"GODWIT.APPLY", b"nowhere", b""], "names no shard");
     check(&[b"GODWIT.FENCE", b"-1"], "-1");
+    check(&[b"GODWIT.REPLAY", b"SOMEHOW", b"DO", b"1"], "`SOMEHOW` is no way to replay");
+    check(&[b"GODWIT.REPLAY", b"newest-wins", b"do", b"1", b"k"], "wrong number of arguments");
+    check(&[b"GODWIT.SLOTS", b"MEASURE", b"5-1"], "5-1");
     check(&[b"GODWIT.SEED", b"/x", b"{}"], "cannot be read");
     check(&[b"GODWIT.REWIND", b"KEYS", b"2", b"a", b""], "wrong number of arguments");
     check(&[b"GODWIT.DIGEST", b"xyz"], "32 hexadecimal digits");

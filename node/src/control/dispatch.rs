@@ -68,6 +68,7 @@ impl Control {
             Request::RewindPut { slots, batch } => ok(out, self.rewind_put(slots, batch)?),
             Request::RewindForget(load) => ok(out, self.rewind_forget(*load)?),
             Request::RewindEnd(follow) => ok(out, self.rewind_end(follow)?),
+            Request::Replay(replay) => json(out, &self.replay(replay)?),
             Request::Barrier => {
                 let barrier = self.barrier()?;
                 out.array(2);
@@ -75,6 +76,16 @@ impl Control {
                 out.bulk(barrier.position.to_string().as_bytes());
             }
             Request::Digest(id) => json(out, &self.0.digests.get(*id)?),
+            Request::DigestKeys { id, slot, after } => {
+                let found = self.0.digests.keys(*id, *slot, after)?;
+                out.array(1 + 2 * found.keys.len());
+                optional(out, found.next.as_deref());
+                for (key, digest) in &found.keys {
+                    out.bulk(key);
+                    out.bulk(format!("{digest:032x}").as_bytes());
+                }
+            }
+            Request::Repair(keys) => json(out, &self.repair(keys)?),
             Request::DropDigest(id) => {
                 self.0.digests.remove(*id);
                 out.simple("OK");

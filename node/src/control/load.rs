@@ -217,7 +217,7 @@ impl Control {
     }
 
     /// Data changed beside the workers, which stand still: what they know of it is worth nothing.
-    fn changed_outside(&self) {
+    pub(super) fn changed_outside(&self) {
         if let Ok(store) = self.store() {
             store.changed_outside();
         }

@@ -18,6 +18,8 @@ mod load;
 mod publish;
 mod reclaim;
 mod refusal;
+mod repair;
+mod replay;
 mod rewind;
 mod roles;
 mod seed;

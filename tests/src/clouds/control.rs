@@ -38,6 +38,19 @@ pub fn switchover(layout: &Layout, args: &[&str]) -> Result<Run> {
     Ok(Run { code: out.status.code().unwrap_or(-1), report, said, took: start.elapsed() })
 }
 
+/// Runs `godwit-replicator` with a verb, with its answer as JSON.
+pub fn replicator(args: &[&str]) -> Result<Run> {
+    let start = Instant::now();
+    let mut command = Command::new(binaries::path("godwit-replicator")?);
+    command.args(args).args(["--output", "json"]);
+    let out = command.output().context("cannot run godwit-replicator")?;
+    let stdout = String::from_utf8_lossy(&out.stdout);
+    let last = stdout.lines().rev().find_map(|line| serde_json::from_str(line.trim()).ok());
+    let said = format!("{stdout}{}", String::from_utf8_lossy(&out.stderr));
+    let code = out.status.code().unwrap_or(-1);
+    Ok(Run { code, report: last.unwrap_or(Value::Null), said, took: start.elapsed() })
+}
+
 /// The same, which must end with exit code 0.
 pub fn switchover_ok(layout: &Layout, args: &[&str]) -> Result<Run> {
     let run = switchover(layout, args)?;

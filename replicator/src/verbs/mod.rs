@@ -1,0 +1,116 @@
+//! What an operator asks of a sidecar, and of what it keeps: one file a verb.
+
+mod compare;
+mod ledger;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+use ops::exit::{Exit, Stop};
+use serde::Serialize;
+use topology::{Record, Service, ServiceView};
+
+/// What to do instead of running a sidecar.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Verb {
+    /// What was acknowledged on an old primary and received by nobody: list it, show it, replay it
+    #[command(subcommand)]
+    Ledger(ledger::LedgerVerb),
+    /// Compare what primaries and their followers hold, slot by slot, while writes go on; exit 1 where
+    /// they differ
+    Verify(compare::VerifyArgs),
+    /// Send again what differs, through the stream, until followers hold what their primaries do
+    Repair(compare::RepairArgs),
+}
+
+/// The form of a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object as the last line of stdout.
+    Json,
+}
+
+/// How a result looks.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Form {
+    /// What the result on stdout looks like; progress goes to stderr
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+impl Form {
+    /// Prints the result: its text, or one line of JSON.
+    fn result(self, text: &str, json: &impl Serialize) -> anyhow::Result<()> {
+        match self.output {
+            Output::Text => ops::cli::say(text.trim_end()),
+            Output::Json => {
+                ops::cli::say(&serde_json::to_string(json).context("writing the result")?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which service.
+#[derive(Args, Clone, Debug)]
+pub struct Of {
+    /// The registry, such as file:/var/lib/godwit-registry
+    #[arg(long, env = "GODWIT_REGISTRY", value_name = "ADDRESS")]
+    registry: String,
+    /// The service
+    #[arg(long, env = "GODWIT_SERVICE", value_name = "NAME")]
+    service: String,
+}
+
+impl Of {
+    async fn open(&self) -> anyhow::Result<(Arc<ServiceView>, Record)> {
+        let registry = topology::open(&self.registry)
+            .map_err(|why| Stop::new(Exit::Usage, why.to_string()))?;
+        let service = Service::open(registry, &self.service).await?;
+        let view = service.view();
+        let record = view.record().cloned().with_context(|| {
+            format!("service `{}` has no record in this registry", self.service)
+        })?;
+        Ok((view, record))
+    }
+}
+
+/// Where the sidecar's files are.
+#[derive(Args, Clone, Debug)]
+pub struct At {
+    /// The node's directory, which has the spool
+    #[arg(long, env = "GODWIT_NODE_DIR", value_name = "DIR")]
+    node_dir: PathBuf,
+}
+
+impl At {
+    fn spool(&self) -> PathBuf {
+        self.node_dir.join("spool")
+    }
+}
+
+/// Does what a verb says.
+///
+/// # Errors
+/// With the exit code of the program, where it is not 1.
+pub async fn run(verb: Verb) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Ledger(verb) => ledger::run(verb).await,
+        Verb::Verify(args) => compare::verify(args).await,
+        Verb::Repair(args) => compare::repair(args).await,
+    }
+}
+
+/// The node of a shard, by its admin listener.
+async fn node_of(view: &ServiceView, shard: &topology::ShardName) -> anyhow::Result<admin::Client> {
+    let node = view
+        .nodes
+        .get(shard)
+        .with_context(|| format!("the node of {shard} is not in the registry: is it running?"))?;
+    Ok(admin::Client::connect(&node.admin).await?)
+}
