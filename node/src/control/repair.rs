@@ -1,7 +1,7 @@
 //! Sending what followers should have of some keys once more: a batch in this node's own log that
 //! changes nothing here. Followers stay a past of this node, and each of them is mended alike.
 
-use admin::Repaired;
+use admin::{Code, Repaired};
 use keyspace::meta;
 use keyspace::{Cf, Hlc, Slot};
 use rocksdb::{ReadOptions, WriteBatch};
@@ -21,9 +21,11 @@ impl Control {
     pub(super) fn repair(&self, keys: &[&[u8]]) -> Result<Repaired, Fault> {
         let _turn = self.turn();
         let store = self.store()?;
+        let mut permit = None;
         for key in keys {
             let admitted = self.0.authority.admit_write(Slot::of_key(key));
-            admitted.map_err(|refusal| Fault::role(format!("{refusal}; nothing was written")))?;
+            let refused = |refusal| Fault::role(format!("{refusal}; nothing was written"));
+            permit = Some(admitted.map_err(refused)?);
         }
         let _parked = self.0.workers.pause();
         let mut repaired =
@@ -41,6 +43,10 @@ impl Control {
         }
         commit(&store, batch, &mut repaired)?;
         repaired.position = store.position();
+        if permit.is_some_and(|permit| !self.0.authority.still_holds(&permit)) {
+            let why = "this node stopped being a primary while it sent keys again: compare once more; nothing is changed by that";
+            return Err(Fault::new(Code::Io, why));
+        }
         Ok(repaired)
     }
 }

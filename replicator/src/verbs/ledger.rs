@@ -380,10 +380,10 @@ async fn send(
     fork: Hlc,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let entry = |asked: &'_ Asked| -> ReplayEntry<'_> {
-        ReplayEntry { key: &asked.key, stamp: asked.stamp, records: &asked.records }
-    };
-    let entries = asked.iter().map(entry).collect();
+    let mut entries = Vec::with_capacity(asked.len());
+    for Asked { key, stamp, records } in &asked {
+        entries.push(ReplayEntry { key, stamp: *stamp, records });
+    }
     let answer = client.replay(Replay { mode, dry: report.dry_run, fork, entries }).await;
     let answer = answer.map_err(|why| {
         let message = format!(
