@@ -2,7 +2,7 @@
 
 use super::selector::Selector;
 use super::users::Account;
-use crate::command::{Args, Flags, Spec, key_flags, table};
+use crate::command::{Args, Fail, Flags, Spec, key_flags, table};
 
 /// What was not allowed, the most telling last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,8 +118,30 @@ fn check(selector: &Selector, spec: &Spec, args: &Args<'_>) -> Result<(), Denied
 }
 
 impl Account {
+    /// Whether it may use the patterns that a command names (SORT's BY and GET): they read keys that
+    /// are not among its arguments, so they are for those that may read every key.
+    pub(crate) fn check_patterns(&self, spec: &Spec, args: &Args<'_>) -> Result<(), Fail> {
+        if !spec.flags.has(Flags::PATTERNS)
+            || self.may_everything()
+            || self.reads_all_keys(spec, args)
+        {
+            return Ok(());
+        }
+        let pattern = |at: usize| args.get(at + 1).is_some_and(|pattern| pattern.contains(&b'*'));
+        let mut options = 2..args.len();
+        let denied = options.find_map(|at| match () {
+            () if args.is(at, "by") && pattern(at) => Some("BY"),
+            () if args.is(at, "get") => Some("GET"),
+            () => None,
+        });
+        let Some(option) = denied else { return Ok(()) };
+        Err(Fail::text(format!(
+            "ERR {option} option of SORT denied due to insufficient ACL permissions."
+        )))
+    }
+
     /// Whether it may run this command, and read every key there is.
-    pub(crate) fn reads_all_keys(&self, spec: &Spec, args: &Args<'_>) -> bool {
+    fn reads_all_keys(&self, spec: &Spec, args: &Args<'_>) -> bool {
         let user = self.user();
         let mut selectors = user.selectors();
         selectors.any(|selector| selector.reads_all_keys() && check(selector, spec, args).is_ok())

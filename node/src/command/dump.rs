@@ -18,25 +18,28 @@ pub(super) const SPECS: &[Spec] = &[
 ];
 
 fn dump(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
-    let key = args.key(1);
-    let Some(entry) = view.entry(key)? else {
-        out.null();
-        return Ok(());
-    };
+    match payload(view, args.key(1))? {
+        Some(payload) => out.bulk(&payload),
+        None => out.null(),
+    }
+    Ok(())
+}
+
+/// What DUMP answers; `None`: there is no such key.
+pub(super) fn payload(view: &mut View<'_>, key: Key<'_>) -> Result<Option<Vec<u8>>, Fail> {
+    let Some(entry) = view.entry(key)? else { return Ok(None) };
     let Some(at) = entry.at else {
         let mut dump = Dump::new(Form::String);
         if let Some(text) = view.string(key)? {
             dump.string(&text);
         }
-        out.bulk(&dump.end());
-        return Ok(());
+        return Ok(Some(dump.end()));
     };
     if at.fields_expire_ms != 0 {
-        return dump_fields(view, key, &at, out);
+        return dump_fields(view, key, &at);
     }
     if at.kind == Type::Stream {
-        out.bulk(&stream::dump(view, key)?);
-        return Ok(());
+        return Ok(Some(stream::dump(view, key)?));
     }
     let mut dump = Dump::new(match at.kind {
         Type::List => Form::List,
@@ -56,12 +59,15 @@ fn dump(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
             Type::Set | Type::String | Type::Stream => {}
         }
     }
-    out.bulk(&dump.end());
-    Ok(())
+    Ok(Some(dump.end()))
 }
 
 /// A hash that has, or had, fields that expire.
-fn dump_fields(view: &mut View<'_>, key: Key<'_>, at: &Collection, out: &mut Writer<'_>) -> Answer {
+fn dump_fields(
+    view: &mut View<'_>,
+    key: Key<'_>,
+    at: &Collection,
+) -> Result<Option<Vec<u8>>, Fail> {
     let (mut fields, mut earliest_ms) = (Vec::new(), u64::MAX);
     let mut entries = view.entries(key, at.version)?;
     while let Some((field, value)) = entries.step_field()? {
@@ -71,8 +77,7 @@ fn dump_fields(view: &mut View<'_>, key: Key<'_>, at: &Collection, out: &mut Wri
         fields.push((field.to_vec(), value.bytes.to_vec(), value.expire_ms));
     }
     if fields.is_empty() {
-        out.null();
-        return Ok(());
+        return Ok(None);
     }
     let expires = earliest_ms != u64::MAX;
     let mut dump = Dump::new(if expires { Form::HashFields } else { Form::Hash });
@@ -87,8 +92,7 @@ fn dump_fields(view: &mut View<'_>, key: Key<'_>, at: &Collection, out: &mut Wri
         dump.string(field);
         dump.string(value);
     }
-    out.bulk(&dump.end());
-    Ok(())
+    Ok(Some(dump.end()))
 }
 
 /// A value that was read whole before anything is written.

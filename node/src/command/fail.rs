@@ -26,6 +26,8 @@ pub enum Fail {
     Index,
     /// Another text of Redis's, with its code.
     Text(Cow<'static, str>),
+    /// A script ended with this error; whether it was counted when a command of the script failed.
+    Script(String, bool),
     /// This node may not run it now; it did not run.
     Refused(Refusal),
     /// A record in the database that cannot be read.
@@ -57,6 +59,7 @@ impl Fail {
             Self::NotPositive => "ERR value is out of range, must be positive",
             Self::Index => "ERR index out of range",
             Self::Text(text) => text,
+            Self::Script(text, _) => text,
             Self::Refused(refusal) => return Cow::Owned(refusal.to_string()),
             Self::Record(error) => {
                 return Cow::Owned(format!(

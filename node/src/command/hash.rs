@@ -8,7 +8,7 @@ use super::counter::{add_floats, overflow};
 use super::page::scan_collection;
 use super::pick::{Picks, live, picks};
 use super::{Answer, Args, Fail, Flags, Keys, Spec, float};
-use crate::worker::{Class, Head, Key, View};
+use crate::worker::{Class, Entries, Head, Key, View};
 
 const G: &str = "hash";
 const W: Flags = Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST);
@@ -34,6 +34,10 @@ pub(super) const SPECS: &[Spec] = &[
     Spec::data(G, "hrandfield", -2, R, Keys::ONE, hrandfield),
 ];
 
+/// Hashes of at most so many fields are shown in the order in which those were last written: about
+/// what Redis shows of small ones, up to its default of `hash-max-listpack-entries`.
+const IN_ORDER_MAX: u64 = 128;
+
 /// Sets all pairs; how many fields are new.
 fn set_pairs(view: &mut View<'_>, args: &Args<'_>, name: &str) -> Result<i64, Fail> {
     if args.len() % 2 == 1 {
@@ -51,6 +55,10 @@ fn set_pairs(view: &mut View<'_>, args: &Args<'_>, name: &str) -> Result<i64, Fa
         };
         new += i64::from(found != Found::Live);
         head.at.size += u64::from(found == Found::Nothing);
+        // Each field has a stamp of its own where they are shown in that order.
+        if args.len() > 4 && head.at.size <= IN_ORDER_MAX {
+            view.restamp();
+        }
         view.put_data(key, head.at.version, field, value);
     }
     if head.at.size != before {
@@ -187,6 +195,17 @@ enum Show {
     Both,
 }
 
+impl Show {
+    fn one(self, (field, value): (&[u8], &[u8]), out: &mut Writer<'_>) {
+        if self != Self::Values {
+            out.bulk(field);
+        }
+        if self != Self::Fields {
+            out.bulk(value);
+        }
+    }
+}
+
 fn all(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, show: Show) -> Answer {
     let key = args.key(1);
     let head = view.head(key, Type::Hash)?;
@@ -200,17 +219,38 @@ fn all(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, show: Show) -
     }
     let Some(head) = head else { return Ok(()) };
     let mut entries = view.entries(key, head.at.version)?;
+    if head.at.size <= IN_ORDER_MAX {
+        let seen = in_order(&mut entries, |entry| show.one(entry, out))?;
+        return super::page::check_size(size, seen);
+    }
     let mut seen = 0;
-    while let Some((field, value)) = entries.step()? {
+    while let Some(entry) = entries.step()? {
         seen += 1;
-        if show != Show::Values {
-            out.bulk(field);
-        }
-        if show != Show::Fields {
-            out.bulk(value);
-        }
+        show.one(entry, out);
     }
     super::page::check_size(size, seen)
+}
+
+/// Shows the fields of a small hash in the order in which they were last written, as far as their
+/// stamps tell; how many there are.
+fn in_order(
+    entries: &mut Entries<'_>,
+    mut show: impl FnMut((&[u8], &[u8])),
+) -> Result<usize, Fail> {
+    let (mut bytes, mut found) = (Vec::new(), Vec::new());
+    while let Some((field, value)) = entries.step_field()? {
+        let start = bytes.len();
+        bytes.extend_from_slice(field);
+        let middle = bytes.len();
+        bytes.extend_from_slice(value.bytes);
+        found.push((value.stamp, start..middle, middle..bytes.len()));
+    }
+    // Those of one stamp stay in the order of their bytes.
+    found.sort_by_key(|(stamp, ..)| *stamp);
+    for (_, field, value) in &found {
+        show((&bytes[field.clone()], &bytes[value.clone()]));
+    }
+    Ok(found.len())
 }
 
 fn hincrby(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {

@@ -324,6 +324,14 @@ impl Spec {
         matches!(self.handler, Handler::Session(_) | Handler::Late(_))
     }
 
+    /// Whether I/O threads run it, but in a transaction a worker does, in its place between the
+    /// others: what it answers or forgets is of the node, not of its connection.
+    pub fn runs_in_place(&self) -> bool {
+        const OF_NODE: [&str; 5] = ["command", "info", "latency", "slowlog", "time"];
+        let name = self.name.split_once('|').map_or(self.name, |(container, _)| container);
+        self.is_of_io() && self.group == "server" && OF_NODE.contains(&name)
+    }
+
     /// Whether it may read any key at all: it has no keys of its own, or patterns name more.
     pub fn sees_all(&self, args: &Args<'_>) -> bool {
         let is_pattern =

@@ -9,8 +9,10 @@ use resp::reply::Writer;
 use rocksdb::ReadOptions;
 
 use super::{Answer, Args, Fail, Flags, Keys, Spec, float, glob_matches};
+use crate::server::save_failed;
 use crate::settings;
-use crate::store::Store;
+use crate::stats::keys;
+use crate::store::{Saving, Store};
 use crate::worker::{Glance, View};
 
 const G: &str = "generic";
@@ -19,9 +21,13 @@ const R: Flags = Flags::READONLY;
 const W: Flags = Flags::WRITE;
 
 pub(super) const SPECS: &[Spec] = &[
-    Spec::data(G, "keys", 2, R, Keys::NONE, keys),
+    Spec::data(G, "keys", 2, R, Keys::NONE, all_keys),
     Spec::data(G, "randomkey", 1, R, Keys::NONE, randomkey),
     Spec::aside(S, "dbsize", 1, dbsize),
+    Spec {
+        flags: Flags::ADMIN.and(Flags::NO_SCRIPT).and(Flags::NO_MULTI),
+        ..Spec::aside(S, "save", 1, save)
+    },
     Spec::data(S, "flushall", -1, W, Keys::NONE, flushall),
     Spec::data(S, "flushdb", -1, W, Keys::NONE, flushall),
     Spec::data(S, "debug", -2, R.and(Flags::ADMIN), Keys::NONE, debug),
@@ -39,7 +45,7 @@ fn each(view: &mut View<'_>, from: Vec<u8>, mut look: impl FnMut(&[u8]) -> bool)
     Ok(())
 }
 
-fn keys(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+fn all_keys(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     let pattern = args.at(1);
     let mut found = Vec::new();
     each(view, vec![0, 0], |name| {
@@ -110,6 +116,14 @@ fn dbsize(glance: &Glance<'_>, out: &mut Writer<'_>) -> Answer {
     Ok(())
 }
 
+/// SAVE: all that came before it is on disk once it is answered.
+fn save(glance: &Glance<'_>, out: &mut Writer<'_>) -> Answer {
+    let saving = Saving::begin(glance.store, keys::totals().changes);
+    saving.and_then(Saving::run).map_err(save_failed)?;
+    out.simple("OK");
+    Ok(())
+}
+
 /// What can be counted in a moment, for INFO.
 pub(crate) struct Few {
     /// Live keys.
@@ -166,7 +180,7 @@ fn flushall(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answe
     Ok(())
 }
 
-fn debug(_: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
+fn debug(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     const SLEEP_S_MAX: f64 = 60.0;
     if args.is(1, "sleep") && args.len() == 3 {
         let seconds = float(args.at(2)).ok_or(Fail::NotFloat)?.clamp(0.0, SLEEP_S_MAX);
@@ -181,9 +195,21 @@ fn debug(_: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
         out.simple("OK");
         return Ok(());
     }
+    if args.is(1, "object") && args.len() == 3 {
+        let key = args.key(2);
+        let entry = view.entry(key)?.ok_or(Fail::NoKey)?;
+        let encoding = super::encoding::name(view, key, &entry)?;
+        // Without the type, the version and the checksum.
+        const AROUND: usize = 1 + 2 + 8;
+        let dumped = super::dump::payload(view, key)?.map_or(0, |payload| payload.len() - AROUND);
+        out.simple(&format!("refcount:1 encoding:{encoding} serializedlength:{dumped}"));
+        return Ok(());
+    }
     if args.is(1, "help") && args.len() == 2 {
         let lines = [
             "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "OBJECT <key>",
+            "    How Redis would store this key, and how long its DUMP is.",
             "SET-ACTIVE-EXPIRE <0|1>",
             "    Look for expired keys in the background, or do not.",
             "SLEEP <seconds>",

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use mlua::chunk::ChunkMode;
 use mlua::{Function as LuaFunction, Lua, LuaOptions, MultiValue, StdLib, Table, Value};
 use resp::Version;
-use resp::reply::{Double, Writer};
+use resp::reply::Double;
 
 use super::Scripting;
 use super::answer::Answer;
@@ -18,10 +18,11 @@ use super::metadata;
 use super::primitives::{self, message_of};
 use super::register::Registrar;
 use super::reply::Reply;
-use super::runner::{Halt, Ran, Runner};
+use super::runner::{Ended, Halt, Ran, Runner};
 use super::running::Kind;
 use super::scripts::Script;
 use super::sha::Sha;
+use super::tail_calls;
 use crate::command::Args;
 
 const PRELUDE: &str = include_str!("prelude.lua");
@@ -108,7 +109,8 @@ impl Engine {
         if let Some(function) = self.compiled.get(&script.sha) {
             return Ok(function.clone());
         }
-        let chunk = self.lua.load(script.code()).set_name("@user_script");
+        let code = tail_calls::avoid(script.code());
+        let chunk = self.lua.load(&*code).set_name("@user_script");
         let compiled = chunk.set_mode(ChunkMode::Text).into_function();
         let function = compiled.map_err(|why| {
             format!("ERR Error compiling script (new function): {}", message_of(&why))
@@ -130,7 +132,9 @@ impl Engine {
 
     fn register(&mut self, text: &[u8]) -> Result<(Library, HashMap<String, LuaFunction>), String> {
         let (name, code) = metadata::of_library(text).map_err(|why| format!("ERR {why}"))?;
-        let chunk = self.lua.load(code).set_name("@user_function").set_mode(ChunkMode::Text);
+        let code = tail_calls::avoid(code);
+        let chunk = self.lua.load(&*code);
+        let chunk = chunk.set_name("@user_function").set_mode(ChunkMode::Text);
         let chunk = chunk.set_environment(self.library_globals.clone()).into_function();
         let chunk =
             chunk.map_err(|why| format!("ERR Error compiling function: {}", message_of(&why)))?;
@@ -184,38 +188,41 @@ impl Engine {
         self.libraries.retain(|name, _| is_there(name));
     }
 
-    /// Runs it. What it returns, an error it may be, is appended; `Some`: it was stopped, and there
-    /// is no answer.
+    /// Runs it. What it returns is appended, unless that is an error.
     pub(crate) fn run(
         &mut self,
         entry: &Entry<'_>,
         runner: &mut dyn Runner,
         client: Version,
         out: &mut Vec<u8>,
-    ) -> Option<Halt> {
+    ) -> Ended {
         self.state.begin(entry.kind, entry.name, &entry.command);
         let start = out.len();
         let ran = self.call(entry, runner);
         self.buffers.borrow_mut().shrink();
         match self.state.halted() {
             None | Some(Halt::Killed) => {}
-            Some(halt) => return Some(halt),
+            Some(halt) => return Ended::Halted(halt),
         }
         let answered = ran.and_then(|(ok, value)| {
-            if ok {
-                let mut answer = Answer { out, client, script: self.state.version() };
-                return answer.value(&value, 0).map(|()| None);
+            if !ok {
+                return failure(entry, &value).map(Some);
             }
-            failure(entry, &value).map(Some)
+            if let Some(error) = returned_error(&value)? {
+                return Ok(Some(error));
+            }
+            let mut answer = Answer { out, client, script: self.state.version() };
+            answer.value(&value, 0).map(|()| None)
         });
-        let line = match answered {
-            Ok(None) => return None,
-            Ok(Some(line)) => line,
-            Err(why) => format!("ERR Error running script {}, {}", entry.name, message_of(&why)),
+        let (line, counted) = match answered {
+            Ok(None) => return Ended::Answered,
+            Ok(Some(error)) => error,
+            Err(why) => {
+                (format!("ERR Error running script {}, {}", entry.name, message_of(&why)), false)
+            }
         };
         out.truncate(start);
-        Writer::new(out, client).error(&line);
-        None
+        Ended::Failed { line, counted }
     }
 
     fn call(&self, entry: &Entry<'_>, runner: &mut dyn Runner) -> mlua::Result<(bool, Value)> {
@@ -294,6 +301,13 @@ fn run_command(
         table.raw_set("err", text)?;
         Ok((true, Value::Table(table)))
     };
+    // As Redis calls it: whoever answers with this error need not count it again.
+    let counted = |value: Value| {
+        if let Value::Table(table) = &value {
+            table.raw_set(COUNTED, true)?;
+        }
+        Ok((true, value))
+    };
     if state.halted().is_some() {
         return error(&format!("ERR {}", hook::KILLED));
     }
@@ -334,8 +348,9 @@ fn run_command(
         };
     }
     match runner.run(&args, state.version(), reply) {
-        Ran::Answered => Ok((reply.first() == Some(&b'-'), Reply::new(lua, reply).read()?)),
-        Ran::Refused(why) => error(&why),
+        Ran::Answered if reply.first() == Some(&b'-') => counted(Reply::new(lua, reply).read()?),
+        Ran::Answered => Ok((false, Reply::new(lua, reply).read()?)),
+        Ran::Refused(why) => error(&why).and_then(|(_, value)| counted(value)),
         Ran::Halted(why) => {
             state.halt(why);
             error(&format!("ERR {}", hook::KILLED))
@@ -343,21 +358,41 @@ fn run_command(
     }
 }
 
+/// What says of an error that it was counted.
+const COUNTED: &str = "ignore_error_stats_update";
+
+/// An error, as a line, and whether it was counted already.
+type ErrorLine = (String, bool);
+
+fn text_in(table: &Table, name: &str) -> mlua::Result<Option<String>> {
+    let value: Option<mlua::LuaString> = table.raw_get(name)?;
+    Ok(value.map(|value| String::from_utf8_lossy(&value.as_bytes()).into_owned()))
+}
+
+fn is_counted(table: &Table) -> mlua::Result<bool> {
+    Ok(matches!(table.raw_get(COUNTED)?, Value::Boolean(true)))
+}
+
+/// The error that a script returned, if what it returned is one.
+fn returned_error(value: &Value) -> mlua::Result<Option<ErrorLine>> {
+    let Value::Table(table) = value else { return Ok(None) };
+    // Nothing but a string makes it one.
+    let Value::String(_) = table.raw_get("err")? else { return Ok(None) };
+    Ok(Some((text_in(table, "err")?.unwrap_or_default(), is_counted(table)?)))
+}
+
 /// The line that a script's error is answered with.
-fn failure(entry: &Entry<'_>, error: &Value) -> mlua::Result<String> {
+fn failure(entry: &Entry<'_>, error: &Value) -> mlua::Result<ErrorLine> {
     let Value::Table(table) = error else {
         let text = primitives::text_of(error);
-        return Ok(format!("ERR Error running script {}, {text}", entry.name));
+        return Ok((format!("ERR Error running script {}, {text}", entry.name), false));
     };
-    let text = |name: &str| -> mlua::Result<Option<String>> {
-        let value: Option<mlua::LuaString> = table.raw_get(name)?;
-        Ok(value.map(|value| String::from_utf8_lossy(&value.as_bytes()).into_owned()))
-    };
-    let message = text("err")?.unwrap_or_else(|| "ERR unknown error".to_owned());
-    match (text("source")?, text("line")?) {
+    let message = text_in(table, "err")?.unwrap_or_else(|| "ERR unknown error".to_owned());
+    let counted = is_counted(table)?;
+    match (text_in(table, "source")?, text_in(table, "line")?) {
         (Some(source), Some(line)) => {
-            Ok(format!("{message} script: {}, on {source}:{line}.", entry.name))
+            Ok((format!("{message} script: {}, on {source}:{line}.", entry.name), counted))
         }
-        _ => Ok(message),
+        _ => Ok((message, counted)),
     }
 }

@@ -25,6 +25,7 @@ mod runner;
 mod running;
 mod scripts;
 mod sha;
+mod tail_calls;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -33,7 +34,7 @@ pub(crate) use engine::{Engine, Entry};
 pub(crate) use flags::ScriptFlags;
 pub(crate) use function::Library;
 pub(crate) use libraries::{Libraries, Policy, Problem, Set};
-pub(crate) use runner::{Halt, Ran, Runner};
+pub(crate) use runner::{Ended, Halt, Ran, Runner};
 pub(crate) use running::{Kind, Running, Slow};
 pub(crate) use scripts::{Script, Scripts};
 pub(crate) use sha::Sha;
@@ -52,6 +53,9 @@ pub(crate) trait Host: Send + Sync {
 
     /// How many a message to this channel would reach.
     fn audience(&self, sharded: bool, channel: &[u8]) -> i64;
+
+    /// Shows a command of a script to those who look on.
+    fn show(&self, spec: &crate::command::Spec, args: &crate::command::Args<'_>);
 }
 
 /// What all workers share of scripts.
@@ -64,6 +68,8 @@ pub(crate) struct Scripting {
     pub(crate) running: Running,
     /// Who answers commands of connections.
     pub(crate) host: OnceLock<Arc<dyn Host>>,
+    /// Somebody looks on (MONITOR): the host is shown the commands of scripts.
+    pub(crate) watched: AtomicBool,
     /// The node ends: a slow script is not waited for.
     pub(crate) stopping: AtomicBool,
 }
@@ -76,6 +82,7 @@ impl Scripting {
             libraries: Libraries::default(),
             running: Running::new(workers),
             host: OnceLock::new(),
+            watched: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }
     }

@@ -19,6 +19,21 @@ pub(crate) enum Halt {
     Stopping,
 }
 
+/// How a script ended.
+pub(crate) enum Ended {
+    /// It returned; its answer is there.
+    Answered,
+    /// With this error, which is its answer.
+    Failed {
+        /// The error, without `-`.
+        line: String,
+        /// A command of the script failed with it, and was counted.
+        counted: bool,
+    },
+    /// It was stopped, and there is no answer.
+    Halted(Halt),
+}
+
 /// What became of a command.
 pub(crate) enum Ran {
     /// Its answer, an error it may be, is there.

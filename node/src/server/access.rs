@@ -14,10 +14,7 @@ pub(super) fn admit(session: &Session, spec: &Spec, args: &Args<'_>) -> Result<(
     let context = if session.queued.is_some() { Context::Multi } else { Context::Toplevel };
     check(session, spec, args, context)
         .map_err(|denied| Fail::text(format!("NOPERM {}", denied_line(session, spec, denied))))?;
-    if matches!(spec.name, "sort" | "sort_ro") {
-        check_sort(session, spec, args)?;
-    }
-    Ok(())
+    session.account.check_patterns(spec, args)
 }
 
 /// A command of a transaction at its EXEC: what its user may has changed since. The text of the
@@ -46,24 +43,4 @@ fn check(session: &Session, spec: &Spec, args: &Args<'_>, context: Context) -> R
 
 fn denied_line(session: &Session, spec: &Spec, denied: Denied) -> String {
     denied.message(&session.account.name(), spec)
-}
-
-/// SORT reads keys that its arguments do not name: for those that may read every key.
-fn check_sort(session: &Session, spec: &Spec, args: &Args<'_>) -> Result<(), Fail> {
-    if session.account.may_everything() || session.account.reads_all_keys(spec, args) {
-        return Ok(());
-    }
-    let pattern = |at: usize| args.get(at + 1).is_some_and(|pattern| pattern.contains(&b'*'));
-    let mut options = 2..args.len();
-    let denied = options.find_map(|at| match () {
-        () if args.is(at, "by") && pattern(at) => Some("BY"),
-        () if args.is(at, "get") => Some("GET"),
-        () => None,
-    });
-    match denied {
-        None => Ok(()),
-        Some(option) => Err(Fail::text(format!(
-            "ERR {option} option of SORT denied due to insufficient ACL permissions."
-        ))),
-    }
 }

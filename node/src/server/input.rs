@@ -160,6 +160,8 @@ fn place(
     if let Some(spec) = known
         && session.shared.monitors.watch()
         && (placed.is_ok() || matches!(spec.handler, Handler::Exec))
+        // What is queued is shown when it runs.
+        && !placed.as_ref().is_ok_and(|(placed, _)| std::ptr::eq(*placed, &transaction::QUEUED))
     {
         monitor::show(session, spec, &args);
     }

@@ -28,12 +28,11 @@ impl Monitors {
         self.count.load(Ordering::Relaxed) > 0
     }
 
-    /// A client looks on no more.
-    pub(super) fn remove(&self, client: &Client) {
-        let mut clients = self.clients();
-        clients.retain(|other| other.id != client.id);
-        client.monitors.store(false, Ordering::Relaxed);
+    /// Whether somebody looks on changed.
+    fn counted(&self, clients: &[Arc<Client>], shared: &Shared) {
         self.count.store(clients.len(), Ordering::Relaxed);
+        let scripting = shared.workers.scripting();
+        scripting.watched.store(!clients.is_empty(), Ordering::Relaxed);
     }
 }
 
@@ -42,28 +41,48 @@ pub(super) fn monitor(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) ->
         session.monitoring = true;
         session.client.monitors.store(true, Ordering::Relaxed);
         session.client.mail().speak(session.version);
-        let mut clients = session.shared.monitors.clients();
+        let shared = &session.shared;
+        let mut clients = shared.monitors.clients();
         clients.push(session.client.clone());
-        session.shared.monitors.count.store(clients.len(), Ordering::Relaxed);
+        shared.monitors.counted(&clients, shared);
     }
     resp::reply::Writer::new(out, session.version).simple("OK");
     Ok(())
 }
 
-/// Shows a command of a client, unless it is one for operators.
+/// A client looks on no more.
+pub(super) fn leave(session: &mut Session) {
+    if !std::mem::take(&mut session.monitoring) {
+        return;
+    }
+    let (shared, client) = (&session.shared, &session.client);
+    let mut clients = shared.monitors.clients();
+    clients.retain(|other| other.id != client.id);
+    client.monitors.store(false, Ordering::Relaxed);
+    shared.monitors.counted(&clients, shared);
+}
+
+/// Shows a command of a client.
 pub(super) fn show(session: &Session, spec: &Spec, args: &Args<'_>) {
-    if spec.flags.has(Flags::ADMIN) || session.monitoring {
+    if !session.monitoring {
+        show_as(&session.shared, &session.client.peer.to_string(), spec, args);
+    }
+}
+
+/// Shows a command that was given by `origin`, a client's address or `lua`, unless it is one for
+/// operators.
+pub(super) fn show_as(shared: &Shared, origin: &str, spec: &Spec, args: &Args<'_>) {
+    if spec.flags.has(Flags::ADMIN) {
         return;
     }
     let shown = args.from(0).enumerate().map(|(at, arg)| match is_secret(args, at) {
         true => REDACTED,
         false => arg,
     });
-    feed(&session.shared, &session.client.peer.to_string(), shown);
+    feed(shared, origin, shown);
 }
 
-/// Shows a command that was given by `origin`: a client's address, or `lua`.
-pub(super) fn feed<'a>(shared: &Shared, origin: &str, args: impl Iterator<Item = &'a [u8]>) {
+fn feed<'a>(shared: &Shared, origin: &str, args: impl Iterator<Item = &'a [u8]>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut line = format!("+{}.{:06} [0 {origin}]", now.as_secs(), now.subsec_micros());
     for arg in args {

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::session::{Session, Shared};
 use crate::command::{Args, Fail, Flags, Handler, Spec};
+use crate::script::{ScriptFlags, Sha};
 
 /// Whether commands wait now.
 #[derive(Default)]
@@ -70,25 +71,41 @@ impl Pause {
 /// Whether a command has to wait: the next of its request.
 pub(super) fn holds(session: &Session, spec: &Spec, args: &Args<'_>) -> bool {
     let pause = &session.shared.pause;
-    if !pause.is_on() {
+    // What is no command at all is answered at once.
+    if !pause.is_on() || !spec.accepts(args.len()) {
         return false;
     }
     // EXEC is what its commands are.
     let writes = match (&spec.handler, &session.queued) {
-        (Handler::Exec, Some(queued)) => queued.any(may_write),
-        _ => may_write(spec, args),
+        (Handler::Exec, Some(queued)) => {
+            queued.any(|spec, args| may_write(&session.shared, spec, args))
+        }
+        _ => may_write(&session.shared, spec, args),
     };
     writes || pause.state().all
 }
 
 /// Changes data, or what other clients see. Scripts do unless they say that they do not.
-fn may_write(spec: &Spec, args: &Args<'_>) -> bool {
+fn may_write(shared: &Shared, spec: &Spec, args: &Args<'_>) -> bool {
+    let scripting = shared.workers.scripting();
+    let reads =
+        |flags: Option<ScriptFlags>| flags.is_some_and(|flags| flags.has(ScriptFlags::NO_WRITES));
     match spec.name {
         "eval" => {
             let first = args.at(1).split(|&byte| byte == b'\n').next().unwrap_or_default();
             !(first.starts_with(b"#!") && first.windows(9).any(|word| word == b"no-writes"))
         }
-        "publish" | "spublish" | "pfcount" | "evalsha" | "fcall" => true,
+        "evalsha" => {
+            let script = Sha::parse(args.at(1)).and_then(|sha| scripting.scripts.get(sha));
+            !reads(script.and_then(|script| script.flags))
+        }
+        "fcall" => {
+            let (libraries, name) =
+                (scripting.libraries.now(), String::from_utf8_lossy(args.at(1)));
+            let function = libraries.with_function(&name).and_then(|found| found.function(&name));
+            !reads(function.map(|function| function.flags))
+        }
+        "publish" | "spublish" | "pfcount" => true,
         _ => spec.flags.has(Flags::WRITE),
     }
 }

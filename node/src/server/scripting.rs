@@ -8,6 +8,7 @@ use resp::Version;
 use resp::reply::Writer;
 
 use super::broker;
+use super::monitor;
 use super::session::{Session, Shared};
 use crate::command::{Args, Fail, Flags, Handler, Scripted, Spec};
 use crate::script::{Host, Kind, Sha, Slow};
@@ -150,6 +151,12 @@ impl Host for SessionHost {
     fn audience(&self, sharded: bool, channel: &[u8]) -> i64 {
         let kind = if sharded { broker::Kind::Sharded } else { broker::Kind::Channel };
         self.0.upgrade().map_or(0, |shared| shared.broker.audience(kind, channel))
+    }
+
+    fn show(&self, spec: &Spec, args: &Args<'_>) {
+        if let Some(shared) = self.0.upgrade() {
+            monitor::show_as(&shared, "lua", spec, args);
+        }
     }
 }
 

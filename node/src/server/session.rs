@@ -14,7 +14,7 @@ use resp::reply::Writer;
 use super::broker::{Broker, Kind};
 use super::client::{Client, Clients};
 use super::config::{self, Parameters};
-use super::monitor::Monitors;
+use super::monitor::{self, Monitors};
 use super::pause::{self, Pause};
 use super::pubsub::{self, Subscriptions};
 use super::slowlog::SlowLog;
@@ -377,8 +377,6 @@ impl Session {
         pubsub::leave(self);
         tracking::end(self);
         pause::go_on(self);
-        if std::mem::take(&mut self.monitoring) {
-            self.shared.monitors.remove(&self.client);
-        }
+        monitor::leave(self);
     }
 }

@@ -1,7 +1,7 @@
 //! The table's lines for what I/O threads answer.
 
 use super::{
-    acl, auth, cluster, commands, config, hello, info, latency, lifecycle, monitor, pubsub,
+    acl, auth, cluster, commands, config, hello, info, latency, lifecycle, monitor, pubsub, saving,
     slowlog, transaction,
 };
 use crate::command::{Flags, Handler, Keys, Spec};
@@ -38,6 +38,8 @@ pub(crate) const SERVER: &[Spec] = &[
     Spec::session(S, "slowlog", -2, Flags::NONE, slowlog::slowlog),
     Spec::session(S, "info", -1, L, info::info),
     Spec::session(S, "monitor", 1, A.and(Flags::NO_SCRIPT), monitor::monitor),
+    Spec::late(S, "bgsave", -1, Flags::ADMIN.and(Flags::NO_SCRIPT), saving::bgsave),
+    Spec::session(S, "lastsave", 1, F, saving::lastsave),
     Spec::session(S, "time", 1, F, lifecycle::time),
     Spec::session(S, "role", 1, F, lifecycle::role),
     Spec::session(S, "shutdown", -1, A.and(Flags::NO_MULTI), lifecycle::shutdown),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use resp::reply::Writer;
 
 use super::access;
+use super::monitor;
 use super::scripting;
 use super::session::Session;
 use super::tracking;
@@ -165,6 +166,11 @@ pub(super) fn exec(session: &mut Session, request: &mut Request) -> Result<RunBy
     }
     let Queued { mut bytes, mut args, mut calls, .. } = *queued;
     refuse_what_changed(session, (&mut bytes, &mut args), &mut calls);
+    if session.shared.monitors.watch() {
+        for call in &calls {
+            monitor::show(session, call.spec, &Args::new(&bytes, &args[call.args.clone()]));
+        }
+    }
     let (watch, involved) = watching.unzip();
     let mut involved = involved.unwrap_or_default();
     let transaction = Transaction { index: request.calls.len(), bytes, args, calls, watch };
@@ -172,6 +178,9 @@ pub(super) fn exec(session: &mut Session, request: &mut Request) -> Result<RunBy
     let one_slot = session.shared.authority.mode() != Mode::Standalone;
     let mut first = None;
     for call in transaction.calls.iter() {
+        if call.spec.runs_in_place() {
+            continue;
+        }
         if call.spec.is_of_io() {
             request.late = true;
             // What it does to the connection is done before the next command is read.

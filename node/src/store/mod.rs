@@ -16,6 +16,7 @@ mod open;
 mod options;
 mod pressure;
 pub mod reclaim;
+mod save;
 mod state;
 mod wall;
 
@@ -47,6 +48,8 @@ pub use options::{Durability, Shares, StoreOptions};
 use pressure::Pressure;
 pub use pressure::{Hindrance, Stall};
 pub use reclaim::Reclaim;
+use save::Saves;
+pub use save::{SaveError, Saved, Saving};
 pub use state::{NodeState, Standing, Until};
 use wall::Wall;
 
@@ -84,6 +87,7 @@ pub struct Store {
     written: AtomicU64,
     /// What keeps it from taking writes for a while.
     pressure: Pressure,
+    saves: Saves,
     /// The log failed: nothing is written until the database has been opened again.
     latched: AtomicBool,
 }

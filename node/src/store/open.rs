@@ -17,6 +17,7 @@ use wal::{History, Kind, Position, Sequence, Tag, TimelineId};
 
 use super::dir::{DirError, NodeDir, read_bounded, sync_dir};
 use super::pressure::Pressure;
+use super::save::Saves;
 use super::state::{Found, NodeState, Standing, Until};
 use super::wall::Wall;
 use super::{Identity, Order, Reclaim, Store, StoreOptions, intact, load, options};
@@ -202,6 +203,7 @@ impl Store {
             written: AtomicU64::new(0),
             syncing: Mutex::default(),
             pressure: Pressure::default(),
+            saves: Saves::at_open(),
             latched: AtomicBool::new(false),
         };
         {

@@ -8,7 +8,7 @@ use topology::Epoch;
 use topology::members::Role;
 use wal::{Chain, Kind, Position, Sequence, TimelineId};
 
-use super::{CommitError, Identity, NodeDir, Store, StoreOptions, prepare_seed};
+use super::{CommitError, Identity, NodeDir, SaveError, Saving, Store, StoreOptions, prepare_seed};
 
 fn put(store: &Store, value: &str) -> WriteBatch {
     let mut batch = WriteBatch::default();
@@ -43,6 +43,26 @@ fn each_open_starts_a_timeline_and_stamps_go_on_rising() {
     assert_eq!(again.parents, [Position { timeline: first.timeline, sequence: end }]);
     assert_eq!(again.first, end.next());
     assert_eq!(store.db().get_cf(store.cf(Cf::Meta), b"\0\0key").unwrap().unwrap(), b"one");
+}
+
+#[test]
+fn what_is_saved_is_synced_and_in_table_files() {
+    let (_temp, dir) = locked();
+    let store = open(&dir);
+    let end = store.commit(put(&store, "saved"), Kind::Data).unwrap();
+    let before = store.saved();
+    assert_eq!((before.changes, before.runs, before.failed), (0, false, false));
+
+    let saving = Saving::begin(&store, 7).unwrap();
+    assert!(store.saved().runs);
+    assert!(matches!(Saving::begin(&store, 8), Err(SaveError::Runs)));
+    saving.run().unwrap();
+
+    let after = store.saved();
+    assert_eq!((after.changes, after.runs, after.failed), (7, false, false));
+    assert!(after.at_s >= before.at_s && store.synced() >= end);
+    let files = store.db().live_files().unwrap();
+    assert!(files.iter().any(|file| file.column_family_name == Cf::Meta.name()), "{files:?}");
 }
 
 #[test]

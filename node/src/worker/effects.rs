@@ -15,6 +15,7 @@ use super::view::Key;
 use super::waiter::Waiter;
 use super::watch::Watches;
 use crate::control::Authority;
+use crate::stats::keys::Counts;
 
 /// What one worker's commands did beside their writes.
 pub(super) struct Effects {
@@ -38,6 +39,8 @@ pub(super) struct Effects {
     reading: Cell<bool>,
     /// The call has run a command that only reads: a script may have.
     has_read: Cell<bool>,
+    /// What INFO says of keys.
+    pub(super) counts: Arc<Counts>,
 }
 
 impl Effects {
@@ -60,6 +63,7 @@ impl Effects {
             caller: Cell::default(),
             reading: Cell::default(),
             has_read: Cell::default(),
+            counts: Counts::register(),
         }
     }
 
@@ -140,9 +144,17 @@ impl Effects {
         }
     }
 
+    /// The command found a key.
+    pub(super) fn found(&self) {
+        if self.reading.get() {
+            self.counts.hit();
+        }
+    }
+
     /// The command found no such key.
     pub(super) fn missed(&self, key: Key<'_>) {
         if self.reading.get() {
+            self.counts.miss();
             self.notify(Class::MISS, "keymiss", key);
         }
     }

@@ -140,14 +140,20 @@ impl Worker {
         let transaction = &request.transactions[number];
         Writer::new(&mut part.bytes, exec.version).array(transaction.calls.len());
         for (index, call) in transaction.calls.iter().enumerate() {
-            if call.spec.is_of_io() {
+            let in_place = call.spec.runs_in_place();
+            if call.spec.is_of_io() && !in_place {
                 part.holes.push(Hole { at: part.bytes.len(), transaction: number, call: index });
                 continue;
             }
             let start = part.bytes.len();
             let args = transaction.args_of(call);
             let began = Instant::now();
-            let ran = self.run_handler(store, call, &args, &mut part.bytes, exec.version, now_ms);
+            let ran = match in_place {
+                true => self.ask_host(call.spec, &args, exec.version, &mut part.bytes),
+                false => {
+                    self.run_handler(store, call, &args, &mut part.bytes, exec.version, now_ms)
+                }
+            };
             request.count(call.spec, &args, began.elapsed(), &ran);
             match ran {
                 Ok(()) => {}

@@ -142,7 +142,8 @@ impl Request {
             self.outbox.denied(self.connection, denied, spec, args);
             let why = denied.message(&user.name(), spec);
             Fail::text(format!("ERR ACL failure in script: {why}"))
-        })
+        })?;
+        user.check_patterns(spec, args)
     }
 
     /// Counts a command that a worker ran or refused, but no EXEC as slow: its commands are.
@@ -161,8 +162,8 @@ impl Request {
                 stats::errors::count(&fail.line());
                 return;
             }
+            Ok(()) | Err(Fail::Script(_, true)) => {}
             Err(fail) => stats::errors::count(&fail.line()),
-            Ok(()) => {}
         }
         stats::commands::ran(spec, took, result.is_err());
         if matches!(spec.handler, Handler::Exec) {

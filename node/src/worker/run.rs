@@ -482,6 +482,9 @@ impl Worker {
         let answered = handler(&mut view, args, &mut writer);
         let waits = matches!(answered, Err(Fail::Wait(_)));
         let half_done = answered.is_err() && !waits && view.wrote();
+        if answered.is_ok() && view.wrote() {
+            self.effects.counts.change();
+        }
         self.scratch = view.into_scratch();
         if call.tracks && self.effects.has_read() {
             let indices = call.spec.keys.indices(args);

@@ -15,7 +15,7 @@ use super::run::{TOO_GREAT, Worker};
 use super::script_call::Caller;
 use crate::command::{Args, CHANGE_FUNCTIONS, Fail, Flags, Handler, Scripted};
 use crate::control::Mode;
-use crate::script::{Engine, Entry, Halt, Kind, Script, ScriptFlags, Scripting, Sha};
+use crate::script::{Ended, Engine, Entry, Halt, Kind, Script, ScriptFlags, Scripting, Sha};
 use crate::store::Store;
 
 /// Lua is begun anew where it holds more than this after a script, in bytes.
@@ -196,7 +196,11 @@ impl Worker {
         if !nested {
             self.pending.end_whole();
         }
-        let Some(halt) = ran else { return Ok(()) };
+        let halt = match ran {
+            Ended::Answered => return Ok(()),
+            Ended::Failed { line, counted } => return Err(Fail::Script(line, counted)),
+            Ended::Halted(halt) => halt,
+        };
         out.truncate(start);
         self.effects.cut_to(told);
         if halt == Halt::NeedsAll {

@@ -1,6 +1,8 @@
 //! The commands of a script, run by the worker that runs the script.
 
 use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use keyspace::Slot;
 use resp::Version;
@@ -9,9 +11,11 @@ use resp::reply::Writer;
 use super::listeners::Event;
 use super::request::Call;
 use super::run::Worker;
-use crate::command::{Args, Fail, Flags, Spec, table};
+use crate::command::table::{self, Unknown};
+use crate::command::{Args, Fail, Flags, Spec};
 use crate::control::{Mode, Refusal};
 use crate::script::{Halt, Ran, Runner, ScriptFlags};
+use crate::stats::{commands, errors};
 use crate::store::Store;
 
 /// Runs a script's commands for its client.
@@ -33,6 +37,16 @@ pub(super) struct Caller<'a> {
 enum Stop {
     Said(Cow<'static, str>),
     Halt(Halt),
+}
+
+impl Stop {
+    /// Counts a refusal, of a command if there is such.
+    fn count(&self, spec: Option<&Spec>) {
+        if let Self::Said(why) = self {
+            spec.into_iter().for_each(commands::rejected);
+            errors::count(why);
+        }
+    }
 }
 
 impl From<&'static str> for Stop {
@@ -70,9 +84,8 @@ impl<'a> Caller<'a> {
         }
         let reads_stream = matches!(spec.name, "xread" | "xreadgroup");
         let waits = spec.flags.has(Flags::BLOCKING) && !reads_stream;
-        let name = spec.name.split('|').next().unwrap_or(spec.name);
-        if waits || spec.flags.has(Flags::NO_SCRIPT) || NOT_FOR_SCRIPTS.contains(&name) {
-            return Err("ERR This Redis command is not allowed from script".into());
+        if waits || is_refused(spec) {
+            return Err(NOT_ALLOWED.into());
         }
         if reads_stream && waits_for_stream(args) {
             return Err(Stop::Said(Cow::Owned(format!(
@@ -143,34 +156,23 @@ impl<'a> Caller<'a> {
         version: Version,
         out: &mut Vec<u8>,
     ) -> Result<(), Stop> {
-        let unknown = |_| "ERR Unknown Redis command called from script";
-        let spec = table::resolve(args).map_err(unknown)?;
-        self.check(spec, args)?;
-        if let Some(request) = &self.worker.scripts.request {
-            let denied = |fail: Fail| Stop::Said(Cow::Owned(fail.line().into_owned()));
-            request.check_in_script(spec, args).map_err(denied)?;
+        let spec = find(args).inspect_err(|stop| stop.count(None))?;
+        self.may_try(spec, args).inspect_err(|stop| stop.count(Some(spec)))?;
+        let scripting = &self.worker.scripts.scripting;
+        if scripting.watched.load(Ordering::Relaxed)
+            && let Some(host) = scripting.host.get()
+        {
+            host.show(spec, args);
         }
-        let ran = if spec.is_of_io() {
-            let host = self.worker.scripts.scripting.host.get();
-            let host = host.ok_or("ERR This Redis command is not allowed from script")?.clone();
-            if matches!(spec.name, "publish" | "spublish") {
-                // Said once what the script did is in the log, and only then.
-                let (sharded, channel) = (spec.name == "spublish", args.at(1).to_vec());
-                Writer::new(out, version).integer(host.audience(sharded, &channel));
-                let message = args.at(2).to_vec();
-                self.worker.effects.will_tell(Event::Message { sharded, channel, message });
-                return Ok(());
-            }
-            host.answer(spec, args, version, self.worker.connection, out)
-        } else {
-            self.admit(spec, args)?;
-            let call = Call { spec, slot: None, ..self.call.like() };
-            self.worker.run_handler(self.store, &call, args, out, version, self.now_ms)
-        };
+        let began = Instant::now();
+        let ran = self.run_command(spec, args, version, out);
+        let took = began.elapsed();
         match ran {
-            Ok(()) => {}
+            Ok(()) => commands::ran(spec, took, false),
             Err(Fail::Lost) => return Err(Stop::Halt(Halt::Lost)),
             Err(fail) => {
+                commands::ran(spec, took, true);
+                errors::count(&fail.line());
                 out.clear();
                 Writer::new(out, version).error(&fail.line());
             }
@@ -180,6 +182,68 @@ impl<'a> Caller<'a> {
         }
         Ok(())
     }
+
+    /// Whether the script, its user and this node may run it.
+    fn may_try(&mut self, spec: &'static Spec, args: &Args<'_>) -> Result<(), Stop> {
+        self.check(spec, args)?;
+        if let Some(request) = &self.worker.scripts.request {
+            let denied = |fail: Fail| Stop::Said(Cow::Owned(fail.line().into_owned()));
+            request.check_in_script(spec, args).map_err(denied)?;
+        }
+        if spec.is_of_io() { Ok(()) } else { self.admit(spec, args) }
+    }
+
+    fn run_command(
+        &mut self,
+        spec: &'static Spec,
+        args: &Args<'_>,
+        version: Version,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fail> {
+        if !spec.is_of_io() {
+            let call = Call { spec, slot: None, ..self.call.like() };
+            return self.worker.run_handler(self.store, &call, args, out, version, self.now_ms);
+        }
+        if !matches!(spec.name, "publish" | "spublish") {
+            return self.worker.ask_host(spec, args, version, out);
+        }
+        let host = self.worker.scripts.scripting.host.get().ok_or(Fail::text(NOT_ALLOWED))?;
+        // Said once what the script did is in the log, and only then.
+        let (sharded, channel) = (spec.name == "spublish", args.at(1).to_vec());
+        Writer::new(out, version).integer(host.audience(sharded, &channel));
+        let message = args.at(2).to_vec();
+        self.worker.effects.will_tell(Event::Message { sharded, channel, message });
+        Ok(())
+    }
+}
+
+impl Worker {
+    /// Has a command answered that is not about data, by a session that nobody is connected to.
+    pub(super) fn ask_host(
+        &self,
+        spec: &'static Spec,
+        args: &Args<'_>,
+        version: Version,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fail> {
+        let host = self.scripts.scripting.host.get().ok_or(Fail::text(NOT_ALLOWED))?;
+        host.answer(spec, args, version, self.connection, out)
+    }
+}
+
+/// The command that these arguments are. One of a container that scripts may not use at all is
+/// refused as that, whether it is there or not.
+fn find(args: &Args<'_>) -> Result<&'static Spec, Stop> {
+    table::resolve(args).map_err(|why| match (why, table::find(args.at(0))) {
+        (Unknown::Subcommand, Some(container)) if is_refused(container) => NOT_ALLOWED.into(),
+        _ => "ERR Unknown Redis command called from script".into(),
+    })
+}
+
+/// Whether no script may run it.
+fn is_refused(spec: &Spec) -> bool {
+    let name = table::container_of(spec).unwrap_or(spec.name);
+    spec.flags.has(Flags::NO_SCRIPT) || NOT_FOR_SCRIPTS.contains(&name)
 }
 
 impl Runner for Caller<'_> {
@@ -198,6 +262,8 @@ impl Runner for Caller<'_> {
         Ok(user.is_none_or(|user| user.check(spec, args).is_ok()))
     }
 }
+
+const NOT_ALLOWED: &str = "ERR This Redis command is not allowed from script";
 
 /// Commands that change or ask their connection, which a script has not, and those that run
 /// scripts or transactions; beside those whose flags say it.

@@ -220,6 +220,11 @@ impl<'a> View<'a> {
         *self.stamp.get_or_insert_with(|| self.store.hlc().next(self.now_ms))
     }
 
+    /// What is written from here on has a later stamp than what the command wrote before.
+    pub fn restamp(&mut self) {
+        self.stamp = None;
+    }
+
     /// A new collection, under a version that no earlier one of the key had.
     pub fn create(&mut self, kind: Type) -> Head {
         let version = self.version();
@@ -261,7 +266,9 @@ impl<'a> View<'a> {
             return Ok(None);
         };
         let live = Meta::decode(&raw)?.is_live(now_ms);
-        if !live {
+        if live {
+            self.effects.found();
+        } else {
             self.effects.found_dead(key);
         }
         Ok(live.then_some(raw))

@@ -30,6 +30,24 @@ fn a_user_may_what_its_rules_say_and_no_more() {
 }
 
 #[test]
+fn patterns_of_sort_are_for_those_who_may_read_every_key() {
+    let node = Node::new();
+    let (mut client, mut redis) = (node.client(), node.redis());
+    client.story(
+        "RPUSH l 1 2 => 2
+         MSET w1 9 w2 8 => OK
+         ACL SETUSER few on nopass ~l +sort +eval => OK
+         AUTH few x => OK
+         SORT l DESC => [2 1]
+         SORT l BY w* => (ERR BY option of SORT denied due to insufficient ACL permissions.)",
+    );
+    let _: () = redis::cmd("AUTH").arg("few").arg("x").query(&mut redis).unwrap();
+    let script = "return redis.pcall('sort', KEYS[1], 'get', 'w*').err";
+    let why: String = redis::cmd("EVAL").arg(script).arg(1).arg("l").query(&mut redis).unwrap();
+    assert_eq!(why, "ERR GET option of SORT denied due to insufficient ACL permissions.");
+}
+
+#[test]
 fn users_are_still_there_after_a_crash() {
     let mut node = Node::new();
     node.client().story(

@@ -40,19 +40,44 @@ fn strings() {
 }
 
 #[test]
+fn small_hashes_show_their_fields_in_the_order_in_which_they_were_written() {
+    let node = Node::new();
+    let mut client = node.client();
+    client.story(
+        "HSET h name Ann surname Bee age 7 => 3
+         HGETALL h => [name Ann surname Bee age 7]
+         HKEYS h => [name surname age]
+         HVALS h => [Ann Bee 7]
+         HSET h born 1990 => 1
+         HSET h name Eve => 0
+         HGETALL h => [surname Bee age 7 born 1990 name Eve]
+         MULTI => OK
+         HSET h a 1 => QUEUED
+         HKEYS h => QUEUED
+         EXEC => [1 [surname age born name a]]",
+    );
+    // Beyond 128 fields it is the order of their bytes.
+    let fields: Vec<_> = (0..129).rev().map(|n| format!("f{n:03} x")).collect();
+    client.ask(&format!("HSET big {}", fields.join(" ")));
+    assert!(client.ask("HKEYS big").starts_with("[f000 f001 f002 "));
+    client.ask("HDEL big f000");
+    assert!(client.ask("HKEYS big").starts_with("[f128 f127 f126 "));
+}
+
+#[test]
 fn hashes() {
     Node::new().client().story(
         "HSET h a 1 b 2 a 3 => 2
          HGET h a => 3
          HMGET h a none b => [3 nil 2]
-         HGETALL h => [a 3 b 2]
+         HGETALL h => [b 2 a 3]
          HSETNX h a 9 => 0
          HINCRBY h a 4 => 7
          HINCRBYFLOAT h f 1.5 => 1.5
          HLEN h => 3
          HSTRLEN h f => 3
          HEXISTS h none => 0
-         HKEYS h => [a b f]
+         HKEYS h => [b a f]
          HSCAN h 0 => [0 [a 7 b 2 f 1.5]]
          HSCAN h 0 MATCH [ab] => [0 [a 7 b 2]]
          HDEL h a b f none => 3

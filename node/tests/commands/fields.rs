@@ -84,7 +84,7 @@ fn an_expired_field_is_gone_for_every_command_and_then_deleted() {
          HSETNX h b 5 => 1
          HINCRBY h a 1 => 1
          HPEXPIRETIME h FIELDS 2 a b => [-1 -1]
-         HGETALL h => [a 1 b 5 c 3]",
+         HGETALL h => [c 3 b 5 a 1]",
     );
     until(&mut client, "EXISTS all", "0");
     client.story("HLEN h => 3");

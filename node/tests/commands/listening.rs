@@ -23,6 +23,29 @@ fn a_monitor_sees_what_others_say() {
 }
 
 #[test]
+fn a_monitor_sees_what_transactions_and_scripts_do_when_they_do_it() {
+    let node = Node::new();
+    let (mut monitor, mut other) = (node.client(), node.client());
+    assert_eq!(monitor.ask("MONITOR"), "OK");
+    other.story("MULTI => OK\nSET k 1 => QUEUED\nNOPE => (ERR unknown command 'NOPE', with args beginning with: )\nEXEC => (EXECABORT Transaction discarded because of previous errors.)");
+    other.story("MULTI => OK\nSET k 1 => QUEUED\nEXEC => [OK]");
+    other.send(b"*3\r\n$4\r\nEVAL\r\n$35\r\nreturn redis.call('incr', 'k') * 2;\r\n$1\r\n0\r\n");
+    assert_eq!(other.hear(), "4");
+    for (origin, command) in [
+        ("127.0.0.1:", "\"MULTI\""),
+        ("127.0.0.1:", "\"EXEC\""),
+        ("127.0.0.1:", "\"MULTI\""),
+        ("127.0.0.1:", "\"SET\" \"k\" \"1\""),
+        ("127.0.0.1:", "\"EXEC\""),
+        ("127.0.0.1:", "\"EVAL\" \"return redis.call('incr', 'k') * 2;\" \"0\""),
+        ("lua] ", "\"incr\" \"k\""),
+    ] {
+        let line = monitor.hear();
+        assert!(line.contains(&format!(" [0 {origin}")) && line.ends_with(command), "{line}");
+    }
+}
+
+#[test]
 fn keys_that_were_read_are_told_when_they_change() {
     let node = Node::new();
     let (mut reader, mut writer) = (node.client(), node.client());

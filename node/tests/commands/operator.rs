@@ -100,6 +100,67 @@ fn commands_and_errors_are_counted() {
 }
 
 #[test]
+fn a_save_is_what_is_on_disk_and_when() {
+    let node = Node::new();
+    let mut client = node.client();
+    let began: u64 = client.ask("LASTSAVE").parse().unwrap();
+    client.story("SET a 1 => OK\nSET a 1 XX => OK\nDEL none => 0\nGET a => 1");
+    let left = "rdb_changes_since_last_save";
+    assert_eq!(info(&mut client, "persistence", left), format!("{left}:2"));
+    client.story(
+        "SAVE => OK
+         MULTI => OK
+         SAVE => (ERR Command not allowed inside a transaction)
+         DISCARD => OK
+         BGSAVE LATER => (ERR syntax error)",
+    );
+    assert_eq!(info(&mut client, "persistence", left), format!("{left}:0"));
+    let saved: u64 = client.ask("LASTSAVE").parse().unwrap();
+    assert!(saved >= began);
+    client.story("SET a 2 => OK\nBGSAVE => Background saving started");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while info(&mut client, "persistence", left) != format!("{left}:0") {
+        assert!(std::time::Instant::now() < deadline, "it is not saved");
+        std::thread::yield_now();
+    }
+    assert_eq!(
+        info(&mut client, "persistence", "rdb_last_bgsave_status"),
+        "rdb_last_bgsave_status:ok"
+    );
+}
+
+#[test]
+fn keys_that_are_found_or_not_are_counted_for_commands_that_read() {
+    let node = Node::new();
+    let mut client = node.client();
+    client.story(
+        "SET a 1 => OK
+         CONFIG RESETSTAT => OK
+         GET a => 1
+         MGET a b c => [1 nil nil]
+         INCR d => 1
+         EXISTS a => 1",
+    );
+    assert_eq!(info(&mut client, "stats", "keyspace_hits"), "keyspace_hits:3");
+    assert_eq!(info(&mut client, "stats", "keyspace_misses"), "keyspace_misses:2");
+}
+
+#[test]
+fn what_a_transaction_asks_of_the_node_is_answered_in_its_place() {
+    let node = Node::new();
+    let mut client = node.client();
+    client.story(
+        "CONFIG SET slowlog-log-slower-than 0 => OK
+         MULTI => OK
+         SLOWLOG RESET => QUEUED
+         SLOWLOG LEN => QUEUED
+         SET a 1 => QUEUED
+         SLOWLOG LEN => QUEUED
+         EXEC => [OK 1 OK 3]",
+    );
+}
+
+#[test]
 fn long_commands_are_events() {
     let node = Node::new();
     let mut client = node.client();

@@ -33,6 +33,30 @@ fn a_pause_of_writes_lets_reads_pass_and_ends() {
 }
 
 #[test]
+fn scripts_that_only_read_and_what_is_no_command_pass_a_pause_of_writes() {
+    let node = Node::new();
+    let (mut operator, mut other) = (node.client(), node.client());
+    let mut redis = node.redis();
+    let mut load = |code: &str| -> String {
+        redis::cmd("SCRIPT").arg("LOAD").arg(code).query(&mut redis).unwrap()
+    };
+    let reads = load("#!lua flags=no-writes\nreturn redis.call('get', KEYS[1])");
+    let writes = load("return redis.call('incr', KEYS[1])");
+    let library = "#!lua name=l\nredis.register_function{function_name='f', callback=function() return 7 end, flags={'no-writes'}}";
+    let _: String = redis::cmd("FUNCTION").arg("LOAD").arg(library).query(&mut redis).unwrap();
+    operator.story("SET k 1 => OK\nCLIENT PAUSE 60000 WRITE => OK");
+    other.story(&format!(
+        "EVALSHA {reads} 1 k => 1
+         FCALL f 0 => 7
+         SET k => (ERR wrong number of arguments for 'set' command)"
+    ));
+    other.say(&format!("EVALSHA {writes} 1 k"));
+    operator.see_waiting(1);
+    operator.story("CLIENT UNPAUSE => OK");
+    assert_eq!(other.hear(), "2");
+}
+
+#[test]
 fn nobody_has_acknowledged_as_a_replica() {
     let node = Node::new();
     let mut client = node.client();

@@ -20,6 +20,41 @@ fn eval(client: &mut Client, script: &str, rest: &[&str]) -> String {
 }
 
 #[test]
+fn errors_say_where_they_came_from_and_are_counted_once() {
+    let node = Node::new();
+    let mut client = node.client();
+    ask(&mut client, &["SET", "k", "text"]);
+    ask(&mut client, &["CONFIG", "RESETSTAT"]);
+    for (script, end) in [
+        ("return redis.call('incr', KEYS[1])", ", on @user_script:1.)"),
+        ("local x = 1\nreturn redis.call('incr', KEYS[1])", ", on @user_script:2.)"),
+        ("return redis.pcall('incr', KEYS[1])", "out of range)"),
+    ] {
+        let answer = eval(&mut client, script, &["1", "k"]);
+        assert!(
+            answer.starts_with("(ERR value is not an integer or out of range"),
+            "{script}: {answer}"
+        );
+        assert!(answer.ends_with(end), "{script}: {answer}");
+    }
+    assert_eq!(eval(&mut client, "return redis.error_reply('MY own')", &["0"]), "(MY own)");
+    let unknown = eval(&mut client, "return redis.pcall('nope').err", &["0"]);
+    assert_eq!(unknown, "ERR Unknown Redis command called from script");
+    let cluster = eval(&mut client, "return redis.pcall('cluster', 'reset').err", &["0"]);
+    assert_eq!(cluster, "ERR This Redis command is not allowed from script");
+    let text = client.ask("INFO everything");
+    for line in ["errorstat_ERR:count=5", "errorstat_MY:count=1", "total_error_replies:6"] {
+        assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
+    }
+    for (name, calls, failed) in [("eval", 6, 4), ("incr", 3, 3)] {
+        let line = text.lines().find(|line| line.starts_with(&format!("cmdstat_{name}:")));
+        let line = line.unwrap_or_default();
+        assert!(line.contains(&format!(":calls={calls},")), "{line}");
+        assert!(line.ends_with(&format!(",rejected_calls=0,failed_calls={failed}")), "{line}");
+    }
+}
+
+#[test]
 fn values_go_over_and_come_back() {
     let node = Node::new();
     let mut client = node.client();

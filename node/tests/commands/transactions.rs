@@ -69,7 +69,7 @@ fn a_transaction_reads_what_it_has_written() {
          DBSIZE => QUEUED
          RPUSH l 1 2 3 => QUEUED
          LRANGE l 0 -1 => QUEUED
-         EXEC => [1 1 [b 2 c 3] 1 1 [d c a] [a c d] 1 2 [x y] 3 3 [1 2 3]]
+         EXEC => [1 1 [c 3 b 2] 1 1 [d c a] [a c d] 1 2 [x y] 3 3 [1 2 3]]
          MULTI => OK
          SET a 1 => QUEUED
          FLUSHALL => QUEUED

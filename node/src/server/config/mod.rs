@@ -46,6 +46,7 @@ pub(super) fn config(
         b"resetstat" => {
             stats::commands::reset();
             stats::errors::reset();
+            stats::keys::reset();
             shared.stats.reset();
             shared.users.log.reset_counts();
             out.simple("OK");

@@ -11,7 +11,7 @@ use crate::acl::Reason;
 use crate::command::whole::Few;
 use crate::control::Mode;
 use crate::settings;
-use crate::stats::errors;
+use crate::stats::{errors, keys};
 
 pub(super) fn server(shared: &Shared, out: &mut String) {
     let up = shared.started.elapsed().as_secs();
@@ -94,9 +94,13 @@ pub(super) fn persistence(shared: &Shared, out: &mut String) {
     line!(out, "# Persistence");
     line!(out, "loading:{}", u8::from(shared.authority.mode() == Mode::Loading));
     line!(out, "async_loading:0");
-    line!(out, "rdb_changes_since_last_save:0");
-    line!(out, "rdb_bgsave_in_progress:0");
-    line!(out, "rdb_last_bgsave_status:ok");
+    if let Some(saved) = shared.store.load().map(|store| store.saved()) {
+        let changes = keys::totals().changes.saturating_sub(saved.changes);
+        line!(out, "rdb_changes_since_last_save:{changes}");
+        line!(out, "rdb_bgsave_in_progress:{}", u8::from(saved.runs));
+        line!(out, "rdb_last_save_time:{}", saved.at_s);
+        line!(out, "rdb_last_bgsave_status:{}", if saved.failed { "err" } else { "ok" });
+    }
     line!(out, "aof_enabled:1");
     line!(out, "aof_rewrite_in_progress:0");
     line!(out, "aof_rewrite_scheduled:0");
@@ -122,6 +126,7 @@ pub(super) fn stats(shared: &Shared, out: &mut String) {
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (broker, listeners) = (&shared.broker, shared.workers.listeners());
     let (tracked_keys, tracked_items) = listeners.tracked.len();
+    let found = keys::totals();
     line!(out, "# Stats");
     for (name, value) in [
         ("total_connections_received", count(&stats.connections_received)),
@@ -132,6 +137,8 @@ pub(super) fn stats(shared: &Shared, out: &mut String) {
         ("rejected_connections", count(&stats.connections_rejected)),
         ("expired_keys", count(&listeners.expired)),
         ("evicted_keys", 0),
+        ("keyspace_hits", found.hits),
+        ("keyspace_misses", found.misses),
         ("evicted_clients", 0),
         ("pubsub_channels", broker.names_active(Kind::Channel) as u64),
         ("pubsub_patterns", broker.names_active(Kind::Pattern) as u64),
