@@ -11,7 +11,8 @@ end_node() {
 
 start_node() {
   local profile=${PROFILE:-release} built
-  cargo build --quiet --profile "$profile" --package godwit-node
+  # The whole workspace's features, so that nothing is built that other builds have not.
+  cargo build --quiet --profile "$profile" --workspace --bin godwit-node
   built=$1/$([ "$profile" = dev ] && echo debug || echo "$profile")
   scratch=$(mktemp -d)
   port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
