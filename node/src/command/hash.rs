@@ -1,5 +1,8 @@
 //! Hashes: a data record for each field.
 
+use std::ops::Range;
+
+use keyspace::Hlc;
 use keyspace::meta::Type;
 use resp::Version;
 use resp::reply::Writer;
@@ -37,6 +40,8 @@ pub(super) const SPECS: &[Spec] = &[
 /// Hashes of at most so many fields are shown in the order in which those were last written: about
 /// what Redis shows of small ones, up to its default of `hash-max-listpack-entries`.
 const IN_ORDER_MAX: u64 = 128;
+/// The most bytes of fields and values that are put in that order.
+const IN_ORDER_BYTES_MAX: usize = 256 << 10;
 
 /// Sets all pairs; how many fields are new.
 fn set_pairs(view: &mut View<'_>, args: &Args<'_>, name: &str) -> Result<i64, Fail> {
@@ -55,8 +60,8 @@ fn set_pairs(view: &mut View<'_>, args: &Args<'_>, name: &str) -> Result<i64, Fa
         };
         new += i64::from(found != Found::Live);
         head.at.size += u64::from(found == Found::Nothing);
-        // Each field has a stamp of its own where they are shown in that order.
-        if args.len() > 4 && head.at.size <= IN_ORDER_MAX {
+        // Each new field has a stamp of its own where they are shown in that order.
+        if args.len() > 4 && found == Found::Nothing && head.at.size <= IN_ORDER_MAX {
             view.restamp();
         }
         view.put_data(key, head.at.version, field, value);
@@ -231,26 +236,44 @@ fn all(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, show: Show) -
     super::page::check_size(size, seen)
 }
 
-/// Shows the fields of a small hash in the order in which they were last written, as far as their
-/// stamps tell; how many there are.
+/// Shows the fields of a hash of few in the order in which they were last written, as far as their
+/// stamps tell, unless they are long; how many there are.
 fn in_order(
     entries: &mut Entries<'_>,
     mut show: impl FnMut((&[u8], &[u8])),
 ) -> Result<usize, Fail> {
-    let (mut bytes, mut found) = (Vec::new(), Vec::new());
-    while let Some((field, value)) = entries.step_field()? {
+    const ROOM: usize = 1 << 10;
+    let (mut bytes, mut found) = (Vec::with_capacity(ROOM), Vec::<Shown>::new());
+    while bytes.len() <= IN_ORDER_BYTES_MAX {
+        let Some((field, value)) = entries.step_field()? else {
+            // Those of one stamp stay in the order of their bytes.
+            found.sort_by_key(|(stamp, ..)| *stamp);
+            show_all(&bytes, &found, &mut show);
+            return Ok(found.len());
+        };
         let start = bytes.len();
         bytes.extend_from_slice(field);
         let middle = bytes.len();
         bytes.extend_from_slice(value.bytes);
         found.push((value.stamp, start..middle, middle..bytes.len()));
     }
-    // Those of one stamp stay in the order of their bytes.
-    found.sort_by_key(|(stamp, ..)| *stamp);
-    for (_, field, value) in &found {
+    // What is long is not kept twice: it comes as the fields of larger hashes do.
+    show_all(&bytes, &found, &mut show);
+    let mut seen = found.len();
+    while let Some(entry) = entries.step()? {
+        seen += 1;
+        show(entry);
+    }
+    Ok(seen)
+}
+
+/// A field: when it was written, and where it and its value are in the bytes that were kept.
+type Shown = (Hlc, Range<usize>, Range<usize>);
+
+fn show_all(bytes: &[u8], found: &[Shown], show: &mut impl FnMut((&[u8], &[u8]))) {
+    for (_, field, value) in found {
         show((&bytes[field.clone()], &bytes[value.clone()]));
     }
-    Ok(found.len())
 }
 
 fn hincrby(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {

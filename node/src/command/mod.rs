@@ -40,6 +40,7 @@ mod stream;
 mod string;
 mod string_part;
 pub(crate) mod subcommand;
+pub(crate) mod summaries;
 pub mod table;
 mod unpack;
 mod wait;

@@ -5,7 +5,9 @@ use resp::reply::Writer;
 use super::session::Session;
 use crate::acl::Categories;
 use crate::command::subcommand::SUBCOMMANDS;
-use crate::command::{Also, Args, Fail, Flags, Keys, Place, Spec, glob_matches, key_flags, table};
+use crate::command::{
+    Also, Args, Fail, Flags, Keys, Place, Spec, glob_matches, key_flags, summaries, table,
+};
 
 pub(super) fn command(
     session: &mut Session,
@@ -192,12 +194,17 @@ fn docs(specs: &[&Spec], out: &mut Writer<'_>) {
     out.map(specs.len());
     for spec in specs {
         out.bulk(spec.name.as_bytes());
-        let summary = SUBCOMMANDS.iter().find(|sub| sub.name == spec.name).map(|sub| sub.summary);
+        let sub = SUBCOMMANDS.iter().find(|sub| sub.name == spec.name).map(|sub| sub.summary);
+        let said = summaries::of(spec.name);
+        let summary = sub.or(said.map(|said| said.text));
+        let since = said.and_then(|said| said.since);
         let subs: Vec<&Spec> = table::subcommands(spec).collect();
-        out.map(1 + usize::from(summary.is_some()) + usize::from(!subs.is_empty()));
-        if let Some(summary) = summary {
-            out.bulk(b"summary");
-            out.bulk(summary.as_bytes());
+        let texts = [("summary", summary), ("since", since)];
+        let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text?)));
+        out.map(1 + texts.clone().count() + usize::from(!subs.is_empty()));
+        for (name, text) in texts {
+            out.bulk(name.as_bytes());
+            out.bulk(text.as_bytes());
         }
         out.bulk(b"group");
         out.bulk(spec.group.as_bytes());

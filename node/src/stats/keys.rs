@@ -4,8 +4,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What one worker counted. Only it writes, others read.
+/// What one worker counted. Only it writes, others read; in a cache line of its own, so that workers
+/// do not wait for one another.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(crate) struct Counts {
     hits: AtomicU64,
     misses: AtomicU64,

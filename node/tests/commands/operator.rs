@@ -186,6 +186,7 @@ fn commands_say_what_they_do_with_their_keys() {
          COMMAND GETKEYSANDFLAGS SET a b => [[a [OW update]]]
          COMMAND GETKEYSANDFLAGS SET a b GET => [[a [RW access update]]]
          COMMAND GETKEYS MEMORY USAGE k => [k]
+         COMMAND DOCS lastsave nope => [lastsave [summary When all was last saved, in Unix seconds. since 1.0.0 group server]]
          COMMAND GETKEYS PING => (ERR The command has no key arguments)
          COMMAND LIST FILTERBY PATTERN config|re* => [config|resetstat config|rewrite]
          COMMAND INFO get|nope => [nil]
