@@ -10,8 +10,8 @@
 //! Start with [`sidecar`] for what runs; then [`spool`], [`cursor`] and [`source`] on the way out,
 //! [`target`] on the way in. [`drain`] is for a node that died, [`export`] for snapshots. [`board`]
 //! is what the tasks say of themselves, [`member`] tells the registry, [`loads`] keeps the files of bulk
-//! loads, [`ledger`] is what was stranded. [`verbs`] is
-//! what an operator asks.
+//! loads, [`ledger`] is what was stranded. [`verbs`] is what an operator asks. [`redis`] is the way in
+//! from a stock Redis and out to one.
 
 pub mod board;
 pub mod cursor;
@@ -23,6 +23,7 @@ pub mod loads;
 pub mod member;
 pub mod metrics;
 pub mod node;
+pub mod redis;
 pub mod settings;
 pub mod sidecar;
 pub mod source;

@@ -17,6 +17,11 @@ Examples:
     godwit-replicator ledger replay NAME --if-unchanged --dry-run --node-dir /var/lib/godwit \\
         --registry file:/var/lib/godwit-registry --service shop
 
+  In from a stock Redis, and out to one
+    godwit-replicator redis-in --from redis://10.0.0.9 --to redis://10.0.0.5 --state /var/lib/in
+    godwit-replicator redis-out --node-dir /var/lib/godwit --node redis://127.0.0.1 \\
+        --to redis://10.0.0.9 --state /var/lib/out
+
   Whether standbys hold what their primaries do, and mending what does not
     godwit-replicator verify --keys --registry file:/var/lib/godwit-registry --service shop
     godwit-replicator repair --yes --registry file:/var/lib/godwit-registry --service shop
@@ -38,6 +43,9 @@ fn main() -> ExitCode {
     ops::cli::run("godwit-replicator", async {
         let Args { mut common, settings, verb } = Args::parse();
         if let Some(verb) = verb {
+            if verb.is_daemon() {
+                return verbs::run(verb).await;
+            }
             let filter = std::env::var("GODWIT_LOG").unwrap_or_else(|_| "warn".to_owned());
             ops::log::start(&filter, ops::log::Format::Text)?;
             return verbs::run(verb).await;

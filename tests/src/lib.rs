@@ -10,6 +10,7 @@
 //! - [`toxi`]: bad networks, over Toxiproxy's HTTP API.
 //! - [`demo`]: the tour that `make demo` shows.
 //! - [`story`]: the above, as the stories tell it. [`soak`]: faults under load, for long.
+//! - [`redis`]: a stock redis-server, and what is in a server.
 //! - [`client`] and [`wait`]: a small blocking Redis client, and waiting with a deadline.
 //!
 //! The stories are in `tests/tests/`, one a file; each is short because these helpers are not.
@@ -19,6 +20,7 @@ pub mod client;
 pub mod clouds;
 pub mod demo;
 pub mod load;
+pub mod redis;
 pub mod soak;
 pub mod story;
 pub mod toxi;

@@ -19,7 +19,12 @@ impl SpoolLock {
     /// Takes the lock of the spool beside this node, or says who has it. A process that was killed
     /// may take the system a moment to end: `patience` is how long to wait for that.
     pub fn take(node_dir: &Path, patience: Duration) -> Result<Self, SpoolError> {
-        let root = node_dir.join("spool");
+        Self::take_as(node_dir, super::NAME, patience)
+    }
+
+    /// The same for a spool of another name.
+    pub fn take_as(node_dir: &Path, name: &str, patience: Duration) -> Result<Self, SpoolError> {
+        let root = node_dir.join(name);
         std::fs::create_dir_all(&root).map_err(SpoolError::io("create the spool", &root))?;
         let path = root.join("LOCK");
         let file = File::options()

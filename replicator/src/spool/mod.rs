@@ -77,6 +77,8 @@ impl SpoolError {
     }
 }
 
+/// The name of a sidecar's spool in its node's directory.
+const NAME: &str = "spool";
 /// How often directories are listed even if no event came.
 pub const RESCAN_EVERY: Duration = Duration::from_millis(500);
 
@@ -108,7 +110,12 @@ impl Spool {
     /// Opens the spool beside a node's database, takes note of what is in it, and tries a link if
     /// there is a log file to try it with.
     pub fn open(node_dir: &Path) -> Result<Self, SpoolError> {
-        let root = node_dir.join("spool");
+        Self::open_as(node_dir, NAME)
+    }
+
+    /// The same under another name: a follower that is no sidecar links files for itself.
+    pub fn open_as(node_dir: &Path, name: &str) -> Result<Self, SpoolError> {
+        let root = node_dir.join(name);
         std::fs::create_dir_all(&root).map_err(SpoolError::io("create the spool", &root))?;
         let state = State { files: file::list(&root)?, ..State::default() };
         let (changes, _) = signal::channel(0);

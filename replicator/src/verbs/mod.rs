@@ -2,6 +2,7 @@
 
 mod compare;
 mod ledger;
+mod redis;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +24,17 @@ pub enum Verb {
     Verify(compare::VerifyArgs),
     /// Send again what differs, through the stream, until followers hold what their primaries do
     Repair(compare::RepairArgs),
+    /// Follow a stock Redis or Valkey into Godwit, or into another Redis
+    RedisIn(Box<redis::InArgs>),
+    /// Feed a plain Redis with what a node has
+    RedisOut(Box<redis::OutArgs>),
+}
+
+impl Verb {
+    /// Whether it runs until it is told to stop, with the settings of a daemon.
+    pub const fn is_daemon(&self) -> bool {
+        matches!(self, Self::RedisIn(_) | Self::RedisOut(_))
+    }
 }
 
 /// The form of a result.
@@ -103,6 +115,8 @@ pub async fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Ledger(verb) => ledger::run(verb).await,
         Verb::Verify(args) => compare::verify(args).await,
         Verb::Repair(args) => compare::repair(args).await,
+        Verb::RedisIn(args) => redis::enter(*args).await,
+        Verb::RedisOut(args) => redis::leave(*args).await,
     }
 }
 

@@ -5,10 +5,12 @@
 //!   takes its configuration and speaks TLS itself.
 //! - [`Mutual`]: both ends show a certificate of a shared authority and are known by the names in
 //!   it. [`Socket`] is what comes of it: a connection, plain or under TLS.
+//! - [`Client`]: dials servers that are not ours.
 //!
-//! Both are followed with `follow` in a task of the program. Connections that are there go on with
+//! The first two are followed with `follow` in a task of the program. Connections that are there go on with
 //! the certificate that they began with.
 
+mod client;
 mod files;
 mod mutual;
 mod reload;
@@ -16,6 +18,7 @@ mod sentence;
 mod server;
 mod socket;
 
+pub use client::{Client, ClientFiles};
 pub use files::{MutualFiles, TlsError, TlsFiles};
 pub use mutual::{Mutual, PeerName};
 pub use sentence::HandshakeError;
