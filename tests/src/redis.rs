@@ -35,9 +35,10 @@ impl Redis {
         let port = address.rsplit(':').next().unwrap_or_default().to_owned();
         let mut args = vec!["--port".to_owned(), port];
         let own_text = own.display().to_string();
-        for arg in ["--bind", "127.0.0.1", "--save", "", "--dir", &own_text] {
-            args.push(arg.to_owned());
-        }
+        let fixed = ["--bind", "127.0.0.1", "--save", "", "--dir", &own_text];
+        // A snapshot is sent at once, not five seconds later in case more replicas come.
+        let at_once = ["--repl-diskless-sync-delay", "0", "--enable-debug-command", "local"];
+        args.extend(fixed.into_iter().chain(at_once).map(str::to_owned));
         args.extend(more.iter().map(|&arg| arg.to_owned()));
         let log = dir.join(format!("{name}.log"));
         let program = PathBuf::from("redis-server");

@@ -305,7 +305,8 @@ impl Reader {
         self.offset
     }
 
-    /// Appends the next record's bytes; there must be one, at an offset that was received.
+    /// Appends the next record's bytes, none where they are not wanted; there must be one, at an offset
+    /// that was received.
     pub fn read(&mut self, out: &mut Vec<u8>) -> Result<(), SpoolError> {
         loop {
             let damaged = |reader: &Self| SpoolError::Damaged {
@@ -319,9 +320,7 @@ impl Reader {
                     self.offset += length as u64;
                     let unwanted = self.skip_to.saturating_sub(from).min(length as u64) as usize;
                     out.drain(before..before + unwanted);
-                    if out.len() > before {
-                        return Ok(());
-                    }
+                    return Ok(());
                 }
                 // The end of this file: another one begins there.
                 Ok(None) => {
@@ -447,6 +446,8 @@ mod tests {
         spool.append(b"!").unwrap();
         assert_eq!(all(&spool, 100), b"hello world!");
         assert_eq!(all(&spool, 103), b"lo world!");
+        // Where it ends nothing is there yet: that is no damage.
+        assert_eq!(all(&spool, 112), b"");
         assert!(spool.follows(&place('a', 100)) && spool.follows(&place('a', 112)));
         assert!(!spool.follows(&place('a', 99)) && !spool.follows(&place('a', 113)));
         assert!(!spool.follows(&place('b', 105)));

@@ -413,6 +413,9 @@ async fn commands(connection: &mut Connection) -> Result<HashMap<Vec<u8>, Keys>,
         let Some(name) = parts.first().and_then(Reply::as_bytes) else { continue };
         let flags = parts.get(2).and_then(Reply::as_array).unwrap_or_default();
         let movable = flags.iter().any(|flag| flag.as_bytes() == Some(b"movablekeys"));
+        // A command with subcommands (XGROUP) has its keys with them.
+        let parent = parts.get(9).and_then(Reply::as_array).is_some_and(|subs| !subs.is_empty());
+        let movable = movable || (parent && number(3) == 0);
         let keys = Keys { first: number(3), last: number(4), step: number(5), movable };
         commands.insert(name.to_ascii_lowercase(), keys);
     }
