@@ -53,11 +53,23 @@ impl Server {
 
     /// godwit-node, one I/O thread and one worker as on a machine of one or two cores.
     pub(crate) fn node(core: usize, program: &Path, dir: &Path, memory: &str) -> Result<Self> {
+        Self::node_with(core, program, dir, memory, &[])
+    }
+
+    /// The same with more settings.
+    pub(crate) fn node_with(
+        core: usize,
+        program: &Path,
+        dir: &Path,
+        memory: &str,
+        settings: &[String],
+    ) -> Result<Self> {
         let port = free_port()?;
         let mut command = pinned(core, program);
         command.arg("--dir").arg(dir.join("node"));
         command.args(["--listen", &format!("127.0.0.1:{port}"), "--memory", memory]);
         command.args(["--durability", "everysec", "--io-threads", "1", "--workers", "1"]);
+        command.args(settings);
         Self::start(command, port, dir)
     }
 
@@ -92,8 +104,23 @@ impl Server {
 
     /// Its resident memory in bytes.
     pub(crate) fn resident(&self) -> Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// The most that was resident since it started or the last [`Server::forget_peak`].
+    pub(crate) fn peak(&self) -> Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// Begins to look for the most resident memory anew: proc(5), `clear_refs`.
+    pub(crate) fn forget_peak(&self) -> Result<()> {
+        Ok(std::fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5")?)
+    }
+
+    /// A size of `/proc/PID/status` in bytes.
+    fn status(&self, name: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         Ok(kib.unwrap_or(0) * 1024)
     }

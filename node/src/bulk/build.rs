@@ -11,8 +11,9 @@ use rocksdb::{DBCompressionType, Options};
 use serde::Serialize;
 
 use super::args::{BuildArgs, Compression};
-use super::encode::{Encoder, Totals};
-use super::files::Files;
+use super::encode::Encoder;
+use super::files::Layout;
+use super::parts::{self, Totals};
 use super::rows::Rows;
 use crate::store::StoreOptions;
 
@@ -122,12 +123,15 @@ fn build_in(args: &BuildArgs, out: &Path) -> anyhow::Result<Report> {
         seconds = read.as_secs_f64(),
         "read and sorted; writing"
     );
-    let options = Family::ALL.map(|family| table(family, args.compression));
-    let file_size = args.file_size.bytes().max(1 << 20);
-    let mut files = Files::new(out, &options, file_size, args.split.clone());
-    let Totals { keys, replaced, runs } = encoder.finish(&mut files)?;
+    let layout = Layout {
+        dir: out.to_owned(),
+        options: Family::ALL.map(|family| table(family, args.compression)),
+        file_size: args.file_size.bytes().max(1 << 20),
+        split: args.split.clone(),
+    };
+    let (Totals { keys, replaced, runs }, files) = parts::write(encoder.finish(), &layout)?;
     drop(temp);
-    let load = Load::new(stamp, used, keys, files.finish()?);
+    let load = Load::new(stamp, used, keys, files);
     write_manifest(out, &load)?;
     Ok(Report {
         id: load.id,

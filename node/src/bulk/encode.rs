@@ -1,12 +1,10 @@
 //! From rows to records, in the encoding of `keyspace`.
 //!
 //! Rows are sorted by key (and field or member) first; of two rows for one of these the later one
-//! counts. A collection's meta record and its scores are known when all of its rows have been seen
-//! in that order, and are sorted on their own.
+//! counts. What follows is in [`super::parts`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use ::store::load::Family;
 use anyhow::{Context, bail};
 use csv::ByteRecord;
 use keyspace::data::encode_prefix;
@@ -15,8 +13,7 @@ use keyspace::score::Score;
 use keyspace::{Hlc, Slot};
 
 use super::args::{BuildArgs, Kind};
-use super::files::Files;
-use super::gather::Gather;
+use super::parts::Rows;
 use super::sort::Sorter;
 use super::template::{Template, column};
 
@@ -57,19 +54,12 @@ pub(super) struct Encoder {
     null: Vec<u8>,
     stamp: Hlc,
     rows: Sorter,
-    metas: Sorter,
-    scores: Sorter,
+    /// What is left for sorting the records of collections.
+    left: usize,
+    temp: PathBuf,
     key: Vec<u8>,
     sort_key: Vec<u8>,
     value: Vec<u8>,
-}
-
-/// What came of the rows.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Totals {
-    pub(super) keys: u64,
-    pub(super) replaced: u64,
-    pub(super) runs: u64,
 }
 
 impl Encoder {
@@ -116,10 +106,9 @@ impl Encoder {
             (None, None) => Expiry::Never,
         };
         let memory = args.memory.len();
-        let (rows, metas, scores) = match args.kind {
-            Kind::String => (memory, 0, 0),
-            Kind::Hash => (memory / 2, memory / 2, 0),
-            Kind::Zset => (memory / 2, memory / 4, memory / 4),
+        let rows = match args.kind {
+            Kind::String => memory,
+            Kind::Hash | Kind::Zset => memory / 2,
         };
         Ok(Self {
             template,
@@ -128,8 +117,8 @@ impl Encoder {
             null: null.as_bytes().to_owned(),
             stamp,
             rows: Sorter::new(temp, "rows", rows),
-            metas: Sorter::new(temp, "meta", metas),
-            scores: Sorter::new(temp, "score", scores),
+            left: memory - rows,
+            temp: temp.to_owned(),
             key: Vec::new(),
             sort_key: Vec::new(),
             value: Vec::new(),
@@ -226,43 +215,16 @@ impl Encoder {
         }
     }
 
-    /// Writes all records, family after family.
-    pub(super) fn finish(self, files: &mut Files<'_>) -> anyhow::Result<Totals> {
-        const DISK: &str = "sorting on disk";
-        let Self { shape, stamp, rows, metas, scores, .. } = self;
-        let mut totals = Totals { runs: rows.runs(), ..Totals::default() };
-        let mut sorted = rows.finish().context(DISK)?;
-        if let Shape::String { .. } = shape {
-            while let Some((key, value)) = sorted.next().context(DISK)? {
-                totals.keys += 1;
-                files.put(Family::Meta, key, value)?;
-            }
-            totals.replaced = sorted.replaced();
-            return Ok(totals);
-        }
-        let kind = if matches!(shape, Shape::Zset { .. }) { Type::Zset } else { Type::Hash };
-        let mut gather = Gather::new(kind, stamp, metas, scores);
-        while let Some((key, value)) = sorted.next().context(DISK)? {
-            gather.take(key, value, files)?;
-        }
-        totals.replaced = sorted.replaced();
-        drop(sorted);
-        let (metas, scores) = gather.finish()?;
-        totals.keys = drain(metas, Family::Meta, files)?;
-        drain(scores, Family::Score, files)?;
-        Ok(totals)
+    /// All rows, to be made records of.
+    pub(super) fn finish(self) -> Rows {
+        let Self { shape, stamp, rows, left: memory, temp, .. } = self;
+        let kind = match shape {
+            Shape::String { .. } => Type::String,
+            Shape::Zset { .. } => Type::Zset,
+            Shape::Field { .. } | Shape::Fields(_) => Type::Hash,
+        };
+        Rows { kind, stamp, rows, memory, temp }
     }
-}
-
-/// Writes what was sorted; how many records that were.
-fn drain(sorter: Sorter, family: Family, files: &mut Files<'_>) -> anyhow::Result<u64> {
-    let mut sorted = sorter.finish().context("sorting on disk")?;
-    let mut count = 0;
-    while let Some((key, value)) = sorted.next().context("reading what was sorted")? {
-        files.put(family, key, value)?;
-        count += 1;
-    }
-    Ok(count)
 }
 
 /// A whole number that is not negative and not nothing.

@@ -11,15 +11,24 @@ use keyspace::{Slot, SlotRange, SlotSet};
 use rocksdb::{Options, SstFileWriter};
 use xxhash_rust::xxh3::Xxh3;
 
-/// Writes the files of a load.
-pub(super) struct Files<'a> {
-    dir: PathBuf,
+/// How the files of a load are written, whoever writes them.
+pub(super) struct Layout {
+    pub(super) dir: PathBuf,
     /// By family, in the order of [`Family::ALL`].
-    options: &'a [Options; 3],
-    file_size: u64,
+    pub(super) options: [Options; 3],
+    pub(super) file_size: u64,
     /// The slots of shards: no file has records of two of them.
-    split: Vec<SlotSet>,
+    pub(super) split: Vec<SlotSet>,
+}
+
+/// Numbers of files that each part has for itself.
+const NUMBERS_OF_PART: u32 = 100_000;
+
+/// Writes the files of one part of a load.
+pub(super) struct Files<'a> {
+    layout: &'a Layout,
     open: Option<Open<'a>>,
+    /// The last number of each family.
     numbers: [u32; 3],
     done: Vec<LoadFile>,
 }
@@ -37,14 +46,9 @@ struct Open<'a> {
 }
 
 impl<'a> Files<'a> {
-    pub(super) fn new(
-        dir: &Path,
-        options: &'a [Options; 3],
-        file_size: u64,
-        split: Vec<SlotSet>,
-    ) -> Self {
-        let dir = dir.to_owned();
-        Self { dir, options, file_size, split, open: None, numbers: [0; 3], done: Vec::new() }
+    pub(super) fn new(layout: &'a Layout, part: usize) -> Self {
+        let numbers = [part as u32 * NUMBERS_OF_PART; 3];
+        Self { layout, open: None, numbers, done: Vec::new() }
     }
 
     /// Adds the next record of a family.
@@ -52,7 +56,7 @@ impl<'a> Files<'a> {
         let Some(slot) = Slot::of_encoded(key) else { bail!("a record without a slot") };
         let ends = self.open.as_ref().is_some_and(|open| {
             let crosses = slot != open.last && self.shard_of(slot) != open.shard;
-            open.family != family || open.bytes >= self.file_size || crosses
+            open.family != family || open.bytes >= self.layout.file_size || crosses
         });
         if ends {
             self.close()?;
@@ -73,14 +77,15 @@ impl<'a> Files<'a> {
     }
 
     fn shard_of(&self, slot: Slot) -> Option<usize> {
-        self.split.iter().position(|slots| slots.contains(slot))
+        self.layout.split.iter().position(|slots| slots.contains(slot))
     }
 
     fn begin(&mut self, family: Family, slot: Slot) -> anyhow::Result<Open<'a>> {
         let index = Family::ALL.iter().position(|f| *f == family).unwrap_or_default();
         self.numbers[index] += 1;
-        let path = self.dir.join(format!("{}-{:06}.sst", family.name(), self.numbers[index]));
-        let writer = SstFileWriter::create(&self.options[index]);
+        let path =
+            self.layout.dir.join(format!("{}-{:06}.sst", family.name(), self.numbers[index]));
+        let writer = SstFileWriter::create(&self.layout.options[index]);
         writer.open(&path).with_context(|| format!("creating {}", path.display()))?;
         let (records, bytes, content) = (0, 0, Xxh3::new());
         let shard = self.shard_of(slot);
@@ -105,11 +110,9 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// The files, in the order of a manifest. Each is on disk.
+    /// The part's files, family after family in the order of their records. Each is on disk.
     pub(super) fn finish(mut self) -> anyhow::Result<Vec<LoadFile>> {
         self.close()?;
-        // A collection's meta records are known last, and come first.
-        self.done.sort_by_key(|file| file.family);
         Ok(self.done)
     }
 }

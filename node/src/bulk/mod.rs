@@ -11,6 +11,7 @@ mod encode;
 mod files;
 mod gather;
 mod ingest;
+mod parts;
 mod rows;
 mod sort;
 mod template;

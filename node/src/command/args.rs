@@ -36,7 +36,10 @@ impl<'a> Args<'a> {
     }
 
     /// The arguments from this index on.
-    pub fn from(&self, index: usize) -> impl DoubleEndedIterator<Item = &'a [u8]> + Clone + 'a {
+    pub fn from(
+        &self,
+        index: usize,
+    ) -> impl DoubleEndedIterator<Item = &'a [u8]> + Clone + use<'a> {
         let bytes = self.bytes;
         self.ranges[index.min(self.ranges.len())..].iter().map(move |range| &bytes[range.clone()])
     }

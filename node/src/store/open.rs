@@ -20,7 +20,7 @@ use super::pressure::Pressure;
 use super::save::Saves;
 use super::state::{Found, NodeState, Standing, Until};
 use super::wall::Wall;
-use super::{Identity, Order, Reclaim, Store, StoreOptions, intact, load, options};
+use super::{Identity, Order, Reads, Reclaim, Store, StoreOptions, intact, load, options};
 
 /// Why a database was not opened. No data was changed.
 #[derive(Debug, thiserror::Error)]
@@ -185,6 +185,7 @@ impl Store {
             path: path.to_owned(),
             identity,
             options,
+            reads: Reads::default(),
             origin: owner.map_or(0, |(_, shard)| Tag::origin_of(&shard.cluster)),
             epoch: AtomicU64::new(standing.epoch.0),
             clock: HlcClock::above(floor),

@@ -24,12 +24,12 @@ pub struct Cursor<'a> {
     records: DBRawIterator<'a>,
     direction: Direction,
     started: bool,
-    /// What a transaction has written in this range.
+    /// What the batch has written in this range.
     over: Option<Over>,
-    /// With those: the iterator's record was given out, or stood for.
+    /// With that: the iterator's record was given out, or stood for.
     given: bool,
-    /// With those: which of them was given out last; `None`: the iterator's.
-    written: Option<usize>,
+    /// With that: the record that was given out last is one of those.
+    written: bool,
 }
 
 impl<'a> Cursor<'a> {
@@ -46,7 +46,7 @@ impl<'a> Cursor<'a> {
         options.set_iterate_upper_bound(upper);
         options.set_total_order_seek(true);
         let records = store.db().raw_iterator_cf_opt(store.cf(cf), options);
-        Self { records, direction, started: false, over: None, given: false, written: None }
+        Self { records, direction, started: false, over: None, given: false, written: false }
     }
 
     /// With uncommitted records over those of the database.
@@ -87,10 +87,9 @@ impl<'a> Cursor<'a> {
 
     /// The record that it went to.
     pub(super) fn current(&self) -> Option<Record<'_>> {
-        match (&self.over, self.written) {
-            (Some(over), Some(at)) => {
-                let (key, value) = &over.records[at];
-                value.as_ref().map(|value| (&key[..], &value[..]))
+        match &self.over {
+            Some(over) if self.written => {
+                over.given().and_then(|(key, value)| value.map(|value| (key, value)))
             }
             _ => self.records.item(),
         }
@@ -109,16 +108,16 @@ impl<'a> Cursor<'a> {
             if !self.records.valid() {
                 self.records.status()?;
             }
-            let stored = if over.blank { None } else { self.records.key() };
+            let stored = if over.is_blank() { None } else { self.records.key() };
             match over.turn(stored, self.direction) {
                 Turn::End => return Ok(false),
                 Turn::Stored => {
-                    (self.given, self.written) = (true, None);
+                    (self.given, self.written) = (true, false);
                     return Ok(true);
                 }
-                Turn::Written { at, both } => {
-                    (self.given, self.written) = (both, Some(at));
-                    if over.records[at].1.is_some() {
+                Turn::Written { both } => {
+                    (self.given, self.written) = (both, true);
+                    if over.given().is_some_and(|(_, value)| value.is_some()) {
                         return Ok(true);
                     }
                 }

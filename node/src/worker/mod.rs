@@ -5,6 +5,7 @@
 //! Start with [`Workers`], the handle; [`run`](self::run) is a worker's loop, [`View`] what a
 //! command sees, [`Request`] what a connection hands over.
 
+mod ahead;
 mod alarm;
 mod aside;
 mod blocked;

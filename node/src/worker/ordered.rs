@@ -1,57 +1,70 @@
-//! What a transaction has written, in the order of keys: its commands iterate over it and the
-//! database together, so that nothing has to be committed before the last of them has run.
+//! What a batch has written, in the order of keys: commands iterate over it and the database
+//! together, so that nothing has to be committed before they run.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
 
 use keyspace::Cf;
 
 use super::cursor::Direction;
+use super::overlay::Overlay;
 
 /// A key with its value; `None`: deleted.
 type Written = (Vec<u8>, Option<Vec<u8>>);
 
-/// All records that a transaction wrote. The limit of a batch bounds it.
-#[derive(Default)]
-pub(super) struct Ordered {
-    records: BTreeMap<(u32, Vec<u8>), Option<Vec<u8>>>,
-    blank: bool,
-}
+/// All records of a batch, by family. The limit of a batch bounds it.
+#[derive(Clone, Default)]
+pub(super) struct Ordered([BTreeMap<Vec<u8>, Option<Vec<u8>>>; Cf::ALL.len()]);
 
 impl Ordered {
+    /// What is in an overlay.
+    pub(super) fn of(overlay: &Overlay) -> Self {
+        let mut ordered = Self::default();
+        // In the order of the writes: the last of a record stays.
+        overlay.all().for_each(|(cf, key, value)| ordered.set(cf, key, value));
+        ordered
+    }
+
     pub(super) fn set(&mut self, cf: Cf, key: &[u8], value: Option<&[u8]>) {
-        self.records.insert((cf.id(), key.to_vec()), value.map(<[u8]>::to_vec));
-    }
-
-    /// Everything was swept: nothing of the database is seen any more.
-    pub(super) fn sweep(&mut self) {
-        self.records.clear();
-        self.blank = true;
-    }
-
-    pub(super) fn is_blank(&self) -> bool {
-        self.blank
-    }
-
-    /// Those of a family from `lower`, included, to `upper`, not included.
-    pub(super) fn over(&self, cf: Cf, lower: &[u8], upper: &[u8]) -> Over {
-        let range = (cf.id(), lower.to_vec())..(cf.id(), upper.to_vec());
-        let records = self.records.range(range);
-        Over {
-            records: records.map(|((_, key), value)| (key.clone(), value.clone())).collect(),
-            blank: self.blank,
-            next: 0,
+        let value = value.map(<[u8]>::to_vec);
+        let family = &mut self.0[cf.id() as usize];
+        match family.get_mut(key) {
+            Some(known) => *known = value,
+            None => drop(family.insert(key.to_vec(), value)),
         }
+    }
+
+    /// The first in this direction of a family's records between two bounds, the upper one excluded.
+    fn first(
+        &self,
+        cf: Cf,
+        (lower, upper): (Bound<&[u8]>, &[u8]),
+        direction: Direction,
+    ) -> Option<Written> {
+        let mut range = self.0[cf.id() as usize].range::<[u8], _>((lower, Bound::Excluded(upper)));
+        let found = match direction {
+            Direction::Up => range.next(),
+            Direction::Down => range.next_back(),
+        };
+        found.map(|(key, value)| (key.clone(), value.clone()))
     }
 }
 
-/// Uncommitted records of a range, to be read over those of the database.
-#[derive(Default)]
+/// Uncommitted records of a range, to be read over those of the database: as they were when it was
+/// made, whatever is written since.
 pub struct Over {
-    pub(super) records: Vec<Written>,
+    all: Arc<Ordered>,
+    cf: Cf,
+    /// Where the records are that were not given out yet, the upper bound excluded.
+    left: (Bound<Vec<u8>>, Vec<u8>),
+    /// The next of them, once it was looked for.
+    next: Option<Option<Written>>,
+    /// The one that was given out last.
+    given: Option<Written>,
     /// Nothing of the database is seen.
-    pub(super) blank: bool,
-    next: usize,
+    blank: bool,
 }
 
 /// Which record comes next.
@@ -60,16 +73,36 @@ pub(super) enum Turn {
     Stored,
     /// An uncommitted one, in place of the database's too if `both`.
     Written {
-        at: usize,
         both: bool,
     },
     End,
 }
 
+impl Default for Over {
+    /// No records.
+    fn default() -> Self {
+        Self::new(Arc::default(), Cf::Meta, (b"", b""), false)
+    }
+}
+
 impl Over {
+    /// Those of a family from a lower bound, included, to an upper one, not included.
+    pub(super) fn new(
+        all: Arc<Ordered>,
+        cf: Cf,
+        (lower, upper): (&[u8], &[u8]),
+        blank: bool,
+    ) -> Self {
+        let left = (Bound::Included(lower.to_vec()), upper.max(lower).to_vec());
+        Self { all, cf, left, next: None, given: None, blank }
+    }
+
     /// The records, in order.
     pub fn records(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.records.iter().map(|(key, value)| (&key[..], value.as_deref()))
+        let (lower, upper) = (self.left.0.as_ref().map(Vec::as_slice), &self.left.1[..]);
+        let range = (lower, Bound::Excluded(upper));
+        let records = self.all.0[self.cf.id() as usize].range::<[u8], _>(range);
+        records.map(|(key, value)| (&key[..], value.as_deref()))
     }
 
     /// Whether nothing of the database is seen.
@@ -77,24 +110,31 @@ impl Over {
         self.blank
     }
 
+    /// The uncommitted record that it came to.
+    pub(super) fn given(&self) -> Option<(&[u8], Option<&[u8]>)> {
+        self.given.as_ref().map(|(key, value)| (&key[..], value.as_deref()))
+    }
+
     /// Whose turn it is, where the database stands at `stored`.
     pub(super) fn turn(&mut self, stored: Option<&[u8]>, direction: Direction) -> Turn {
-        let left = self.records.len().checked_sub(self.next + 1);
-        let at = match direction {
-            Direction::Up => left.map(|_| self.next),
-            Direction::Down => left,
-        };
-        let Some(at) = at else {
+        let (all, cf, left) = (&self.all, self.cf, &self.left);
+        let bounds = (left.0.as_ref().map(Vec::as_slice), &left.1[..]);
+        let next = self.next.get_or_insert_with(|| all.first(cf, bounds, direction));
+        let Some((key, _)) = next else {
             return if stored.is_some() { Turn::Stored } else { Turn::End };
         };
         let order = stored.map_or(Ordering::Greater, |stored| {
-            let order = stored.cmp(&self.records[at].0);
+            let order = stored.cmp(&key[..]);
             if direction == Direction::Up { order } else { order.reverse() }
         });
         if order == Ordering::Less {
             return Turn::Stored;
         }
-        self.next += 1;
-        Turn::Written { at, both: order == Ordering::Equal }
+        match direction {
+            Direction::Up => self.left.0 = Bound::Excluded(key.clone()),
+            Direction::Down => self.left.1.clone_from(key),
+        }
+        self.given = self.next.take().flatten();
+        Turn::Written { both: order == Ordering::Equal }
     }
 }

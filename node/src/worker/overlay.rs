@@ -94,8 +94,19 @@ impl Overlay {
         known.map(move |r| (r.hash, r.cf, self.slice(r.key), value(r)))
     }
 
+    /// Every record, in the order of their first writes; one of the score family more than once,
+    /// where it was written so.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Cf, &[u8], Option<&[u8]>)> {
+        let value = |record: &Record| record.value.map(|value| self.slice(value));
+        self.records.iter().map(move |r| (r.cf, self.slice(r.key), value(r)))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
     }
 
     /// How much was written until now.

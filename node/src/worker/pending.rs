@@ -1,5 +1,7 @@
 //! A worker's uncommitted batch.
 
+use std::sync::Arc;
+
 use hashbrown::HashSet;
 use keyspace::{Cf, Hlc};
 use rocksdb::WriteBatch;
@@ -12,6 +14,9 @@ use crate::control::Permit;
 
 /// A batch is committed once it holds this many bytes, whatever is still waiting.
 pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
+/// A command that would miss records of the batch reads them merged with the database's where there
+/// are no more than these, and has more committed first: it may have to pass all of them.
+const MERGED_MAX: usize = 64;
 /// What a record takes in a batch beside its key and value, at most: tags and lengths.
 const RECORD_BYTES: usize = 16;
 
@@ -33,8 +38,12 @@ pub(super) struct Pending {
     taken: u64,
     /// What is known of the database; learns what a batch wrote.
     caches: Caches,
-    /// A transaction runs: what it has written, and nothing is committed before its end.
-    whole: Option<Ordered>,
+    /// A transaction runs: nothing is committed before its end.
+    whole: bool,
+    /// The transaction has swept everything: nothing of the database is seen.
+    blank: bool,
+    /// The overlay's records in order, once an iterator asked for them.
+    ordered: Option<Arc<Ordered>>,
 }
 
 /// Where a command's writes begin in the batch.
@@ -57,7 +66,9 @@ impl Pending {
             bytes: HEADER,
             taken: 0,
             caches,
-            whole: None,
+            whole: false,
+            blank: false,
+            ordered: None,
         }
     }
 
@@ -73,10 +84,14 @@ impl Pending {
         if self.grow(key.len() + value.map_or(0, <[u8]>::len)) {
             return;
         }
-        if let Some(whole) = &mut self.whole {
-            whole.set(cf, key, value);
-        }
         self.overlay.set(cf, key, value);
+        if self.ordered.is_some() && !self.whole && self.overlay.len() > MERGED_MAX {
+            self.ordered = None;
+        }
+        if let Some(ordered) = &mut self.ordered {
+            // A cursor that is still read keeps what it has.
+            Arc::make_mut(ordered).set(cf, key, value);
+        }
     }
 
     /// Deletes a range of what there was before the batch. Its records come after that.
@@ -89,40 +104,66 @@ impl Pending {
     /// A transaction begins: until its end all that is written stays in this batch. What was
     /// written before must be such that iterators do not miss it ([`Pending::misleads`]).
     pub(super) fn begin_whole(&mut self) {
-        self.whole = Some(Ordered::default());
+        self.whole = true;
     }
 
     /// The transaction has written all that it will.
     pub(super) fn end_whole(&mut self) {
-        self.whole = None;
+        (self.whole, self.blank) = (false, false);
+        if self.overlay.len() > MERGED_MAX {
+            self.ordered = None;
+        }
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        self.whole.is_some()
+        self.whole
     }
 
     /// The transaction has swept everything.
     pub(super) fn sweep_whole(&mut self) {
-        if let Some(whole) = &mut self.whole {
+        if self.whole {
             let before = std::mem::replace(&mut self.overlay, Overlay::new());
             self.before_sweep.get_or_insert(before);
-            whole.sweep();
+            (self.blank, self.ordered) = (true, None);
         }
     }
 
     /// Whether nothing of the database is seen.
     pub(super) fn is_blank(&self) -> bool {
-        self.whole.as_ref().is_some_and(Ordered::is_blank)
+        self.blank
     }
 
-    /// What the transaction, if there is one, has written in a range.
-    pub(super) fn over(&self, cf: Cf, lower: &[u8], upper: &[u8]) -> Option<Over> {
-        self.whole.as_ref().map(|whole| whole.over(cf, lower, upper))
+    /// What the batch of a transaction, if there is one, has in a range.
+    pub(super) fn over(&mut self, cf: Cf, lower: &[u8], upper: &[u8]) -> Option<Over> {
+        self.whole.then(|| Over::new(self.ordered(), cf, (lower, upper), self.blank))
     }
 
-    /// Whether an iterator over some collection would miss records of the batch.
+    /// What the batch has in a range of a collection of this version, for an iterator that would
+    /// miss it; call it where [`Pending::misleads`] is false of that version.
+    pub(super) fn over_collection(
+        &mut self,
+        (cf, version): (Cf, Hlc),
+        lower: &[u8],
+        upper: &[u8],
+    ) -> Option<Over> {
+        let missed = self.whole || self.is_dirty(version);
+        missed.then(|| Over::new(self.ordered(), cf, (lower, upper), self.blank))
+    }
+
+    fn ordered(&mut self) -> Arc<Ordered> {
+        let overlay = &self.overlay;
+        self.ordered.get_or_insert_with(|| Arc::new(Ordered::of(overlay))).clone()
+    }
+
+    /// Whether an iterator over some collection would miss records of the batch, and these are more
+    /// than it should read beside the database's.
     pub(super) fn misleads(&self) -> bool {
-        self.is_swept() || !self.dirty.is_empty()
+        self.is_swept() || !self.dirty.is_empty() && self.overlay.len() > MERGED_MAX
+    }
+
+    /// The same of a collection of this version.
+    pub(super) fn misleads_about(&self, version: Hlc) -> bool {
+        self.misleads() && (self.is_swept() || self.is_dirty(version))
     }
 
     /// Counts a record. True: the batch is past the limit and takes no more; the command that did it
@@ -152,6 +193,7 @@ impl Pending {
         if let Some(before) = self.before_sweep.take() {
             self.overlay = before;
         }
+        self.ordered = None;
         if mark.taken == self.taken {
             self.overlay.take_back(mark.written);
             self.ranges.truncate(mark.ranges);
@@ -222,6 +264,7 @@ impl Pending {
         self.overlay.clear();
         self.ranges.clear();
         self.before_sweep = None;
+        self.ordered = None;
         self.dirty.clear();
         self.bytes = HEADER;
         self.taken += 1;

@@ -11,6 +11,7 @@ use resp::reply::Writer;
 use rocksdb::WriteBatch;
 use wal::{Kind, Sequence};
 
+use super::ahead::LookAhead;
 use super::aside::{Aside, Asides, Glance};
 use super::cache::Caches;
 use super::effects::Effects;
@@ -64,6 +65,7 @@ pub(super) struct Worker {
     /// each of a pipeline's.
     ended: Option<Instant>,
     stalled: Stalled,
+    ahead: LookAhead,
     pub(super) turns: Arc<Turns>,
     /// The workers that stand still or are this one: whose keys the command that runs may touch.
     pub(super) within: WorkerSet,
@@ -124,6 +126,7 @@ impl Worker {
             asides: Asides::default(),
             ended: None,
             stalled: Stalled::default(),
+            ahead: LookAhead::default(),
             turns,
             within: WorkerSet::only(index),
             connection: 0,
@@ -144,6 +147,9 @@ impl Worker {
             let caches = matches!(self.authority.mode(), Mode::Standalone | Mode::Primary);
             self.pending.caches().turn(self.index, caches);
             self.enter(store.as_deref());
+            if let Some(store) = store.as_deref() {
+                self.ahead.bring(store, self.pending.caches(), self.index, &tasks);
+            }
             for task in tasks.drain(..) {
                 match task {
                     Task::Run(request) => self.run_or_keep(store.as_deref(), request),

@@ -252,7 +252,7 @@ impl<'a> View<'a> {
             Found::Absent => return Ok(None),
             Found::Nothing => {}
         }
-        let found = self.store.db().get_pinned_cf(self.store.cf(cf), key)?;
+        let found = self.store.get(cf, key)?;
         caches.keep((hash, cf), key, found.as_deref());
         Ok(found.map(Raw::Stored))
     }
@@ -444,8 +444,9 @@ impl<'a> View<'a> {
         self.pending.mark_dirty(version);
     }
 
-    /// A collection's records in the data or score family, between two subkeys. Its uncommitted
-    /// writes are committed first, so call it before the command's first write.
+    /// A collection's records in the data or score family, between two subkeys, with its uncommitted
+    /// ones. Where those are many they are committed first, so call it before the command's first
+    /// write.
     pub fn iterate(
         &mut self,
         cf: Cf,
@@ -455,8 +456,7 @@ impl<'a> View<'a> {
         to: Bound<&[u8]>,
         direction: Direction,
     ) -> Result<Entries<'a>, Fail> {
-        let misled = self.pending.is_dirty(version) || self.pending.is_swept();
-        if misled && !self.pending.is_whole() {
+        if self.pending.misleads_about(version) {
             self.commit()?;
         }
         let mut prefix = Vec::with_capacity(data::prefix_len(key.name.len()) + 16);
@@ -491,11 +491,12 @@ impl<'a> View<'a> {
                     }
                 }
             }
-            // What a transaction has deleted comes back where it is taken back.
-            end = (!self.pending.is_whole()).then(|| (caches.clone(), whose, direction));
+            end = Some((caches.clone(), whose, direction));
         }
         let upper = upper.max(lower.clone());
-        let over = self.pending.over(cf, &lower, &upper);
+        let over = self.pending.over_collection((cf, version), &lower, &upper);
+        // What was deleted and is not committed may come back.
+        let end = end.filter(|_| over.is_none());
         let cursor = Cursor::new(self.store, cf, lower, upper, direction).with(over);
         Ok(Entries { cursor, prefix_len, now_ms: self.now_ms, end })
     }

@@ -22,7 +22,7 @@ mod whole;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keyspace::{Cf, Hlc, Slot};
@@ -36,6 +36,27 @@ use crate::store::Store;
 /// The caches of all workers.
 #[derive(Clone)]
 pub struct Caches(Arc<[Mutex<Shard>]>);
+
+/// A record that commands are about to ask for.
+pub(super) struct Ahead {
+    pub(super) hash: u64,
+    /// Where its key is among others.
+    pub(super) key: Range<usize>,
+    /// The collection that a data record belongs to.
+    pub(super) version: Option<Hlc>,
+}
+
+/// What a worker's cache was asked for so far.
+pub(super) struct Counts {
+    /// Records.
+    pub(super) asked: u64,
+    /// Those among them that the database was asked for, for a command or ahead of it.
+    pub(super) missed: u64,
+    /// The largest record that came of the database lately, in bytes.
+    pub(super) largest: usize,
+    /// What may be brought before the first of it has to go again, in bytes.
+    pub(super) room: usize,
+}
 
 /// What is known of a record without asking the database.
 pub(super) enum Found<'c> {
@@ -113,6 +134,59 @@ impl Caches {
         }
     }
 
+    /// What this worker's cache was asked for; `None`: it is not used.
+    pub(super) fn counts(&self, worker: u16) -> Option<Counts> {
+        let shard = Self::lock(&self.0[usize::from(worker)]);
+        shard.on.then(|| Counts {
+            asked: shard.hits + shard.misses,
+            missed: shard.misses + shard.ahead,
+            largest: shard.largest(),
+            room: shard.room(),
+        })
+    }
+
+    /// Leaves those records of which this worker's cache knows nothing.
+    pub(super) fn retain_unknown(
+        &self,
+        (store, worker): (&Store, u16),
+        cf: Cf,
+        keys: &[u8],
+        wanted: &mut Vec<Ahead>,
+    ) {
+        let mut shard = Self::lock(&self.0[usize::from(worker)]);
+        shard.meet(store.generation());
+        wanted.retain(|wanted| {
+            let key = &keys[wanted.key.clone()];
+            let slot = Slot::of_encoded(key).map(|slot| usize::from(slot.number()));
+            let name = Name { hash: wanted.hash, family: cf.id() as u8, key };
+            slot.is_some_and(|slot| slot % self.0.len() == usize::from(worker))
+                && shard.peek(&name, wanted.version) == Known::Nothing
+        });
+    }
+
+    /// What the database answered for one of those: the command that asks for it finds it.
+    pub(super) fn keep_ahead(&self, whose: (u64, Cf), key: &[u8], value: Option<&[u8]>) {
+        if let Some(mut shard) = self.of(key).filter(|shard| shard.on) {
+            shard.ahead += 1;
+            shard.keep(&Name { hash: whose.0, family: whose.1.id() as u8, key }, value);
+        }
+    }
+
+    /// A record's value, if it is here; not counted.
+    pub(super) fn peek(
+        &self,
+        store: &Store,
+        (hash, cf): (u64, Cf),
+        key: &[u8],
+    ) -> Option<Cached<'_>> {
+        let mut shard = self.of(key).filter(|shard| shard.on)?;
+        shard.meet(store.generation());
+        match shard.peek(&Name { hash, family: cf.id() as u8, key }, None) {
+            Known::Value(at) => Some(Cached { shard, at }),
+            Known::Absent | Known::Nothing => None,
+        }
+    }
+
     /// A collection of this key begins under this version.
     pub(super) fn begin(&self, slot: Slot, version: Hlc) {
         Self::lock(&self.0[usize::from(slot.number()) % self.0.len()]).begin(version);
@@ -176,7 +250,9 @@ impl Caches {
     pub fn hits_and_misses(&self) -> (u64, u64) {
         self.0.iter().fold((0, 0), |(hits, misses), shard| {
             let shard = Self::lock(shard);
-            (hits + shard.hits, misses + shard.misses)
+            // What was brought ahead was found by the command that asked for it.
+            let found = shard.hits.saturating_sub(shard.ahead);
+            (hits + found, misses + shard.misses + shard.ahead)
         })
     }
 }

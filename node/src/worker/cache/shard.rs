@@ -38,7 +38,15 @@ pub(super) struct Shard {
     begun: bool,
     pub(super) hits: u64,
     pub(super) misses: u64,
+    /// Records that were brought before a command asked for them.
+    pub(super) ahead: u64,
+    largest: usize,
 }
+
+/// The largest record of late is forgotten by this part with each that comes.
+const LARGEST_FADES: usize = 64;
+/// What is brought ahead may take this part of the cache.
+const AHEAD_PART: usize = 8;
 
 impl Shard {
     pub(super) fn new(bytes: usize) -> Self {
@@ -82,6 +90,26 @@ impl Shard {
         }
     }
 
+    /// The same without counting it.
+    pub(super) fn peek(&mut self, name: &Name<'_>, version: Option<Hlc>) -> Known {
+        let arena = &self.arena;
+        match self.index.find(name.hash, |place| arena.is(place, name)) {
+            Some(place) => arena.value(place).map_or(Known::Absent, Known::Value),
+            None if version.is_some_and(|version| self.whole.has(version)) => Known::Absent,
+            None => Known::Nothing,
+        }
+    }
+
+    /// The largest record that came lately, in bytes.
+    pub(super) fn largest(&self) -> usize {
+        self.largest
+    }
+
+    /// What may be brought ahead at once, in bytes.
+    pub(super) fn room(&self) -> usize {
+        self.bytes / AHEAD_PART
+    }
+
     pub(super) fn value(&self, at: (usize, usize)) -> &[u8] {
         self.arena.slice(at)
     }
@@ -95,6 +123,8 @@ impl Shard {
 
     /// The database has this now, or was found not to have it.
     pub(super) fn keep(&mut self, name: &Name<'_>, value: Option<&[u8]>) {
+        let size = name.key.len() + value.map_or(0, <[u8]>::len);
+        self.largest = size.max(self.largest - self.largest.div_ceil(LARGEST_FADES));
         let arena = &self.arena;
         let found = self.index.find(name.hash, |place| arena.is(place, name));
         if let Some(place) = found {
