@@ -2,6 +2,7 @@
 
 mod delimited;
 mod parquet;
+mod tabs;
 
 use std::path::{Path, PathBuf};
 

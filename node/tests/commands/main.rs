@@ -15,6 +15,7 @@ mod fields;
 mod geo;
 mod hyperloglog;
 mod listening;
+mod merged;
 mod node;
 mod notices;
 mod operator;

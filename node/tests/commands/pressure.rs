@@ -174,3 +174,32 @@ fn writes_that_are_held_up_now_and_then_lose_no_order() {
         assert_eq!(list, format!("[{}]", expected.join(" ")));
     }
 }
+
+#[test]
+fn a_stall_of_rocksdb_itself_is_seen_and_holds_up_no_read() {
+    // Flushes write far less than clients: memtables wait, and no more of them may be begun.
+    let node = Node::with(&["--memory", "32MiB", "--background-rate", "128KiB"]);
+    let (mut writer, mut reader) = (node.client(), node.client());
+    assert_eq!(reader.ask("SET before v"), "OK");
+    let value = vec![b'x'; 16 << 10];
+    let mut bytes = Vec::new();
+    for number in 0..6000 {
+        let key = format!("stalled:{number}");
+        resp::command::write(&mut bytes, &[b"SET", key.as_bytes(), &value]);
+    }
+    writer.send_beside(bytes);
+    let is_stopped =
+        |client: &mut Client| client.ask("INFO persistence").contains("godwit_write_stopped:1");
+    until("96 MiB to stall", || is_stopped(&mut reader));
+    for _ in 0..500 {
+        assert_eq!(reader.ask("GET before"), "v");
+        assert_eq!(reader.ask("GET none"), "nil");
+    }
+    assert!(is_stopped(&mut reader), "it was over before the reads");
+    // A write waits, and its own connection with it; another one still reads.
+    let mut held = node.client();
+    held.say("SET before w");
+    held.say("GET before");
+    assert_eq!(reader.ask("GET none"), "nil");
+    assert_eq!(writer.read(), resp::reply::Reply::Simple("OK".to_owned()));
+}

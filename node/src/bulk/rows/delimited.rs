@@ -10,14 +10,18 @@ use anyhow::{Context, bail};
 use csv::{ByteRecord, Reader, ReaderBuilder};
 
 use super::ROW_BYTES_MAX;
+use super::tabs::Tabs;
 
 /// Bytes read at a time.
 const BUFFER: usize = 1 << 20;
 
-pub(super) struct Delimited {
-    reader: Reader<Bounded>,
-    /// Bytes read since the row began.
-    since: Rc<Cell<usize>>,
+pub(super) enum Delimited {
+    Tabs(Tabs),
+    Commas {
+        reader: Box<Reader<Bounded>>,
+        /// Bytes read since the row began.
+        since: Rc<Cell<usize>>,
+    },
 }
 
 impl Delimited {
@@ -27,14 +31,14 @@ impl Delimited {
         } else {
             Box::new(File::open(path).with_context(|| format!("opening {}", path.display()))?)
         };
+        if tabs {
+            return Ok(Self::Tabs(Tabs::new(input)));
+        }
         let since = Rc::new(Cell::new(0));
         let mut builder = ReaderBuilder::new();
         builder.has_headers(false).flexible(true).buffer_capacity(BUFFER);
-        if tabs {
-            builder.delimiter(b'\t').quoting(false);
-        }
         let reader = builder.from_reader(Bounded { input, since: since.clone() });
-        Ok(Self { reader, since })
+        Ok(Self::Commas { reader: Box::new(reader), since })
     }
 
     /// The names of the columns, in the first row.
@@ -49,8 +53,12 @@ impl Delimited {
 
     /// The next row's line.
     pub(super) fn read(&mut self, record: &mut ByteRecord) -> anyhow::Result<Option<u64>> {
-        self.since.set(0);
-        if !self.reader.read_byte_record(record)? {
+        let (reader, since) = match self {
+            Self::Tabs(tabs) => return Ok(tabs.read(record)?),
+            Self::Commas { reader, since } => (reader, since),
+        };
+        since.set(0);
+        if !reader.read_byte_record(record)? {
             return Ok(None);
         }
         // Of the row itself; the reader is past what its cells hold by now.
@@ -59,7 +67,7 @@ impl Delimited {
 }
 
 /// An open quote would have the reader take the rest of a file for one cell.
-struct Bounded {
+pub(super) struct Bounded {
     input: Box<dyn Read>,
     since: Rc<Cell<usize>>,
 }
