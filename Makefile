@@ -1,6 +1,6 @@
 # What there is to do here. `make demo` is the tour; CONTRIBUTING.md says the rest.
 
-.PHONY: help deps build demo up status down test suite suite-redis-py suite-applications bench bench-ingest lint soak
+.PHONY: help deps build demo up status down test suite suite-redis-py suite-applications bench bench-ingest bench-latency bench-memory lint soak
 
 # Programs for people are built for speed; tests use the dev profile, which has failpoints.
 clouds = cargo run --release --quiet --package godwit-tests --bin clouds --
@@ -17,6 +17,8 @@ help:
 	@echo 'make suite   Redis'\''s own test suite against a node (units=core: data types and keys only)'
 	@echo 'make bench   a node beside redis-server and RocksDB alone; queue patterns (bench="--rounds 1 --keys 100000")'
 	@echo 'make bench-ingest   rows by pipelined commands, and as a bulk load (bench="--rows 10000000")'
+	@echo 'make bench-latency  p99 beside redis-server, while compactions run, with a checkpoint being read, in a write stall'
+	@echo 'make bench-memory   memory under each load with ten times more data; several nodes on a machine; a large delete'
 	@echo 'make suite-redis-py      redis-py'\''s own tests against a node    make suite-applications   Celery, RQ, BullMQ on one'
 	@echo 'make soak    faults under load for a while (minutes=10)'
 	@echo 'make build   everything, for speed (make deps: what that needs; the others call it)'
@@ -48,6 +50,15 @@ bench: build
 
 bench-ingest: build
 	@target/release/godwit-bench bulk $(bench)
+
+bench-latency: build
+	@target/release/godwit-bench latency $(bench)
+	@target/release/godwit-bench stall
+
+bench-memory: build
+	@target/release/godwit-bench memory $(bench)
+	@target/release/godwit-bench processes
+	@target/release/godwit-bench delete
 
 test:
 	@scripts/deps.sh tests
