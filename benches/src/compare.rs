@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::client::Client;
 use crate::floor::{self, Operation};
+use crate::latency::ask_admin;
 use crate::load::{self, Amount, Load, Sample};
 use crate::server::{Cores, Server, node_program};
 use crate::table::{self, Line, Who};
@@ -167,6 +168,8 @@ impl Round<'_> {
                 resident = resident.max(server.resident()?);
             }
             if load == Load::Get {
+                // Neither this nor the floor is to compact while it is measured.
+                ask_admin(&dir.path().join("node/admin.sock"), &[b"GODWIT.COMPACT"])?;
                 server.stop()?;
                 server = start()?;
                 let mut amount = self.amount(16);

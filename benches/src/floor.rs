@@ -85,6 +85,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
         }
     }
+    if options.operation == Operation::Fill {
+        db.compact_range(None::<&[u8]>, None::<&[u8]>);
+    }
     let used = own_cpu().saturating_sub(before);
     say!("{} {}", per_op(used, done), done as f64 / begun.elapsed().as_secs_f64());
     Ok(())

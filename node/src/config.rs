@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use topology::ShardName;
 
 use crate::server::IO_THREADS_MAX;
-use crate::store::{Durability, StoreOptions};
+use crate::store::{Compression, Durability, StoreOptions};
 use crate::worker::Workers;
 
 /// Less than this RocksDB cannot work with.
@@ -93,6 +93,10 @@ pub struct Settings {
     /// Bytes a second that flushes and compactions may write [default: as many as they can]
     #[arg(long, env = "GODWIT_BACKGROUND_RATE", value_name = "SIZE")]
     pub background_rate: Option<Size>,
+    /// How table files are compressed: `lz4`, or `zstd` for the last level, which is smaller and slower
+    /// to read [default: lz4]
+    #[arg(long, env = "GODWIT_COMPRESSION", value_enum)]
+    pub compression: Option<Compression>,
 }
 
 /// Settings that were checked.
@@ -162,6 +166,7 @@ impl Settings {
                 memory: memory.bytes(),
                 wal_archive: self.wal_archive.unwrap_or(WAL_ARCHIVE_DEFAULT).bytes(),
                 background_rate: self.background_rate.unwrap_or_default().bytes(),
+                compression: self.compression.unwrap_or_default(),
                 reclaim_every: self.reclaim_every.unwrap_or(RECLAIM_EVERY_DEFAULT).0,
             },
             requirepass: self.requirepass,

@@ -44,7 +44,7 @@ pub use exclusive::Exclusive;
 pub use identity::{Identity, prepare_seed};
 pub use load::{Following, Loaded};
 pub use open::{OpenError, read_copy};
-pub use options::{Durability, Shares, StoreOptions};
+pub use options::{Compression, Durability, Shares, StoreOptions};
 use pressure::Pressure;
 pub use pressure::{Hindrance, Stall};
 pub use reclaim::Reclaim;
@@ -133,13 +133,13 @@ impl Store {
         self.db.get_pinned_cf_opt(self.cf(cf), key, &self.reads.0)
     }
 
-    /// Several records of a family as they are now, each with its own error.
+    /// Several records of a family as they are now, each with its own error. The keys must rise.
     pub fn get_many<'k>(
         &self,
         cf: Cf,
         keys: impl Iterator<Item = &'k [u8]>,
     ) -> Vec<Result<Option<DBPinnableSlice<'_>>, rocksdb::Error>> {
-        self.db.batched_multi_get_cf_opt(self.cf(cf), keys, false, &self.reads.0)
+        self.db.batched_multi_get_cf_opt(self.cf(cf), keys, true, &self.reads.0)
     }
 
     /// Its directory.

@@ -118,6 +118,10 @@ impl LookAhead {
     /// the error where RocksDB has one.
     fn fetch(&mut self, (store, caches): (&Store, &Caches), worker: u16, cf: Cf, together: usize) {
         caches.retain_unknown((store, worker), cf, &self.keys, &mut self.wanted);
+        // Each once, and in the order in which RocksDB has them.
+        let keys = &self.keys;
+        self.wanted.sort_unstable_by(|a, b| keys[a.key.clone()].cmp(&keys[b.key.clone()]));
+        self.wanted.dedup_by(|a, b| keys[a.key.clone()] == keys[b.key.clone()]);
         for wanted in self.wanted.chunks(together).filter(|wanted| wanted.len() > 1) {
             let keys = wanted.iter().map(|wanted| &self.keys[wanted.key.clone()]);
             let found = store.get_many(cf, keys);

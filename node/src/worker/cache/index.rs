@@ -3,6 +3,8 @@
 //! Nothing is ever moved to make room, so no insertion takes long; what a bucket has no room for goes
 //! to one of the next, and is lost to the cache where they are full too.
 
+use super::pages;
+
 /// Places of a bucket.
 const WAYS: usize = 10;
 /// Words of a bucket: the places, their tags by twos, and how many of its records are elsewhere.
@@ -26,7 +28,8 @@ impl Index {
 
     /// So many buckets; their memory is used as they are.
     pub(super) fn new(buckets: u32) -> Self {
-        let words = vec![0; (buckets as usize + 1) * WORDS];
+        let mut words = vec![0; (buckets as usize + 1) * WORDS];
+        pages::large(&mut words);
         let line = Self::BUCKET_BYTES;
         let skew = (line - words.as_ptr().addr() % line) % line / 4;
         Self { words, skew, buckets }

@@ -16,6 +16,7 @@
 mod arena;
 mod ends;
 mod index;
+mod pages;
 mod shard;
 mod whole;
 
@@ -164,11 +165,12 @@ impl Caches {
         });
     }
 
-    /// What the database answered for one of those: the command that asks for it finds it.
+    /// What the database answered for one of those, each of them once: the command that asks for it
+    /// finds it.
     pub(super) fn keep_ahead(&self, whose: (u64, Cf), key: &[u8], value: Option<&[u8]>) {
         if let Some(mut shard) = self.of(key).filter(|shard| shard.on) {
             shard.ahead += 1;
-            shard.keep(&Name { hash: whose.0, family: whose.1.id() as u8, key }, value);
+            shard.keep_new(&Name { hash: whose.0, family: whose.1.id() as u8, key }, value);
         }
     }
 

@@ -123,8 +123,6 @@ impl Shard {
 
     /// The database has this now, or was found not to have it.
     pub(super) fn keep(&mut self, name: &Name<'_>, value: Option<&[u8]>) {
-        let size = name.key.len() + value.map_or(0, <[u8]>::len);
-        self.largest = size.max(self.largest - self.largest.div_ceil(LARGEST_FADES));
         let arena = &self.arena;
         let found = self.index.find(name.hash, |place| arena.is(place, name));
         if let Some(place) = found {
@@ -133,6 +131,13 @@ impl Shard {
             }
             self.kill(name.hash, place);
         }
+        self.keep_new(name, value);
+    }
+
+    /// The same of a record of which it knows nothing.
+    pub(super) fn keep_new(&mut self, name: &Name<'_>, value: Option<&[u8]>) {
+        let size = name.key.len() + value.map_or(0, <[u8]>::len);
+        self.largest = size.max(self.largest - self.largest.div_ceil(LARGEST_FADES));
         if !self.begun {
             let index = self.bytes / INDEX_PART;
             self.index = Index::new((index / Index::BUCKET_BYTES).max(1) as u32);
