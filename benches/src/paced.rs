@@ -42,6 +42,14 @@ pub(crate) struct Took {
 }
 
 impl Took {
+    /// Those of several measurements together.
+    pub(crate) fn all(took: Vec<Self>) -> Self {
+        let rate = took.iter().map(|took| took.rate).sum::<f64>() / took.len().max(1) as f64;
+        let mut sorted: Vec<Duration> = took.into_iter().flat_map(|took| took.sorted).collect();
+        sorted.sort_unstable();
+        Self { sorted, rate }
+    }
+
     /// The time within which this part of all were answered, in milliseconds.
     pub(crate) fn within_ms(&self, part: f64) -> f64 {
         let at = (self.sorted.len() as f64 * part) as usize;

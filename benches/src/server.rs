@@ -16,6 +16,11 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// What `/proc` counts CPU time in: USER_HZ, which is 100 on every machine that Linux runs on today.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// The fields of `/proc/PID/stat` (proc(5)) where user and system time are: of a process, and of its
+/// children that were waited for.
+const UTIME: usize = 14;
+const CUTIME: usize = 16;
+
 /// Which core servers run on, and which their clients.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Cores {
@@ -64,8 +69,26 @@ impl Server {
         memory: &str,
         settings: &[String],
     ) -> Result<Self> {
+        Self::node_of(pinned(core, program), dir, memory, settings)
+    }
+
+    /// The same on any core, as a machine's nodes run: its compactions need not take its worker's.
+    pub(crate) fn node_anywhere(
+        program: &Path,
+        dir: &Path,
+        memory: &str,
+        settings: &[String],
+    ) -> Result<Self> {
+        Self::node_of(Command::new(program), dir, memory, settings)
+    }
+
+    fn node_of(
+        mut command: Command,
+        dir: &Path,
+        memory: &str,
+        settings: &[String],
+    ) -> Result<Self> {
         let port = free_port()?;
-        let mut command = pinned(core, program);
         command.arg("--dir").arg(dir.join("node"));
         command.args(["--listen", &format!("127.0.0.1:{port}"), "--memory", memory]);
         command.args(["--durability", "everysec", "--io-threads", "1", "--workers", "1"]);
@@ -76,17 +99,16 @@ impl Server {
     fn start(mut command: Command, port: u16, dir: &Path) -> Result<Self> {
         let log = File::create(dir.join("server.log")).context("cannot create the server's log")?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let program = command.get_args().nth(2).unwrap_or_default().to_owned();
-        let started = command.spawn();
-        let process = started.with_context(|| format!("cannot start {}", program.display()))?;
+        let program = format!("{command:?}");
+        let process = command.spawn().with_context(|| format!("cannot start {program}"))?;
         let mut server = Self { process, port };
         let deadline = Instant::now() + START_MAX;
         while Client::connect(port).and_then(|mut client| client.call(&[b"PING"])).is_err() {
             if let Some(status) = server.process.try_wait()? {
-                bail!("{} ended at once ({status}): read {}", program.display(), dir.display());
+                bail!("{program} ended at once ({status}): read {}", dir.display());
             }
             if Instant::now() >= deadline {
-                bail!("{} does not answer PING on port {port}", program.display());
+                bail!("{program} does not answer PING on port {port}");
             }
             pause(Duration::from_millis(20));
         }
@@ -95,11 +117,7 @@ impl Server {
 
     /// User and system time of all its threads so far.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        // proc(5): the name in parentheses may have spaces; utime and stime are fields 14 and 15.
-        let rest = stat.rsplit(')').next().unwrap_or_default();
-        let ticks: u64 = rest.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
-        Ok(Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND))
+        ticks(&self.process.id().to_string(), UTIME)
     }
 
     /// Its resident memory in bytes.
@@ -139,6 +157,21 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// User and system time of all processes that this one has started and that have ended.
+pub(crate) fn ended_cpu() -> Result<Duration> {
+    ticks("self", CUTIME)
+}
+
+/// Two numbers of `/proc/PID/stat` one after the other, from this field on, as a time.
+fn ticks(process: &str, field: usize) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // proc(5): the name in parentheses, the second field, may have spaces.
+    let rest = stat.rsplit(')').next().unwrap_or_default();
+    let fields = rest.split_whitespace().skip(field - 3).take(2);
+    let ticks: u64 = fields.flat_map(str::parse::<u64>).sum();
+    Ok(Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND))
 }
 
 /// The node's program: the given one, or the one beside this program.

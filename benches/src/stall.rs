@@ -100,11 +100,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Writes as fast as it is let.
 fn write(port: u16, written: &AtomicU64, end: &AtomicBool) -> Result<()> {
     let mut client = Client::connect(port)?;
-    let value = vec![b'x'; VALUE_BYTES];
+    // Files are compressed, so no two values are alike.
+    let mut value = vec![0; VALUE_BYTES];
     for number in 0_u64.. {
         if end.load(Ordering::Relaxed) {
             break;
         }
+        rand::fill(&mut value[..]);
         client.pipe(&[b"SET", format!("stalled:{number}").as_bytes(), &value])?;
         written.fetch_add(1, Ordering::Relaxed);
     }
