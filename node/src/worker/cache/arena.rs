@@ -1,8 +1,6 @@
 //! Records one after the other in a ring of bytes: the newest at one end, the oldest at the other,
 //! which makes room. An old record that was asked for is put to the newest again, once.
 
-use super::pages;
-
 /// A record's place and size are counted in units of so many bytes.
 const UNIT: usize = 8;
 /// Size in units, length of the value, upper half of the hash, its tag, length of the key, flags.
@@ -49,9 +47,8 @@ impl Arena {
     /// So many bytes; their memory is used as they are.
     pub(super) fn new(bytes: usize) -> Self {
         let units = (bytes / UNIT).min(u32::MAX as usize - 1);
-        let mut bytes = vec![0; units * UNIT];
-        pages::large(&mut bytes);
-        Self { bytes, ..Self::default() }
+        // It fills from one end to the other: small pages, each of which is there in no time.
+        Self { bytes: vec![0; units * UNIT], ..Self::default() }
     }
 
     fn units(&self) -> u32 {

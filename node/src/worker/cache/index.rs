@@ -35,6 +35,11 @@ impl Index {
         Self { words, skew, buckets }
     }
 
+    /// Takes its memory at once.
+    pub(super) fn take(&mut self) {
+        pages::take(&mut self.words);
+    }
+
     /// The start of the bucket that a record with this hash is in after so many others.
     fn bucket(&self, hash: u64, step: u32) -> usize {
         let home = (((hash >> 32) * u64::from(self.buckets)) >> 32) as u32;

@@ -103,11 +103,7 @@ impl Caches {
 
     /// Whether the cache of this worker is used: where the node writes.
     pub(super) fn turn(&self, worker: u16, on: bool) {
-        let mut shard = Self::lock(&self.0[usize::from(worker)]);
-        if shard.on && !on {
-            shard.clear();
-        }
-        shard.on = on;
+        Self::lock(&self.0[usize::from(worker)]).turn(on);
     }
 
     /// Looks a record up; `version` is that of the collection which a data record belongs to.

@@ -10,6 +10,16 @@ const PAGE: usize = 64 << 10;
 
 /// Asks the system for large pages under this memory. It may have none; then all is as it was.
 pub(super) fn large<T: Copy>(memory: &mut [T]) {
+    advise(memory, libc::MADV_HUGEPAGE);
+}
+
+/// Has the system give this memory now, rather than page by page when it is first used.
+pub(super) fn take<T: Copy>(memory: &mut [T]) {
+    advise(memory, libc::MADV_POPULATE_WRITE);
+}
+
+/// `advice` must be one that leaves what is in the memory as it is.
+fn advise<T: Copy>(memory: &mut [T], advice: libc::c_int) {
     let bytes = size_of_val(memory);
     let start = memory.as_mut_ptr().cast::<u8>();
     let skew = start.addr().next_multiple_of(PAGE) - start.addr();
@@ -18,12 +28,9 @@ pub(super) fn large<T: Copy>(memory: &mut [T]) {
     }
     let whole = (bytes - skew) / PAGE * PAGE;
     // SAFETY: the range begins and ends at a page and lies within a slice that is borrowed exclusively.
-    // This advice changes neither what is in the memory nor whether it may be read and written, and
-    // nothing depends on whether it was taken.
-    #[cfg(target_os = "linux")]
+    // Neither advice of this file changes what is in the memory or whether it may be read and written,
+    // and nothing depends on whether it was taken.
     unsafe {
-        libc::madvise(start.add(skew).cast(), whole, libc::MADV_HUGEPAGE);
+        libc::madvise(start.add(skew).cast(), whole, advice);
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (skew, whole);
 }

@@ -28,6 +28,8 @@ pub(super) struct Shard {
     /// What it may use in bytes.
     bytes: usize,
     pub(super) on: bool,
+    /// It was said whether it is used.
+    met: bool,
     /// Which state of the data it is of ([`crate::store::Store::generation`]).
     generation: u64,
     index: Index,
@@ -65,9 +67,34 @@ impl Shard {
     /// Everything that is of another state of the data goes.
     pub(super) fn meet(&mut self, generation: u64) {
         if self.generation != generation {
-            self.clear();
+            // At the start it has met none, and nothing is in it.
+            if self.generation != 0 {
+                self.clear();
+            }
             self.generation = generation;
         }
+    }
+
+    fn begin_empty(&mut self) {
+        if !self.begun {
+            let index = self.bytes / INDEX_PART;
+            self.index = Index::new((index / Index::BUCKET_BYTES).max(1) as u32);
+            self.arena = Arena::new(self.bytes - index);
+            self.begun = true;
+        }
+    }
+
+    /// Whether it is used from here on. One that is from the start takes the memory of its index
+    /// before anybody waits for it; later that would be a pause.
+    pub(super) fn turn(&mut self, on: bool) {
+        if !std::mem::replace(&mut self.met, true) && on {
+            self.begin_empty();
+            self.index.take();
+        }
+        if self.on && !on {
+            self.clear();
+        }
+        self.on = on;
     }
 
     /// Looks a record up; `version` is that of the collection which a data record belongs to.
@@ -138,12 +165,7 @@ impl Shard {
     pub(super) fn keep_new(&mut self, name: &Name<'_>, value: Option<&[u8]>) {
         let size = name.key.len() + value.map_or(0, <[u8]>::len);
         self.largest = size.max(self.largest - self.largest.div_ceil(LARGEST_FADES));
-        if !self.begun {
-            let index = self.bytes / INDEX_PART;
-            self.index = Index::new((index / Index::BUCKET_BYTES).max(1) as u32);
-            self.arena = Arena::new(self.bytes - index);
-            self.begun = true;
-        }
+        self.begin_empty();
         let len = value.map_or(0, <[u8]>::len);
         let placed = Arena::size_of(self.bytes, name, len).is_some_and(|size| {
             let place = loop {
