@@ -67,7 +67,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let mut client = Client::connect(server.port)?;
             while !stop.load(Ordering::Relaxed) {
                 looks.fetch_add(1, Ordering::Relaxed);
-                stopped.fetch_add(client.info("godwit_write_stopped")?, Ordering::Relaxed);
+                let stalls = client.info("godwit_write_stopped")? > 0
+                    || client.info("godwit_write_delayed_bytes_per_second")? > 0;
+                stopped.fetch_add(u64::from(stalls), Ordering::Relaxed);
                 pause(Duration::from_millis(20));
             }
             Ok(())
@@ -82,7 +84,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mib = (written.load(Ordering::Relaxed) * VALUE_BYTES as u64) as f64 / (1 << 20) as f64;
     let (stopped, looks) = (stopped.into_inner(), looks.into_inner());
     say!(
-        "\n{mib:.0} MiB were written in {:.0} s; the last write took {:.1} s to be answered; INFO said stopped {stopped} times of {looks}",
+        "\n{mib:.0} MiB were written in {:.0} s; the last write took {:.1} s to be answered; INFO said so {stopped} times of {looks}",
         begun.elapsed().as_secs_f64(),
         waited.as_secs_f64()
     );

@@ -197,7 +197,7 @@ fn a_stall_of_rocksdb_itself_is_seen_and_holds_up_no_read() {
         assert_eq!(reader.ask("GET before"), "v");
         assert_eq!(reader.ask("GET none"), "nil");
     }
-    assert!(is_stopped(&mut reader), "it was over before the reads");
+    assert!(stalls(&mut reader), "it was over before the reads");
     // A write waits, and its own connection with it; another one still reads.
     let mut held = node.client();
     held.say("SET before w");
