@@ -86,8 +86,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     note("LPOP")?;
     for _ in 0..4 {
         client.call(&[b"HLEN", b"hash:16"])?;
-        client.call(&[b"ZRANGE", b"zset:16", b"0", b"100000"])?;
-        client.call(&[b"HSCAN", b"hash:16", b"0", b"COUNT", b"100000"])?;
+        client.call(&[b"ZRANGE", b"zset:16", b"0", b"10000"])?;
+        client.call(&[b"HSCAN", b"hash:16", b"0", b"COUNT", b"10000"])?;
     }
     note("long ranges")?;
     client.call(&[b"DEL", b"hash:16", b"zset:16"])?;
