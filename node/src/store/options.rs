@@ -84,8 +84,8 @@ impl Default for StoreOptions {
     }
 }
 
-/// What the memory is for, in bytes. What is left over is for connections, threads and the
-/// allocator.
+/// What the memory is for, in bytes. What is left over is for connections, threads, the allocator, and
+/// buffers that are being written to files while the next ones fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
     /// Records in front of RocksDB: the workers' caches.
@@ -127,7 +127,7 @@ impl StoreOptions {
     /// How the memory is divided.
     pub fn shares(&self) -> Shares {
         let part = |percent: u64| self.memory / 100 * percent;
-        Shares { records: part(45), blocks: part(25), buffers: part(20) }
+        Shares { records: part(42), blocks: part(25), buffers: part(18) }
     }
 
     /// Bytes that must stay free on the volume: what the memtables take when they are flushed, and

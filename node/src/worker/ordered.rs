@@ -57,11 +57,11 @@ impl Ordered {
 pub struct Over {
     all: Arc<Ordered>,
     cf: Cf,
-    /// Where the records are that were not given out yet, the upper bound excluded.
-    left: (Bound<Vec<u8>>, Vec<u8>),
+    /// Where the records are: the upper bound is excluded.
+    bounds: (Vec<u8>, Vec<u8>),
     /// The next of them, once it was looked for.
     next: Option<Option<Written>>,
-    /// The one that was given out last.
+    /// The one that was given out last: the next is beyond it.
     given: Option<Written>,
     /// Nothing of the database is seen.
     blank: bool,
@@ -93,14 +93,13 @@ impl Over {
         (lower, upper): (&[u8], &[u8]),
         blank: bool,
     ) -> Self {
-        let left = (Bound::Included(lower.to_vec()), upper.max(lower).to_vec());
-        Self { all, cf, left, next: None, given: None, blank }
+        let bounds = (lower.to_vec(), upper.max(lower).to_vec());
+        Self { all, cf, bounds, next: None, given: None, blank }
     }
 
     /// The records, in order.
     pub fn records(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        let (lower, upper) = (self.left.0.as_ref().map(Vec::as_slice), &self.left.1[..]);
-        let range = (lower, Bound::Excluded(upper));
+        let range = (Bound::Included(&self.bounds.0[..]), Bound::Excluded(&self.bounds.1[..]));
         let records = self.all.0[self.cf.id() as usize].range::<[u8], _>(range);
         records.map(|(key, value)| (&key[..], value.as_deref()))
     }
@@ -117,8 +116,13 @@ impl Over {
 
     /// Whose turn it is, where the database stands at `stored`.
     pub(super) fn turn(&mut self, stored: Option<&[u8]>, direction: Direction) -> Turn {
-        let (all, cf, left) = (&self.all, self.cf, &self.left);
-        let bounds = (left.0.as_ref().map(Vec::as_slice), &left.1[..]);
+        let (all, cf) = (&self.all, self.cf);
+        let mut bounds = (Bound::Included(&self.bounds.0[..]), &self.bounds.1[..]);
+        match (&self.given, direction) {
+            (Some((key, _)), Direction::Up) => bounds.0 = Bound::Excluded(key),
+            (Some((key, _)), Direction::Down) => bounds.1 = key,
+            (None, _) => {}
+        }
         let next = self.next.get_or_insert_with(|| all.first(cf, bounds, direction));
         let Some((key, _)) = next else {
             return if stored.is_some() { Turn::Stored } else { Turn::End };
@@ -129,10 +133,6 @@ impl Over {
         });
         if order == Ordering::Less {
             return Turn::Stored;
-        }
-        match direction {
-            Direction::Up => self.left.0 = Bound::Excluded(key.clone()),
-            Direction::Down => self.left.1.clone_from(key),
         }
         self.given = self.next.take().flatten();
         Turn::Written { both: order == Ordering::Equal }

@@ -16,7 +16,7 @@ use crate::control::Permit;
 pub(super) const BATCH_BYTES_MAX: usize = 4 << 20;
 /// A command that would miss records of the batch reads them merged with the database's where there
 /// are no more than these, and has more committed first: it may have to pass all of them.
-const MERGED_MAX: usize = 64;
+const MERGED_MAX: usize = 16;
 /// What a record takes in a batch beside its key and value, at most: tags and lengths.
 const RECORD_BYTES: usize = 16;
 
