@@ -9,9 +9,9 @@
 //!
 //! Start with [`sidecar`] for what runs; then [`spool`], [`cursor`] and [`source`] on the way out,
 //! [`target`] on the way in. [`drain`] is for a node that died, [`export`] for snapshots. [`board`]
-//! is what the tasks say of themselves, [`member`] tells the registry, [`loads`] keeps the files of bulk
-//! loads, [`ledger`] is what was stranded. [`verbs`] is what an operator asks. [`redis`] is the way in
-//! from a stock Redis and out to one.
+//! is what the tasks say of themselves, [`member`] tells the registry, [`transport`] dials and answers,
+//! [`loads`] keeps the files of bulk loads, [`ledger`] is what was stranded. [`verbs`] is what an
+//! operator asks. [`redis`] is the way in from a stock Redis and out to one.
 
 pub mod board;
 pub mod cursor;
@@ -29,6 +29,7 @@ pub mod sidecar;
 pub mod source;
 pub mod spool;
 pub mod target;
+pub mod transport;
 pub mod verbs;
 
 pub use sidecar::run;

@@ -9,7 +9,8 @@ use godwit_replicator::verbs::{self, Verb};
 const EXAMPLES: &str = "\
 Examples:
   godwit-replicator --node-dir /var/lib/godwit --listen 0.0.0.0:6500 --announce 10.0.0.5:6500 \\
-      --registry file:/var/lib/godwit-registry --service shop --cluster a --shard 0
+      --registry file:/var/lib/godwit-registry --service shop --cluster a --shard 0 \\
+      --tls-ca ca.pem --tls-cert sidecar.pem --tls-key sidecar.key
   godwit-replicator --config replicator.toml --check-config
 
   What an old primary had acknowledged alone, and giving it back

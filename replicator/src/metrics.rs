@@ -35,6 +35,8 @@ pub struct Meters {
     pub free_bytes: Gauge,
     /// The end of the node's log, as read.
     pub tail_sequence: Gauge,
+    /// When our own certificate ends, in seconds since 1970; 0 without TLS.
+    pub certificate_expires_seconds: Gauge,
 }
 
 impl Meters {
@@ -70,6 +72,10 @@ impl Meters {
             spool_bytes: metrics.gauge("spool_bytes", "Bytes on the disk of the spool"),
             free_bytes: metrics.gauge("spool_free_bytes", "Bytes free on the spool's volume"),
             tail_sequence: metrics.gauge("tail_sequence", "The end of the node's log, as read"),
+            certificate_expires_seconds: metrics.gauge(
+                "certificate_expires_seconds",
+                "When the sidecar's own certificate ends, in seconds since 1970",
+            ),
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ops::config::ConfigError;
+use ops::tls::{MutualConfig, MutualSettings, Switch};
 use ops::units::{Size, Span};
 use serde::{Deserialize, Serialize};
 use topology::ShardName;
@@ -57,6 +58,21 @@ pub struct Settings {
     /// How many bytes a second a snapshot reads of the node's disk [default: 256MiB]
     #[arg(long, env = "GODWIT_EXPORT_RATE", value_name = "SIZE")]
     pub export_rate: Option<Size>,
+    /// Whether TLS is spoken; `off` where only trusted machines are on the network [default: on if there is a certificate]
+    #[arg(long, env = "GODWIT_TLS", value_enum)]
+    pub tls: Option<Switch>,
+    /// The authorities of the peers' certificates, as PEM
+    #[arg(long, env = "GODWIT_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Our own certificate, with those between it and its authority, as PEM
+    #[arg(long, env = "GODWIT_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, as PEM
+    #[arg(long, env = "GODWIT_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Names that any peer's certificate may have, beside `SHARD.CLUSTER.SERVICE.godwit`
+    #[arg(long, env = "GODWIT_TLS_PEERS", value_name = "NAME,...", value_delimiter = ',')]
+    pub tls_peers: Option<Vec<String>>,
 }
 
 /// What a sidecar runs with.
@@ -84,6 +100,8 @@ pub struct Config {
     pub window: u64,
     /// Bytes a second that an export reads.
     pub export_rate: u64,
+    /// TLS with other sidecars and snapshotters, unless it is off.
+    pub tls: Option<MutualConfig>,
 }
 
 impl Config {
@@ -115,11 +133,20 @@ impl Config {
                 return Err(ConfigError::invalid(format!("--{flag} must be HOST:PORT")));
             }
         }
+        let tls = MutualSettings {
+            tls: settings.tls,
+            ca: settings.tls_ca,
+            cert: settings.tls_cert,
+            key: settings.tls_key,
+            peers: settings.tls_peers.unwrap_or_default(),
+        };
+        let tls = tls.check(Some(&listen))?;
         let age = settings.spool_age.map_or(Duration::from_secs(24 * 3600), |span| span.0);
         let config = Self {
             node_dir,
             node_admin,
             listen,
+            tls,
             announce: settings.announce,
             registry: need(settings.registry, "registry")?,
             service,

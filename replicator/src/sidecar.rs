@@ -7,6 +7,7 @@ use anyhow::Context;
 use ops::health::Health;
 use ops::metrics::{Identity, Metrics};
 use ops::shutdown::Shutdown;
+use ops::tls::Mutual;
 use topology::ShardName;
 use topology::service::Service;
 
@@ -16,6 +17,7 @@ use crate::node::Node;
 use crate::settings::Config;
 use crate::spool::{Spool, SpoolLock, keep_linking, watchdog};
 use crate::target::Inbounds;
+use crate::transport::Transport;
 use crate::{drain, export, loads, member, source, target};
 
 /// How long a sidecar before this one may take to end.
@@ -42,6 +44,8 @@ pub struct Sidecar {
     pub inbounds: Inbounds,
     /// Exports of checkpoints.
     pub exports: export::Context,
+    /// Connections to others and from them.
+    pub transport: Transport,
     /// What the tasks say of themselves.
     pub board: Board,
     /// What is counted.
@@ -58,6 +62,7 @@ pub async fn run(
     metrics: Option<String>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
+    let tls = config.tls.as_ref().map(|tls| tls.open()).transpose()?;
     let _lock = SpoolLock::take(&config.node_dir, LOCK_PATIENCE)?;
     let spool = Spool::open(&config.node_dir)?;
     let registry = topology::open(&config.registry)?;
@@ -102,6 +107,7 @@ pub async fn run(
         spool,
         inbounds: Inbounds::default(),
         exports,
+        transport: Transport::new(&config.service, tls.clone()),
         board: Board::default(),
         metrics: Meters::new(&registered),
         health,
@@ -120,6 +126,9 @@ pub async fn run(
     tasks.spawn(loads::keep_clearing(sidecar.clone()));
     tasks.spawn(member::keep_publishing(sidecar.clone(), address, served));
     tasks.spawn(progress(sidecar.clone()));
+    if let Some(tls) = tls {
+        tasks.spawn(following_certificates(sidecar.clone(), tls));
+    }
     sidecar.inbounds.open_staged(&sidecar);
     shutdown.cancelled().await;
     let ended =
@@ -139,6 +148,26 @@ async fn linking(sidecar: Arc<Sidecar>) {
         Err(error) => check.failing(error.to_string()),
     })
     .await;
+}
+
+async fn following_certificates(sidecar: Arc<Sidecar>, tls: Mutual) {
+    /// How often it is said when ours ends.
+    const SAY_EVERY: Duration = Duration::from_secs(10);
+    let said = async {
+        loop {
+            let seconds = tls.expires().map_or(0, |end| end.as_secs());
+            let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+            sidecar.metrics.certificate_expires_seconds.set(seconds);
+            tokio::time::sleep(SAY_EVERY).await;
+        }
+    };
+    let following = tls.clone().follow(sidecar.shutdown.clone());
+    tokio::select! {
+        ended = following => if let Err(why) = ended {
+            tracing::error!("the certificates are not looked after any more: {why}");
+        },
+        () = said => {}
+    }
 }
 
 async fn holding_to_budget(sidecar: Arc<Sidecar>) {

@@ -31,6 +31,7 @@ fn settings_that_cannot_be_are_named() {
     for (more, says) in [
         (&["--window", "1"][..], "--window of 1 bytes is too small"),
         (&["--node-admin", "0.0.0.0:1"], "reachable from other machines"),
+        (&["--tls-ca", "/ca.pem"], "--tls-cert, --tls-key are missing"),
         (&["--announce", "nowhere"], "--announce must be HOST:PORT"),
     ] {
         let output = with(more);

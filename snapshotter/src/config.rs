@@ -1,6 +1,9 @@
 //! What a push needs to know. The other verbs take flags alone.
 
+use std::path::PathBuf;
+
 use ops::config::ConfigError;
+use ops::tls::{MutualConfig, MutualSettings, Switch};
 use ops::units::Span;
 use serde::{Deserialize, Serialize};
 use store::Address;
@@ -39,6 +42,21 @@ pub struct Settings {
     /// What the last line looks like [default: text]
     #[arg(long, env = "GODWIT_OUTPUT", value_enum)]
     pub output: Option<Output>,
+    /// Whether TLS is spoken; as the sidecars do [default: on if there is a certificate]
+    #[arg(long, env = "GODWIT_TLS", value_enum)]
+    pub tls: Option<Switch>,
+    /// The authorities of the peers' certificates, as PEM
+    #[arg(long, env = "GODWIT_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Our own certificate, with those between it and its authority, as PEM
+    #[arg(long, env = "GODWIT_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, as PEM
+    #[arg(long, env = "GODWIT_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Names that any peer's certificate may have, beside `SHARD.CLUSTER.SERVICE.godwit`
+    #[arg(long, env = "GODWIT_TLS_PEERS", value_name = "NAME,...", value_delimiter = ',')]
+    pub tls_peers: Option<Vec<String>>,
 }
 
 /// Settings that were checked.
@@ -58,6 +76,8 @@ pub struct Config {
     pub wait: std::time::Duration,
     /// What the last line looks like.
     pub output: Output,
+    /// TLS with the sidecars, unless it is off.
+    pub tls: Option<MutualConfig>,
 }
 
 impl Settings {
@@ -81,6 +101,13 @@ impl Settings {
                 "--parallel {parallel}: write a number of 1 to {PARALLEL_MAX}"
             )));
         }
+        let tls = MutualSettings {
+            tls: self.tls,
+            ca: self.tls_ca,
+            cert: self.tls_cert,
+            key: self.tls_key,
+            peers: self.tls_peers.unwrap_or_default(),
+        };
         let to = need("to", self.to)?;
         Ok(Config {
             registry: need("registry", self.registry)?,
@@ -92,6 +119,7 @@ impl Settings {
             parallel,
             wait: self.wait.unwrap_or(WAIT_DEFAULT).duration(),
             output: self.output.unwrap_or_default(),
+            tls: tls.check(None)?,
         })
     }
 }

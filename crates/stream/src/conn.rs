@@ -54,6 +54,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.deadline = deadline;
     }
 
+    /// What it reads from, with what was read and not asked for thrown away.
+    pub fn into_inner(self) -> R {
+        self.io
+    }
+
     /// The next packet; `None` when the peer has closed between two of them.
     pub async fn read(&mut self) -> Result<Option<Packet>, WireError> {
         loop {

@@ -15,6 +15,7 @@ pub mod codec;
 pub mod conn;
 pub mod export;
 pub mod message;
+pub mod names;
 pub mod wire;
 
 pub use conn::{Connection, Reader, Writer, split};

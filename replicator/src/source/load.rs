@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use ::store::load::Load;
 use admin::Intent;
 use keyspace::SlotSet;
+use ops::tls::Socket;
 use stream::message::{Ack, Incoming, LoadBegin};
 use stream::{Message, Reader, WireError, Writer};
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
 
 use super::seed::send_file;
 use super::session::SessionError;
@@ -22,8 +22,8 @@ const HAVE_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 /// progress meanwhile goes to `acknowledged`.
 pub(super) async fn send(
     sidecar: &Sidecar,
-    reader: &mut Reader<ReadHalf<TcpStream>>,
-    writer: &mut Writer<WriteHalf<TcpStream>>,
+    reader: &mut Reader<ReadHalf<Socket>>,
+    writer: &mut Writer<WriteHalf<Socket>>,
     intent: &Intent,
     keep: &SlotSet,
     acknowledged: &mut impl FnMut(&Ack),

@@ -1,8 +1,8 @@
 //! The source's part of a rewind: it hands out the present records of the keys that are asked for.
 
+use ops::tls::Socket;
 use stream::message::Point;
 use stream::{Connection, Message};
-use tokio::net::TcpStream;
 use wal::Position;
 
 use super::session::{Session, SessionError, unexpected};
@@ -14,7 +14,7 @@ impl Session {
     /// `false`: the target cannot rewind and must be seeded.
     pub(super) async fn rewind(
         &mut self,
-        conn: &mut Connection<TcpStream>,
+        conn: &mut Connection<Socket>,
         fork: Position,
         resume: Point,
     ) -> Result<bool, SessionError> {

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use keyspace::{Hlc, SlotSet};
+use ops::tls::Socket;
 use stream::message::{Point, SeedBegin, SeedFile};
 use stream::{Connection, Message, Writer};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, WriteHalf};
-use tokio::net::TcpStream;
 use wal::Chain;
 
 use super::session::{Onward, Session, SessionError, other, unexpected};
@@ -31,7 +31,7 @@ impl Session {
     /// Sends a checkpoint; the stream goes on from its position.
     pub(super) async fn seed(
         &mut self,
-        conn: &mut Connection<TcpStream>,
+        conn: &mut Connection<Socket>,
         known: &Known,
         slots: &SlotSet,
     ) -> Result<Onward, SessionError> {
@@ -139,7 +139,7 @@ fn list(dir: &Path) -> std::io::Result<Vec<SeedFile>> {
 
 /// Sends a file from `from` on; the hash is of all of it.
 pub(super) async fn send_file(
-    writer: &mut Writer<WriteHalf<TcpStream>>,
+    writer: &mut Writer<WriteHalf<Socket>>,
     index: u32,
     path: &Path,
     from: u64,

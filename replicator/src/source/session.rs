@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keyspace::SlotSet;
+use ops::tls::Socket;
 use stream::conn::PING_EVERY;
 use stream::message::{self, Ack, Incoming, Point};
 use stream::{Connection, Hello, Message, Purpose, WireError, wire};
-use tokio::net::TcpStream;
 use topology::ShardName;
 
 use super::decide::{Plan, decide};
@@ -20,8 +20,6 @@ use crate::cursor::CursorError;
 use crate::sidecar::Sidecar;
 use crate::spool::Pin;
 
-/// How long to wait for a connection.
-const DIAL_WITHIN: Duration = Duration::from_secs(3);
 /// How long a target may take to say where it stands: it may have to apply what it has first.
 const WELCOME_WITHIN: Duration = Duration::from_secs(20);
 
@@ -101,14 +99,8 @@ impl Session {
         })?;
         let known = self.sidecar.node.known().borrow().clone();
         let known = known.ok_or_else(|| other("our own node has not answered yet"))?;
-        let dial = tokio::time::timeout(DIAL_WITHIN, TcpStream::connect(&peer.stream));
-        let socket = dial
-            .await
-            .map_err(|_| {
-                other(&format!("no connection to {} within {DIAL_WITHIN:?}", peer.stream))
-            })?
-            .map_err(|error| other(&format!("cannot connect to {}: {error}", peer.stream)))?;
-        socket.set_nodelay(true).map_err(WireError::Io)?;
+        let dialled = self.sidecar.transport.dial(&peer.stream, &self.follower).await;
+        let socket = dialled.map_err(SessionError::Other)?;
         let mut conn = stream::split(socket);
         let hello = Hello {
             purpose: Purpose::Stream,
@@ -174,7 +166,7 @@ impl Session {
 
     async fn stream(
         &mut self,
-        conn: Connection<TcpStream>,
+        conn: Connection<Socket>,
         mut feed: Feed,
         keep: SlotSet,
     ) -> Result<std::convert::Infallible, SessionError> {

@@ -9,11 +9,10 @@ use tokio::sync::Semaphore;
 
 use super::session;
 use crate::sidecar::Sidecar;
+use crate::transport::HELLO_WITHIN;
 
 /// Connections at a time; a caller beyond it waits in the system's queue.
 const CONNECTIONS_MAX: usize = 128;
-/// How long a caller may take to say who it is.
-const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
 /// Serves connections until shutdown.
 pub async fn listen(listener: TcpListener, sidecar: Arc<Sidecar>) {
@@ -49,9 +48,14 @@ pub async fn listen(listener: TcpListener, sidecar: Arc<Sidecar>) {
 
 async fn serve(socket: TcpStream, sidecar: Arc<Sidecar>) {
     let peer = socket.peer_addr().map(|a| a.to_string()).unwrap_or_default();
-    if socket.set_nodelay(true).is_err() {
-        return;
-    }
+    let socket = match sidecar.transport.answer(socket).await {
+        Ok(socket) => socket,
+        Err(why) => {
+            tracing::warn!(peer, "a connection was refused: {why}");
+            return;
+        }
+    };
+    let certificate = socket.peer();
     let mut conn = stream::split(socket);
     conn.reader.set_deadline(HELLO_WITHIN);
     let hello: Hello = match conn.reader.message().await {
@@ -63,6 +67,13 @@ async fn serve(socket: TcpStream, sidecar: Arc<Sidecar>) {
         }
     };
     conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+    if let Err(sentence) = sidecar.transport.believe(certificate.as_ref(), &hello) {
+        tracing::warn!(peer, from = hello.from, "a connection was refused: {sentence}");
+        // It may be gone: it will dial again and be told then.
+        let _ = conn.writer.message(&Message::Refusal { sentence }).await;
+        conn.writer.close().await;
+        return;
+    }
     match hello.purpose {
         Purpose::Export => {
             match Box::pin(crate::export::serve(conn, &hello, &sidecar.exports)).await {

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use ::store::load::{Load, MANIFEST};
 use admin::{Intent, Part};
+use ops::tls::Socket;
 use stream::message::{Incoming, LoadBegin};
 use stream::{Message, Reader, WireError};
 use tokio::fs::{self, File};
 use tokio::io::{AsyncWriteExt, ReadHalf};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use topology::ShardName;
 
@@ -26,7 +26,7 @@ pub(super) struct Having {
 
 /// Receives the files that `begin` announces. What is here is said through `having`.
 pub(super) async fn receive(
-    reader: &mut Reader<ReadHalf<TcpStream>>,
+    reader: &mut Reader<ReadHalf<Socket>>,
     begin: LoadBegin,
     source: &ShardName,
     sidecar: &Sidecar,

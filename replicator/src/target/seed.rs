@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use admin::Adopt;
 use keyspace::Hlc;
+use ops::tls::Socket;
 use stream::message::{Incoming, SeedBegin};
 use stream::{Message, Reader, WireError};
 use tokio::fs::{self, File};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, ReadHalf};
-use tokio::net::TcpStream;
 use wal::Continuation;
 
 use super::session::{Session, SessionError, follow};
@@ -93,7 +93,7 @@ impl Session {
 
 /// Receives one file to its end and answers its hash, which the source has sent and was compared.
 pub(super) async fn receive_file(
-    reader: &mut Reader<ReadHalf<TcpStream>>,
+    reader: &mut Reader<ReadHalf<Socket>>,
     index: u32,
     path: &Path,
     size: u64,

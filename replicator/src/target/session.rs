@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use admin::{Follow, Status};
+use ops::tls::Socket;
 use stream::conn::PING_EVERY;
 use stream::message::{self, Ack, Incoming, Of, Point};
 use stream::{Connection, Hello, Message, Reader, Welcome, WireError, Writer, wire};
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use topology::members::Role;
@@ -49,11 +49,11 @@ pub(super) struct Session {
     pub(super) epoch: Epoch,
     /// The timelines of the source's log.
     pub(super) history: History,
-    pub(super) conn: Connection<TcpStream>,
+    pub(super) conn: Connection<Socket>,
 }
 
 /// Serves a source until the connection ends.
-pub(super) async fn serve(mut conn: Connection<TcpStream>, hello: Hello, sidecar: Arc<Sidecar>) {
+pub(super) async fn serve(mut conn: Connection<Socket>, hello: Hello, sidecar: Arc<Sidecar>) {
     let from = hello.from.clone();
     let admitted = match admit(&hello, &sidecar).await {
         Ok(source) => {
@@ -106,7 +106,7 @@ pub(super) async fn serve(mut conn: Connection<TcpStream>, hello: Hello, sidecar
     }
 }
 
-async fn refuse(writer: &mut Writer<WriteHalf<TcpStream>>, error: &SessionError) {
+async fn refuse(writer: &mut Writer<WriteHalf<Socket>>, error: &SessionError) {
     // It may be gone: it will dial again and be told then.
     let _ = writer.message(&Message::Refusal { sentence: error.to_string() }).await;
     writer.close().await;
@@ -296,7 +296,7 @@ fn reaches(stage: &super::stage::Stage, status: &Status, source: &ShardName) -> 
 
 /// Stages what comes.
 async fn receive(
-    reader: &mut Reader<ReadHalf<TcpStream>>,
+    reader: &mut Reader<ReadHalf<Socket>>,
     inbound: &Inbound,
     sidecar: &Sidecar,
     having: &watch::Sender<Option<Having>>,
@@ -326,7 +326,7 @@ async fn receive(
 
 /// Acknowledges at each change, and every second in any case.
 async fn acknowledge(
-    writer: &mut Writer<WriteHalf<TcpStream>>,
+    writer: &mut Writer<WriteHalf<Socket>>,
     inbound: &Inbound,
     mut having: watch::Receiver<Option<Having>>,
 ) -> Result<(), SessionError> {

@@ -47,6 +47,7 @@ async fn push(config: &Config, progress: &Progress) -> anyhow::Result<Pushed> {
     if removed > 0 {
         tracing::info!(removed, "removed what pushes that died left in the store");
     }
+    let tls = config.tls.as_ref().map(|tls| tls.open()).transpose()?;
     let targets = discover::targets(config).await?;
     let id = SnapshotId::new(SystemTime::now(), rand::random());
     tracing::info!(snapshot = %id, shards = targets.len(), store = %config.to, "taking a snapshot");
@@ -56,10 +57,12 @@ async fn push(config: &Config, progress: &Progress) -> anyhow::Result<Pushed> {
     for (n, target) in targets.into_iter().enumerate() {
         let (places, store) = (places.clone(), store.clone());
         let (id, service, progress) = (id.clone(), config.service.clone(), progress.clone());
+        let tls = tls.clone();
         running.spawn(async move {
             let _place = places.acquire_owned().await.expect("nobody closes it");
             let shard = target.shard.clone();
-            let fetched = shard::fetch(&target, &service, &id, &store, &progress).await;
+            let fetched =
+                shard::fetch(&target, &service, &id, &store, &progress, tls.as_ref()).await;
             fetched
                 .map(|fetched| (n, fetched))
                 .with_context(|| format!("shard {shard}, whose sidecar is at {}", target.address))

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use ops::tls::{Mutual, PeerName, Socket};
 use store::{FileEntry, FileName, Manifest, ObjectId, SnapshotId, Store};
 use stream::export::{self, Arrived, Export, ExportManifest};
-use stream::{Connection, Hello, Message, Purpose, wire};
+use stream::{Connection, Hello, Message, Purpose, names, wire};
 use tokio::net::TcpStream;
 
 pub use super::discover::Target;
@@ -33,8 +34,9 @@ pub(crate) async fn fetch(
     id: &SnapshotId,
     store: &Store,
     progress: &Progress,
+    tls: Option<&Mutual>,
 ) -> anyhow::Result<Fetched> {
-    let mut conn = open(target, service, id).await?;
+    let mut conn = open(target, service, id, tls).await?;
     let announced = loop {
         match export::next(&mut conn.reader).await? {
             Arrived::Message(Export::Hashing { done, total }) => {
@@ -94,12 +96,21 @@ async fn open(
     target: &Target,
     service: &str,
     id: &SnapshotId,
-) -> anyhow::Result<Connection<TcpStream>> {
+    tls: Option<&Mutual>,
+) -> anyhow::Result<Connection<Socket>> {
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&target.address));
     let socket = connecting
         .await
         .map_err(|_| anyhow::anyhow!("no connection within {CONNECT_TIMEOUT:?}"))
         .and_then(|socket| socket.context("cannot be reached"))?;
+    let socket = match tls {
+        None => Socket::plain(socket),
+        Some(tls) => {
+            let shard = &target.shard;
+            let name = names::of_shard(service, &shard.cluster, shard.shard);
+            tls.connect(socket, &PeerName::new(&name)?, CONNECT_TIMEOUT).await?
+        }
+    };
     let mut conn = stream::split(socket);
     conn.reader.set_deadline(export::SILENCE_MAX);
     conn.writer.set_deadline(export::SILENCE_MAX);
@@ -147,7 +158,7 @@ fn check(announced: &ExportManifest, target: &Target, service: &str) -> anyhow::
 /// The objects that the store has not, or not whole: what it has is read back, since a snapshot
 /// that names a damaged object could not be restored. Damaged ones are set aside and sent again.
 async fn lacking(
-    conn: &mut Connection<TcpStream>,
+    conn: &mut Connection<Socket>,
     store: &Store,
     files: &Files,
 ) -> anyhow::Result<BTreeMap<ObjectId, u64>> {
@@ -183,7 +194,7 @@ async fn lacking(
 
 /// Receives the wanted files in their order; returns the compressed bytes.
 async fn receive(
-    conn: &mut Connection<TcpStream>,
+    conn: &mut Connection<Socket>,
     store: &Store,
     wanted: &BTreeMap<u32, (u64, ObjectId)>,
     progress: &Progress,

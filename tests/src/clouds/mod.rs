@@ -1,6 +1,7 @@
 //! Two clouds on loopback, from the programs as users run them.
 //!
 //! - [`binaries`]: where the programs are. [`ports`]: where they may listen.
+//!   [`certificates`]: what their sidecars show each other.
 //! - [`process`]: one of them, to start, kill, freeze, end and start again.
 //! - [`layout`]: who is where, as kept in a file and as promised in `clouds.json`.
 //! - [`plan`]: what to bring up. [`start`]: bringing it up and taking it down.
@@ -8,6 +9,7 @@
 //!   outside: the registry, the metrics.
 
 pub mod binaries;
+pub mod certificates;
 pub mod control;
 pub mod layout;
 pub mod observer;

@@ -14,6 +14,8 @@ pub struct Plan {
     pub clouds: Vec<(String, Vec<String>)>,
     /// Whether streams and clients of nodes go through toxic proxies.
     pub toxics: bool,
+    /// Whether sidecars speak TLS, with certificates in `DIR/tls`.
+    pub tls: bool,
     /// Whether the processes go on when this one ends.
     pub detached: bool,
     /// How long a primary may write without the registry.
@@ -33,6 +35,7 @@ impl Plan {
             service: "demo".to_owned(),
             clouds: vec![("a".to_owned(), halves()), ("b".to_owned(), halves())],
             toxics: false,
+            tls: false,
             detached: false,
             lease: Duration::from_secs(3),
             env: Vec::new(),
@@ -44,6 +47,13 @@ impl Plan {
     #[must_use]
     pub fn with_toxics(mut self) -> Self {
         self.toxics = true;
+        self
+    }
+
+    /// With sidecars that speak TLS.
+    #[must_use]
+    pub fn with_tls(mut self) -> Self {
+        self.tls = true;
         self
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::binaries;
+use super::certificates::{self, Authority};
 use super::layout::{Cloud, Layout, Node, Proxy, Shard, Sidecar};
 use super::plan::Plan;
 use super::ports::Ports;
@@ -58,6 +59,10 @@ impl Clouds {
             fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         }
         let mut ports = Ports::reserve()?;
+        let authority = match plan.tls {
+            true => Some(Authority::create(&plan.dir.join("tls"), "two clouds")?),
+            false => None,
+        };
         let toxics = if plan.toxics { Some(Toxiproxy::open()?) } else { None };
         let dir = fs::canonicalize(&plan.dir)?;
         let registry = format!("file:{}", dir.join("registry").display());
@@ -66,6 +71,16 @@ impl Clouds {
         for (name, shards) in &plan.clouds {
             let cloud = plan_cloud(&plan, &layout, name, shards, &mut ports, toxics.as_ref())?;
             layout.clouds.push(cloud);
+        }
+        if let Some(authority) = &authority {
+            for (cloud, shards) in &plan.clouds {
+                for n in 0..shards.len() {
+                    let name = format!("{n}.{cloud}.{}.godwit", plan.service);
+                    authority.sign(&format!("{cloud}-{n}"), &name)?;
+                }
+            }
+            let name = format!("snapshotter.{}.godwit", plan.service);
+            authority.sign("snapshotter", &name)?;
         }
         init(&plan, &layout)?;
         Ok(Self { layout, toxics, plan, _ports: ports, _scratch: None })
@@ -251,6 +266,11 @@ fn plan_cloud(
         if let Some(address) = &toxic_stream {
             sidecar.extend(["--announce", address]);
         }
+        let tls = match plan.tls {
+            true => certificates::flags(&layout.dir.join("tls"), &name),
+            false => Vec::new(),
+        };
+        sidecar.extend(tls.iter().map(String::as_str));
         let owned = |args: &[&str]| args.iter().map(|&a| a.to_owned()).collect::<Vec<_>>();
         let node = process("godwit-node", format!("{name}-node"), owned(&node))?;
         let sidecar = process("godwit-replicator", format!("{name}-sidecar"), owned(&sidecar))?;

@@ -4,7 +4,8 @@
 //! - [`Tls`]: a listener for whoever comes, with client certificates asked for or not. A program
 //!   takes its configuration and speaks TLS itself.
 //! - [`Mutual`]: both ends show a certificate of a shared authority and are known by the names in
-//!   it. [`Socket`] is what comes of it: a connection, plain or under TLS.
+//!   it. [`Socket`] is what comes of it: a connection, plain or under TLS. [`MutualSettings`] is
+//!   what a program's settings say of it.
 //! - [`Client`]: dials servers that are not ours.
 //!
 //! The first two are followed with `follow` in a task of the program. Connections that are there go on with
@@ -16,6 +17,7 @@ mod mutual;
 mod reload;
 mod sentence;
 mod server;
+mod settings;
 mod socket;
 
 pub use client::{Client, ClientFiles};
@@ -23,4 +25,5 @@ pub use files::{MutualFiles, TlsError, TlsFiles};
 pub use mutual::{Mutual, PeerName};
 pub use sentence::HandshakeError;
 pub use server::Tls;
+pub use settings::{MutualConfig, MutualSettings, Switch};
 pub use socket::{Peer, Socket};
