@@ -1,6 +1,6 @@
 # What there is to do here. `make demo` is the tour; CONTRIBUTING.md says the rest.
 
-.PHONY: help deps build demo up status down test suite suite-redis-py suite-applications bench bench-ingest bench-latency bench-memory lint soak
+.PHONY: help deps build demo up status down test suite suite-redis-py suite-applications bench bench-ingest bench-latency bench-memory bench-stream lint soak
 
 # Programs for people are built for speed; tests use the dev profile, which has failpoints.
 clouds = cargo run --release --quiet --package godwit-tests --bin clouds --
@@ -19,6 +19,7 @@ help:
 	@echo 'make bench-ingest   rows by pipelined commands, and as a bulk load (bench="--rows 10000000")'
 	@echo 'make bench-latency  p99 beside redis-server, while compactions run, with a checkpoint being read, in a write stall'
 	@echo 'make bench-memory   memory under each load with ten times more data; several nodes on a machine; a large delete'
+	@echo 'make bench-stream   how late a standby is, on loopback and 40 ms away, and bytes on the wire (bench="--value 1024")'
 	@echo 'make suite-redis-py      redis-py'\''s own tests against a node    make suite-applications   Celery, RQ, BullMQ on one'
 	@echo 'make soak    faults under load for a while (minutes=10)'
 	@echo 'make build   everything, for speed (make deps: what that needs; the others call it)'
@@ -59,6 +60,10 @@ bench-memory: build
 	@target/release/godwit-bench memory $(bench)
 	@target/release/godwit-bench processes
 	@target/release/godwit-bench delete
+
+bench-stream: build
+	@$(clouds) stream $(bench)
+	@$(clouds) stream --latency 40 --tls $(bench)
 
 test:
 	@scripts/deps.sh tests

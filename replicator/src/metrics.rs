@@ -1,8 +1,11 @@
 //! What a sidecar counts: `godwit_replicator_*`.
 
+use std::time::Duration;
+
 use ops::metrics::{Counter, Family, Gauge, Histogram, Labels, Metrics};
 use topology::members::{ReceiveStatus, StreamStatus};
 use wal::Position;
+use wal::frame::Packing;
 
 use crate::board::Notes;
 
@@ -35,6 +38,10 @@ pub struct Meters {
     pub free_bytes: Gauge,
     /// The end of the node's log, as read.
     pub tail_sequence: Gauge,
+    /// The bound on bulk while the node is slow, in bytes a second; 0: none.
+    pub bulk_bound_bytes: Gauge,
+    /// Of each way to pack frames.
+    packings: Packings,
     /// When our own certificate ends, in seconds since 1970; 0 without TLS.
     pub certificate_expires_seconds: Gauge,
 }
@@ -53,6 +60,10 @@ impl Meters {
             received_bytes: metrics.counter("received_bytes", "Bytes of frames received"),
             frames_applied: metrics.counter("frames_applied", "Frames that the node has applied"),
             targets: Targets {
+                link_rate: metrics.gauges(
+                    "link_bytes_per_second",
+                    "What the link to a target takes, as it was measured while it was full",
+                ),
                 window_bytes: metrics.gauges("window_bytes", "Bytes sent and not acknowledged"),
                 behind_bytes: metrics
                     .gauges("behind_bytes", "Bytes of the log that a target has not staged"),
@@ -72,6 +83,16 @@ impl Meters {
             spool_bytes: metrics.gauge("spool_bytes", "Bytes on the disk of the spool"),
             free_bytes: metrics.gauge("spool_free_bytes", "Bytes free on the spool's volume"),
             tail_sequence: metrics.gauge("tail_sequence", "The end of the node's log, as read"),
+            bulk_bound_bytes: metrics.gauge(
+                "bulk_bound_bytes",
+                "The bound on seeds and catching up while the node is slow, in bytes a second",
+            ),
+            packings: Packings {
+                frames: metrics.counters("packed_frames", "Frames by how they were packed"),
+                log_bytes: metrics
+                    .counters("packed_log_bytes", "Bytes of the log by how they were packed"),
+                micros: metrics.counters("packed_cpu_micros", "Processor time that packing took"),
+            },
             certificate_expires_seconds: metrics.gauge(
                 "certificate_expires_seconds",
                 "When the sidecar's own certificate ends, in seconds since 1970",
@@ -82,6 +103,20 @@ impl Meters {
     /// Bytes on their way to a target.
     pub fn window(&self, target: &str, bytes: u64) {
         set(&self.targets.window_bytes, &labels("target", target), bytes);
+    }
+
+    /// What the link to a target takes.
+    pub fn link_rate(&self, target: &str, bytes: u64) {
+        set(&self.targets.link_rate, &labels("target", target), bytes);
+    }
+
+    /// A frame was packed.
+    pub fn packed(&self, packing: Packing, log_bytes: u64, took: Duration) {
+        let labels = labels("packing", &packing.to_string());
+        self.packings.frames.get_or_create(&labels).inc();
+        self.packings.log_bytes.get_or_create(&labels).inc_by(log_bytes);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.packings.micros.get_or_create(&labels).inc_by(micros);
     }
 
     /// What the board says of each stream; a target or source that is gone has no series any more.
@@ -98,10 +133,20 @@ impl Meters {
     }
 }
 
+type Counters = Family<Labels, Counter>;
+
+#[derive(Clone, Debug)]
+struct Packings {
+    frames: Counters,
+    log_bytes: Counters,
+    micros: Counters,
+}
+
 type Gauges = Family<Labels, Gauge>;
 
 #[derive(Clone, Debug)]
 struct Targets {
+    link_rate: Gauges,
     window_bytes: Gauges,
     behind_bytes: Gauges,
     staged: Gauges,
@@ -116,7 +161,9 @@ impl Targets {
     }
 
     fn remove(&self, labels: &Labels) {
-        for gauges in [&self.window_bytes, &self.behind_bytes, &self.staged, &self.applied] {
+        let all =
+            [&self.link_rate, &self.window_bytes, &self.behind_bytes, &self.staged, &self.applied];
+        for gauges in all {
             gauges.remove(labels);
         }
     }

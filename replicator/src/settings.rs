@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use topology::ShardName;
 use topology::record::is_name;
 
+use crate::link::LinkConfig;
 use crate::spool::Budget;
 
 /// Flags, GODWIT_* and the keys of the config file.
@@ -52,9 +53,36 @@ pub struct Settings {
     /// The most that is staged of one source before it has to wait [default: 4GiB]
     #[arg(long, env = "GODWIT_STAGE_BUDGET", value_name = "SIZE")]
     pub stage_budget: Option<Size>,
-    /// Bytes on their way to one follower, not acknowledged [default: 16MiB]
+    /// Bytes a second to all followers together; live frames go before seeds [default: no bound]
+    #[arg(long, env = "GODWIT_BANDWIDTH", value_name = "SIZE")]
+    pub bandwidth: Option<Size>,
+    /// Bytes of frames on their way to one follower, not acknowledged [default: 32MiB]
     #[arg(long, env = "GODWIT_WINDOW", value_name = "SIZE")]
     pub window: Option<Size>,
+    /// Bytes of a seed on their way to one follower: what a cut sends again [default: 8MiB]
+    #[arg(long, env = "GODWIT_SEED_WINDOW", value_name = "SIZE")]
+    pub seed_window: Option<Size>,
+    /// The kernel's buffers of a connection, each way [default: as the kernel sees fit]
+    #[arg(long, env = "GODWIT_SOCKET_BUFFER", value_name = "SIZE")]
+    pub socket_buffer: Option<Size>,
+    /// How long a peer may say nothing, or take nothing, before it counts as dead [default: 8s]
+    #[arg(long, env = "GODWIT_PEER_TIMEOUT", value_name = "SPAN")]
+    pub peer_timeout: Option<Span>,
+    /// The first pause before a stream is made again; each failure doubles it [default: 50ms]
+    #[arg(long, env = "GODWIT_RECONNECT_MIN", value_name = "SPAN")]
+    pub reconnect_min: Option<Span>,
+    /// The longest pause before a stream is made again [default: 2s]
+    #[arg(long, env = "GODWIT_RECONNECT_MAX", value_name = "SPAN")]
+    pub reconnect_max: Option<Span>,
+    /// What compressing may take of one processor while nothing waits, in percent [default: 5]
+    #[arg(long, env = "GODWIT_COMPRESS_CPU", value_name = "PERCENT")]
+    pub compress_cpu: Option<u32>,
+    /// Seeds and catching up slow down while the node's commands take longer [default: 10ms]
+    #[arg(long, env = "GODWIT_NODE_P99_MAX", value_name = "SPAN")]
+    pub node_p99_max: Option<Span>,
+    /// But not below so many bytes a second [default: 4MiB]
+    #[arg(long, env = "GODWIT_BULK_RATE_MIN", value_name = "SIZE")]
+    pub bulk_rate_min: Option<Size>,
     /// How many bytes a second a snapshot reads of the node's disk [default: 256MiB]
     #[arg(long, env = "GODWIT_EXPORT_RATE", value_name = "SIZE")]
     pub export_rate: Option<Size>,
@@ -96,8 +124,8 @@ pub struct Config {
     pub budget: Budget,
     /// The most bytes staged of one source.
     pub stage_bytes: u64,
-    /// The most bytes unacknowledged by one follower.
-    pub window: u64,
+    /// What connections to followers run with.
+    pub link: LinkConfig,
     /// Bytes a second that an export reads.
     pub export_rate: u64,
     /// TLS with other sidecars and snapshotters, unless it is off.
@@ -111,6 +139,7 @@ impl Config {
             value.ok_or_else(|| ConfigError::invalid(format!("--{name} is missing")))
         }
         let bytes = |size: Option<Size>, default: u64| size.map_or(default, |size| size.0);
+        let link = LinkConfig::of(&settings)?;
         let node_dir = need(settings.node_dir, "node-dir")?;
         let node_admin = settings
             .node_admin
@@ -157,7 +186,7 @@ impl Config {
                 free: bytes(settings.spool_free, 512 << 20),
             },
             stage_bytes: bytes(settings.stage_budget, 4 << 30),
-            window: bytes(settings.window, 16 << 20),
+            link,
             export_rate: bytes(settings.export_rate, crate::export::RATE_DEFAULT),
         };
         config.validate().map(|()| config)
@@ -173,7 +202,6 @@ impl Config {
         };
         least(self.budget.bytes, 1 << 20, "spool-budget")?;
         least(self.stage_bytes, 1 << 20, "stage-budget")?;
-        least(self.window, 64 << 10, "window")?;
         least(self.export_rate, 64 << 10, "export-rate")?;
         let schemes = ["file:", "etcd:"];
         if !schemes.iter().any(|scheme| self.registry.starts_with(scheme)) {

@@ -8,6 +8,7 @@ use ops::health::Health;
 use ops::metrics::{Identity, Metrics};
 use ops::shutdown::Shutdown;
 use ops::tls::Mutual;
+use stream::Link;
 use topology::ShardName;
 use topology::service::Service;
 
@@ -17,8 +18,8 @@ use crate::node::Node;
 use crate::settings::Config;
 use crate::spool::{Spool, SpoolLock, keep_linking, watchdog};
 use crate::target::Inbounds;
-use crate::transport::Transport;
-use crate::{drain, export, loads, member, source, target};
+use crate::transport::{self, Transport};
+use crate::{backoff, drain, export, loads, member, source, target};
 
 /// How long a sidecar before this one may take to end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -44,6 +45,8 @@ pub struct Sidecar {
     pub inbounds: Inbounds,
     /// Exports of checkpoints.
     pub exports: export::Context,
+    /// The way out to all followers.
+    pub link: Link,
     /// Connections to others and from them.
     pub transport: Transport,
     /// What the tasks say of themselves.
@@ -68,6 +71,7 @@ pub async fn run(
     let registry = topology::open(&config.registry)?;
     let service = Service::open(registry, &config.service).await?;
     let listener = ops::http::bind("the stream listener", &config.listen).await?;
+    transport::size_buffers(&listener, config.link.socket_buffer);
     let address = match &config.announce {
         Some(address) => address.clone(),
         None => listener.local_addr().context("finding the listener's address")?.to_string(),
@@ -107,7 +111,8 @@ pub async fn run(
         spool,
         inbounds: Inbounds::default(),
         exports,
-        transport: Transport::new(&config.service, tls.clone()),
+        link: Link::new(config.link.bandwidth),
+        transport: Transport::new(&config.service, tls.clone(), config.link.socket_buffer),
         board: Board::default(),
         metrics: Meters::new(&registered),
         health,
@@ -125,6 +130,7 @@ pub async fn run(
     tasks.spawn(drain::keep_draining(sidecar.clone()));
     tasks.spawn(loads::keep_clearing(sidecar.clone()));
     tasks.spawn(member::keep_publishing(sidecar.clone(), address, served));
+    tasks.spawn(backoff::keep_bounding(sidecar.clone()));
     tasks.spawn(progress(sidecar.clone()));
     if let Some(tls) = tls {
         tasks.spawn(following_certificates(sidecar.clone(), tls));

@@ -1,13 +1,15 @@
 //! Connections to other sidecars and from them, and from snapshotters: TCP, and TLS on it unless it
 //! was turned off. Who is at the other end is said by its certificate.
 
+use std::sync::Once;
 use std::time::Duration;
 
 use ops::tls::{Mutual, Peer, PeerName, Socket};
+use socket2::SockRef;
 use stream::wire::MAGIC;
 use stream::{Hello, Message, Purpose, names};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use topology::ShardName;
 
 /// How long a connection may take to come about.
@@ -26,12 +28,13 @@ const UNREAD_WITHIN: Duration = Duration::from_secs(1);
 pub struct Transport {
     service: String,
     tls: Option<Mutual>,
+    socket_buffer: Option<u32>,
 }
 
 impl Transport {
-    /// For sidecars of this service.
-    pub fn new(service: &str, tls: Option<Mutual>) -> Self {
-        Self { service: service.to_owned(), tls }
+    /// For sidecars of this service; `socket_buffer`: bytes of the kernel's buffers.
+    pub fn new(service: &str, tls: Option<Mutual>, socket_buffer: Option<u32>) -> Self {
+        Self { service: service.to_owned(), tls, socket_buffer }
     }
 
     /// What TLS is made with, if it is spoken.
@@ -44,7 +47,7 @@ impl Transport {
     /// # Errors
     /// Nobody answers there, or it is not who it should be: in a sentence.
     pub async fn dial(&self, address: &str, shard: &ShardName) -> Result<Socket, String> {
-        let dial = tokio::time::timeout(DIAL_WITHIN, TcpStream::connect(address));
+        let dial = tokio::time::timeout(DIAL_WITHIN, self.connect(address));
         let socket = dial
             .await
             .map_err(|_| format!("no connection to {address} within {DIAL_WITHIN:?}"))?
@@ -53,6 +56,20 @@ impl Transport {
         let Some(tls) = &self.tls else { return Ok(Socket::plain(socket)) };
         let name = self.name_of(shard)?;
         tls.connect(socket, &name, HELLO_WITHIN).await.map_err(|error| error.to_string())
+    }
+
+    async fn connect(&self, address: &str) -> std::io::Result<TcpStream> {
+        let mut last = None;
+        for to in tokio::net::lookup_host(address).await? {
+            let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            // Before it connects: how far the window may open is said then.
+            size_buffers(&socket, self.socket_buffer);
+            match socket.connect(to).await {
+                Ok(connected) => return Ok(connected),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| std::io::Error::other("the name has no address")))
     }
 
     /// Takes a caller in.
@@ -102,6 +119,22 @@ impl Transport {
 
 fn name(text: &str) -> Result<PeerName, String> {
     PeerName::new(text).map_err(|error| error.to_string())
+}
+
+/// Asks the kernel for buffers of this size, and says so if it gives less.
+pub fn size_buffers<'a>(socket: impl Into<SockRef<'a>>, bytes: Option<u32>) {
+    static SAID: Once = Once::new();
+    let Some(bytes) = bytes else { return };
+    let (socket, wanted) = (socket.into(), bytes as usize);
+    let set = socket.set_send_buffer_size(wanted).and(socket.set_recv_buffer_size(wanted));
+    // The kernel doubles what it was asked for, and shows it doubled (socket(7)).
+    let got = set.and(socket.send_buffer_size()).unwrap_or(0) / 2;
+    let got = got.min(socket.recv_buffer_size().unwrap_or(0) / 2);
+    if got < wanted {
+        SAID.call_once(|| {
+            tracing::warn!(wanted, got, "the kernel gives smaller socket buffers than --socket-buffer asks for: raise net.core.wmem_max and net.core.rmem_max");
+        });
+    }
 }
 
 /// Tells a caller in plain words that it is wrong here; the answer is what was said. A caller that

@@ -10,6 +10,7 @@
 //! - [`toxi`]: bad networks, over Toxiproxy's HTTP API.
 //! - [`demo`]: the tour that `make demo` shows.
 //! - [`story`]: the above, as the stories tell it. [`soak`]: faults under load, for long.
+//!   [`stream_bench`]: how late a standby is, and what that costs.
 //! - [`redis`]: a stock redis-server, and what is in a server.
 //! - [`client`] and [`wait`]: a small blocking Redis client, and waiting with a deadline.
 //!
@@ -23,5 +24,6 @@ pub mod load;
 pub mod redis;
 pub mod soak;
 pub mod story;
+pub mod stream_bench;
 pub mod toxi;
 pub mod wait;

@@ -66,9 +66,9 @@ pub struct ReclaimStatus {
     pub dropped_bytes: u64,
 }
 
-/// Answer of `GODWIT.STATUS`.
+/// Answer of `GODWIT.STATUS`. A node may be newer than who asks, and say more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct Status {
     /// The database's id, 32 hexadecimal digits: a directory that was swapped in has another.
     pub database: String,
@@ -114,4 +114,8 @@ pub struct Status {
     pub reclaim: ReclaimStatus,
     /// How far the wall clock has jumped ahead of what the node believes.
     pub clock_ahead_ms: Option<u64>,
+    /// Microseconds below which 99 of 100 commands of the last seconds took; none where there were
+    /// too few to say, or they are not measured.
+    #[serde(default)]
+    pub p99_us: Option<u64>,
 }

@@ -1,6 +1,6 @@
 //! Packets over a socket, or over anything like one. Every read and write has a deadline.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use serde::Serialize;
@@ -10,13 +10,17 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use wal::Position;
 
 use crate::codec;
+use crate::link::{Class, Link};
 use crate::message::{Incoming, Message};
 use crate::wire::{self, HEADER, Packet, WireError};
 
 /// A peer that is alive says something at least this often.
 pub const PING_EVERY: Duration = Duration::from_secs(1);
-/// How long a peer may say nothing, or take nothing, before the connection is given up.
+/// How long a peer may say nothing, or take nothing, before the connection is given up, where
+/// nothing else is configured.
 pub const SILENCE_MAX: Duration = Duration::from_secs(8);
+/// Packets up to this size are copied together before they are written.
+const TOGETHER_MAX: usize = 16 << 10;
 /// Reads ask for this much at a time.
 const READ: usize = 256 << 10;
 
@@ -118,17 +122,45 @@ pub struct Writer<W> {
     io: W,
     deadline: Duration,
     sent: u64,
+    busy: Duration,
+    link: Option<(Link, Class)>,
+    /// A small packet as a whole.
+    whole: Vec<u8>,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
     /// A writer that gives up when the peer takes nothing for [`SILENCE_MAX`].
     pub fn new(io: W) -> Self {
-        Self { io, deadline: SILENCE_MAX, sent: 0 }
+        Self {
+            io,
+            deadline: SILENCE_MAX,
+            sent: 0,
+            busy: Duration::ZERO,
+            link: None,
+            whole: Vec::new(),
+        }
     }
 
     /// Gives up after this long instead.
     pub fn set_deadline(&mut self, deadline: Duration) {
         self.deadline = deadline;
+    }
+
+    /// From now on what is sent takes its turn on this way out, as of this class.
+    pub fn set_link(&mut self, link: Link, class: Class) {
+        self.link = Some((link, class));
+    }
+
+    /// What is sent from now on is of this class.
+    pub fn set_class(&mut self, class: Class) {
+        if let Some((_, of)) = &mut self.link {
+            *of = class;
+        }
+    }
+
+    /// How long sending has waited so far: for its turn, and until the socket took it.
+    pub fn busy(&self) -> Duration {
+        self.busy
     }
 
     /// Bytes sent so far, headers included.
@@ -167,13 +199,43 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Sends a packet whose body is these parts, one after the other.
     pub async fn packet(&mut self, kind: u8, parts: &[&[u8]]) -> Result<(), WireError> {
         let header = wire::header(kind, parts)?;
-        self.write(&header).await?;
-        for part in parts {
-            self.write(part).await?;
+        let begun = Instant::now();
+        // Messages are few and small, and the peer gives up on who does not send any.
+        let waits = ![wire::MESSAGE, wire::EXPORT].contains(&kind);
+        let length = HEADER + parts.iter().map(|part| part.len()).sum::<usize>();
+        if length <= TOGETHER_MAX {
+            // One call of the system, and one record of TLS.
+            let mut whole = std::mem::take(&mut self.whole);
+            whole.clear();
+            whole.extend_from_slice(&header);
+            parts.iter().for_each(|part| whole.extend_from_slice(part));
+            let passed = self.pass(&whole, waits).await;
+            self.whole = whole;
+            passed?;
+        } else {
+            self.pass(&header, waits).await?;
+            for part in parts {
+                self.pass(part, waits).await?;
+            }
         }
-        self.sent += (HEADER + parts.iter().map(|p| p.len()).sum::<usize>()) as u64;
+        self.sent += length as u64;
         let flush = tokio::time::timeout(self.deadline, self.io.flush());
         flush.await.map_err(|_| WireError::Deadline("take what was sent", self.deadline))??;
+        self.busy += begun.elapsed();
+        Ok(())
+    }
+
+    /// Writes all, each piece when it is its turn.
+    async fn pass(&mut self, bytes: &[u8], waits: bool) -> Result<(), WireError> {
+        let Some((link, class)) = self.link.clone() else { return self.write(bytes).await };
+        if !waits {
+            link.count(bytes.len());
+            return self.write(bytes).await;
+        }
+        for piece in bytes.chunks(link.piece(class)) {
+            link.take(class, piece.len()).await;
+            self.write(piece).await?;
+        }
         Ok(())
     }
 

@@ -9,15 +9,19 @@
 //! The first message on a connection is a [`message::Hello`]; its purpose says what the rest is: a
 //! stream from a primary's sidecar, or an [export] of checkpoints to a snapshotter.
 //!
+//! All connections of a sidecar go out through one [link], which bounds them and says who goes first.
+//!
 //! This crate reads no log and applies nothing: the replicator does.
 
 pub mod codec;
 pub mod conn;
 pub mod export;
+pub mod link;
 pub mod message;
 pub mod names;
 pub mod wire;
 
 pub use conn::{Connection, Reader, Writer, split};
-pub use message::{Hello, Message, Purpose, Welcome};
+pub use link::{Class, Link};
+pub use message::{Hello, Message, Purpose, Versions, Welcome};
 pub use wire::{Packet, WireError};

@@ -4,7 +4,7 @@
 //! source -> target   Hello
 //! target -> source   Welcome | Refusal
 //! source -> target   Start, then frames
-//!                    SeedBegin, (SeedHave <-) chunks and FileDone, SeedEnd, (SeedDone <-) Start, frames
+//!                    SeedBegin, (SeedHave <-) chunks and FileDone, (Received <-)*, SeedEnd, (SeedDone <-) Start, frames
 //!                    RewindBegin, (MeasureSlots <-, SlotsMeasured ->)?, (Keys <-, Exported ->)*,
 //!                        (ExportSlots <-, SlotsExported and Exported ->)*, (RewindDone <- | CannotRewind <-) Start, frames
 //! source -> target   among frames: LoadBegin, (LoadHave <-) chunks and FileDone, LoadEnd
@@ -28,13 +28,72 @@ pub enum Purpose {
     Export,
 }
 
-/// The first message on a connection.
+/// The versions of the protocol that a program speaks, from the lowest to the highest; one byte on the
+/// wire, the highest in its low four bits. (Version 1 had only that one, and 0 in the others.)
+///
+/// - 1: the first.
+/// - 2: who is seeded says how much it has ([`Message::Received`]), and the source waits for that; who
+///   rewinds may ask for whole slots ([`Message::MeasureSlots`], [`Message::ExportSlots`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "u8", into = "u8")]
+pub struct Versions {
+    /// The lowest.
+    pub lowest: u8,
+    /// The highest.
+    pub highest: u8,
+}
+
+/// The first version that has [`Message::Received`].
+pub const HAS_RECEIVED: u8 = 2;
+/// The first version that has [`Message::MeasureSlots`] and [`Message::ExportSlots`].
+pub const HAS_SLOTS: u8 = 2;
+
+impl From<u8> for Versions {
+    fn from(byte: u8) -> Self {
+        Self { lowest: (byte >> 4).max(1), highest: byte & 15 }
+    }
+}
+
+impl From<Versions> for u8 {
+    fn from(versions: Versions) -> Self {
+        (versions.lowest << 4) | (versions.highest & 15)
+    }
+}
+
+impl Versions {
+    /// What this program speaks.
+    pub const OURS: Self = Self { lowest: 1, highest: 2 };
+
+    /// The version that both speak: the highest.
+    ///
+    /// # Errors
+    /// There is none: in a sentence for the peer.
+    pub fn agree(self, peer: Self) -> Result<u8, String> {
+        let version = self.highest.min(peer.highest);
+        if version >= self.lowest.max(peer.lowest) {
+            return Ok(version);
+        }
+        let older = if peer.highest < self.lowest { "the caller" } else { "the one called" };
+        Err(format!(
+            "the caller speaks versions {} to {} of the stream protocol, and the one called {} to {}: upgrade {older}",
+            peer.lowest, peer.highest, self.lowest, self.highest
+        ))
+    }
+
+    /// Whether this version is among them.
+    pub fn has(self, version: u8) -> bool {
+        (self.lowest..=self.highest).contains(&version)
+    }
+}
+
+/// The first message on a connection. Its layout and that of the answer never change: what a later
+/// version has to say it says after them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// What the connection is for.
     pub purpose: Purpose,
-    /// The highest version of the protocol that the caller speaks.
-    pub version: u8,
+    /// The versions of the protocol that the caller speaks.
+    pub versions: Versions,
     /// The service.
     pub service: String,
     /// Who calls: a shard (`a/0`), or a snapshotter's own name.
@@ -240,6 +299,8 @@ pub enum Message {
         /// What to go on after; none at the end.
         next: Option<Vec<u8>>,
     },
+    /// How many bytes of the seed's files have been written since `SeedHave`. From version 2 on.
+    Received(u64),
 }
 
 /// A packet of a stream, understood.

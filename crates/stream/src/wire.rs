@@ -8,8 +8,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// A packet's first two bytes.
 pub const MAGIC: [u8; 2] = *b"GS";
-/// The version of the protocol that this program speaks. A later one speaks the lower of both,
-/// as said in the two first messages.
+/// The version of this framing, and of the layout of the two first messages: neither ever changes.
+/// What else is said has [versions](crate::message::Versions) of its own, on which those two agree.
 pub const VERSION: u8 = 1;
 /// Bytes of a packet before its body.
 pub const HEADER: usize = 12;
@@ -47,7 +47,7 @@ pub enum WireError {
     Foreign,
     /// It speaks a version that this program does not know.
     #[error(
-        "the peer speaks version {0} of the stream protocol, this program version {VERSION}: upgrade the older one"
+        "the peer frames packets in version {0}, this program in version {VERSION}: is it the listener of a replicator?"
     )]
     Version(u8),
     /// A length beyond its bound.

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 use stream::message::{Ack, Incoming, Message, Point, Standing};
 use stream::wire::{self, Packet, WireError};
-use stream::{Hello, Purpose, Welcome, codec, message};
+use stream::{Hello, Purpose, Versions, Welcome, codec, message};
 use wal::{Chain, History, Position, Sequence, TimelineId, TimelineStart};
 
 fn position() -> impl Strategy<Value = Position> {
@@ -37,7 +37,7 @@ fn hello() -> impl Strategy<Value = Message> {
             }
             Message::Hello(Box::new(Hello {
                 purpose: Purpose::Stream,
-                version: wire::VERSION,
+                versions: Versions { lowest: 1, highest: 9 },
                 service,
                 from: "a/0".to_owned(),
                 to: "b/1".to_owned(),
@@ -160,4 +160,39 @@ fn a_stranger_is_named() {
     let mut long = packet(wire::MESSAGE, b"x");
     long[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
     assert!(matches!(wire::take(&mut long), Err(WireError::TooLong { .. })));
+}
+
+/// A `Hello` as version 1 wrote it: of a/0 to b/0 of the service `demo`, at epoch 1.
+const HELLO_V1: &[u8] = include_bytes!("fixtures/hello-v1.bin");
+
+#[test]
+fn a_hello_of_version_1_is_understood_for_ever() {
+    let packet = wire::take(&mut BytesMut::from(HELLO_V1)).unwrap().unwrap();
+    let Incoming::Message(Message::Hello(hello)) = Incoming::of(packet).unwrap() else {
+        panic!("it is no hello");
+    };
+    assert_eq!(hello.versions, Versions { lowest: 1, highest: 1 });
+    assert_eq!((&*hello.service, &*hello.from, &*hello.to), ("demo", "a/0", "b/0"));
+    assert_eq!((hello.purpose, hello.epoch), (Purpose::Stream, 1));
+    assert_eq!((hello.families, hello.encoding), (message::families(), 1));
+}
+
+#[test]
+fn two_agree_on_the_highest_version_that_both_speak() {
+    let speaks = |lowest, highest| Versions { lowest, highest };
+    for (ours, theirs, agreed) in [
+        (speaks(1, 2), speaks(1, 1), Some(1)),
+        (speaks(1, 2), speaks(1, 2), Some(2)),
+        (speaks(1, 2), speaks(2, 9), Some(2)),
+        (speaks(3, 4), speaks(1, 2), None),
+        (speaks(1, 2), speaks(3, 4), None),
+    ] {
+        assert_eq!(ours.agree(theirs).ok(), agreed, "{ours:?} {theirs:?}");
+    }
+    let why = speaks(3, 4).agree(speaks(1, 2)).unwrap_err();
+    assert!(why.contains("1 to 2") && why.ends_with("upgrade the caller"), "{why}");
+    for versions in [speaks(1, 2), speaks(3, 15)] {
+        assert_eq!(Versions::from(u8::from(versions)), versions);
+    }
+    assert_eq!(Versions::from(1), speaks(1, 1), "as version 1 wrote it");
 }

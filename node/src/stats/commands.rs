@@ -105,6 +105,15 @@ pub(crate) fn totals() -> Vec<Total> {
     table::everything().enumerate().filter_map(total).collect()
 }
 
+/// How long all commands together took, since the counts began.
+pub(crate) fn times() -> Histogram {
+    let all = Histogram::default();
+    for times in shards().iter().flat_map(|shard| &shard.0).filter_map(|count| count.times.get()) {
+        all.merge(times);
+    }
+    all
+}
+
 /// CONFIG RESETSTAT. What a thread counts meanwhile may be lost.
 pub(crate) fn reset() {
     for count in shards().iter().flat_map(|shard| &shard.0) {

@@ -55,6 +55,17 @@ impl Histogram {
         }
     }
 
+    /// What was counted since another was: a sum of the same counters, earlier.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let pairs = self.0.iter().zip(&earlier.0);
+        let counts = pairs.map(|(now, then)| {
+            let (now, then) = (now.load(Ordering::Relaxed), then.load(Ordering::Relaxed));
+            // Less than before: they were forgotten meanwhile.
+            AtomicU32::new(now.checked_sub(then).unwrap_or(now))
+        });
+        Self(counts.collect())
+    }
+
     fn counts(&self) -> impl Iterator<Item = (u64, u64)> {
         let counts = self.0.iter().map(|count| u64::from(count.load(Ordering::Relaxed)));
         counts.enumerate().map(|(bucket, count)| (ceiling(bucket), count))

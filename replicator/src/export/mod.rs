@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use keyspace::Hlc;
 use stream::export::{Arrived, Export, ExportManifest};
-use stream::{Connection, Hello, Purpose, Reader, WireError, Writer};
+use stream::{Connection, Hello, Purpose, Reader, Versions, WireError, Writer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::Semaphore;
 use topology::ShardName;
@@ -172,6 +172,9 @@ fn check_hello(hello: &Hello, ctx: &Context) -> Result<(), ExportError> {
     let refuse = |why: String| Err(ExportError::Refused(why));
     if hello.purpose != Purpose::Export {
         return refuse("this is no export".to_owned());
+    }
+    if let Err(why) = Versions::OURS.agree(hello.versions) {
+        return refuse(why);
     }
     if hello.service != ctx.service {
         return refuse(format!(

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use wal::frame::{FrameBuilder, PushError};
 use wal::{Chain, Position};
 
-use super::codec::Adaptive;
+use super::codec::{LinkView, Packer};
 use crate::cursor::{Cursor, CursorError, Growth};
 use crate::identity::DatabaseId;
 
@@ -22,6 +22,8 @@ const FRAME_BYTES: usize = 256 << 10;
 const QUEUE: usize = 4;
 /// How often the distance to the end of the log is measured.
 const MEASURE_EVERY: Duration = Duration::from_millis(200);
+/// How often it is looked whether there is more for a frame that gathers.
+const GATHER_POLL: Duration = Duration::from_millis(1);
 /// How long a log that does not read on is looked at again, before the stream is made again.
 const DAMAGE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -48,19 +50,28 @@ pub(super) struct Framed {
 pub(super) struct Feed {
     pub(super) frames: mpsc::Receiver<Result<Fed, CursorError>>,
     pub(super) behind: Arc<AtomicU64>,
+    pub(super) link: Arc<LinkView>,
     pub(super) database: DatabaseId,
 }
 
 impl Feed {
     /// Frames of what follows the cursor, for a target with these slots.
-    pub(super) fn start(cursor: Cursor, point: Point, keep: SlotSet) -> std::io::Result<Self> {
+    pub(super) fn start(
+        cursor: Cursor,
+        point: Point,
+        keep: SlotSet,
+        packer: Packer,
+    ) -> std::io::Result<Self> {
         let (sender, frames) = mpsc::channel(QUEUE);
         let behind = Arc::new(AtomicU64::new(0));
         let (database, measured) = (cursor.database().clone(), behind.clone());
+        let link = Arc::new(LinkView::default());
+        let mut maker = Maker { packer, link: link.clone(), sender, gathering: None };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
             runtime.block_on(async {
-                let end = make_frames(cursor, point, &keep, &sender, &measured);
+                let sender = maker.sender.clone();
+                let end = maker.make_frames(cursor, point, &keep, &measured);
                 tokio::select! {
                     end = end => if let Err(error) = end {
                         // The stream has ended if nobody listens.
@@ -70,87 +81,114 @@ impl Feed {
                 }
             });
         })?;
-        Ok(Self { frames, behind, database })
+        Ok(Self { frames, behind, link, database })
     }
 }
 
-async fn make_frames(
-    mut cursor: Cursor,
-    point: Point,
-    keep: &SlotSet,
-    sender: &mpsc::Sender<Result<Fed, CursorError>>,
-    behind: &AtomicU64,
-) -> Result<(), CursorError> {
-    let (epoch, stamp) = cursor.highest();
-    let mut builder = FrameBuilder::new(point.position, point.stream_chain, epoch, stamp);
-    let (mut codec, mut growth) = (Adaptive::default(), Growth::default());
-    // The log's chain at the end of what is in the builder, and the file that it is in.
-    let (mut chain, mut file) = (cursor.chain(), cursor.file().number);
-    let mut measured = Instant::now();
-    let mut damaged_since = None;
-    loop {
-        let more = match cursor.advance() {
-            Ok(more) => more,
-            // The last piece of a file may be looked at while it is being written.
-            Err(CursorError::Damaged { path, damage }) => {
-                if damaged_since.get_or_insert_with(Instant::now).elapsed() > DAMAGE_PATIENCE {
-                    return Err(CursorError::Damaged { path, damage });
+/// What makes frames.
+struct Maker {
+    packer: Packer,
+    link: Arc<LinkView>,
+    sender: mpsc::Sender<Result<Fed, CursorError>>,
+    /// Since when there is something in the frame that is being made.
+    gathering: Option<Instant>,
+}
+
+impl Maker {
+    async fn make_frames(
+        &mut self,
+        mut cursor: Cursor,
+        point: Point,
+        keep: &SlotSet,
+        behind: &AtomicU64,
+    ) -> Result<(), CursorError> {
+        let (epoch, stamp) = cursor.highest();
+        let mut builder = FrameBuilder::new(point.position, point.stream_chain, epoch, stamp);
+        let mut growth = Growth::default();
+        // The log's chain at the end of what is in the builder, and the file that it is in.
+        let (mut chain, mut file) = (cursor.chain(), cursor.file().number);
+        let mut measured = Instant::now();
+        let mut damaged_since = None;
+        loop {
+            let more = match cursor.advance() {
+                Ok(more) => more,
+                // The last piece of a file may be looked at while it is being written.
+                Err(CursorError::Damaged { path, damage }) => {
+                    if damaged_since.get_or_insert_with(Instant::now).elapsed() > DAMAGE_PATIENCE {
+                        return Err(CursorError::Damaged { path, damage });
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    cursor.look_again()?;
+                    continue;
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                cursor.look_again()?;
-                continue;
+                Err(error) => return Err(error),
+            };
+            if more {
+                damaged_since = None;
+                growth.flowed();
+                if let Some(timeline) =
+                    cursor.started().and_then(|h| h.current()).map(|s| s.timeline)
+                {
+                    self.flush(&mut builder, chain, file, true).await;
+                    builder
+                        .begin_timeline(timeline)
+                        .map_err(|error| push_failed(&cursor, &error))?;
+                }
+                if let Some(intent) = cursor.load() {
+                    let fed = Fed::Load(Box::new(intent.clone()));
+                    self.flush(&mut builder, chain, file, true).await;
+                    // Nobody listens any more: the caller is about to be dropped.
+                    let _ = self.sender.send(Ok(fed)).await;
+                }
+                let pushed = builder.push(&cursor.batch()?, keep);
+                if let Err(PushError::Full { .. }) = pushed {
+                    self.flush(&mut builder, chain, file, true).await;
+                    let again = builder.push(&cursor.batch()?, keep);
+                    again.map_err(|error| push_failed(&cursor, &error))?;
+                } else {
+                    pushed.map_err(|error| push_failed(&cursor, &error))?;
+                }
+                (chain, file) = (cursor.chain(), cursor.file().number);
             }
-            Err(error) => return Err(error),
-        };
-        if more {
-            damaged_since = None;
-            growth.flowed();
-            if let Some(timeline) = cursor.started().and_then(|h| h.current()).map(|s| s.timeline) {
-                flush(&mut builder, &mut codec, chain, file, sender, true).await;
-                builder.begin_timeline(timeline).map_err(|error| push_failed(&cursor, &error))?;
+            if builder.raw_len() >= FRAME_BYTES || (!more && self.is_due(&builder)) {
+                self.flush(&mut builder, chain, file, more).await;
             }
-            if let Some(intent) = cursor.load() {
-                let fed = Fed::Load(Box::new(intent.clone()));
-                flush(&mut builder, &mut codec, chain, file, sender, true).await;
-                // Nobody listens any more: the caller is about to be dropped.
-                let _ = sender.send(Ok(fed)).await;
+            if measured.elapsed() > MEASURE_EVERY {
+                behind.store(cursor.behind(), Ordering::Relaxed);
+                measured = Instant::now();
             }
-            let pushed = builder.push(&cursor.batch()?, keep);
-            if let Err(PushError::Full { .. }) = pushed {
-                flush(&mut builder, &mut codec, chain, file, sender, true).await;
-                let again = builder.push(&cursor.batch()?, keep);
-                again.map_err(|error| push_failed(&cursor, &error))?;
-            } else {
-                pushed.map_err(|error| push_failed(&cursor, &error))?;
+            if !more && builder.is_empty() {
+                growth.wait(&cursor).await;
+            } else if !more {
+                tokio::time::sleep(GATHER_POLL).await;
             }
-            (chain, file) = (cursor.chain(), cursor.file().number);
-        }
-        if !more || builder.raw_len() >= FRAME_BYTES {
-            flush(&mut builder, &mut codec, chain, file, sender, more).await;
-        }
-        if measured.elapsed() > MEASURE_EVERY {
-            behind.store(cursor.behind(), Ordering::Relaxed);
-            measured = Instant::now();
-        }
-        if !more {
-            growth.wait(&cursor).await;
         }
     }
-}
 
-async fn flush(
-    builder: &mut FrameBuilder,
-    codec: &mut Adaptive,
-    log_chain: Chain,
-    file: u64,
-    sender: &mpsc::Sender<Result<Fed, CursorError>>,
-    behind: bool,
-) {
-    let end = builder.end();
-    let Some(bytes) = builder.finish(codec.codec(), log_chain) else { return };
-    codec.sent(sender.capacity() == 0, behind);
-    // Nobody listens any more: the caller is about to be dropped.
-    let _ = sender.send(Ok(Fed::Frame(Framed { bytes, end, file }))).await;
+    /// Whether what was gathered must wait no longer for more. On a link where a round trip takes
+    /// long a frame waits for a small part of that, and is packed the better for it.
+    fn is_due(&mut self, builder: &FrameBuilder) -> bool {
+        let gather = self.link.gather();
+        if builder.is_empty() || gather.is_zero() {
+            return true;
+        }
+        self.gathering.get_or_insert_with(Instant::now).elapsed() >= gather
+    }
+
+    async fn flush(
+        &mut self,
+        builder: &mut FrameBuilder,
+        log_chain: Chain,
+        file: u64,
+        behind: bool,
+    ) {
+        let end = builder.end();
+        self.gathering = None;
+        let pressed = behind || self.sender.capacity() == 0;
+        let Some(bytes) = self.packer.pack(builder, log_chain, &self.link, pressed) else { return };
+        // Nobody listens any more: the caller is about to be dropped.
+        let _ = self.sender.send(Ok(Fed::Frame(Framed { bytes, end, file }))).await;
+    }
 }
 
 fn push_failed(cursor: &Cursor, error: &PushError) -> CursorError {

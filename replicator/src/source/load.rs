@@ -11,7 +11,7 @@ use stream::message::{Ack, Incoming, LoadBegin};
 use stream::{Message, Reader, WireError, Writer};
 use tokio::io::{ReadHalf, WriteHalf};
 
-use super::seed::send_file;
+use super::files::Files;
 use super::session::SessionError;
 use crate::sidecar::Sidecar;
 
@@ -62,11 +62,14 @@ pub(super) async fn send(
             }
         }
     };
-    reader.set_deadline(stream::conn::SILENCE_MAX);
+    reader.set_deadline(sidecar.config.link.peer_timeout);
+    let sent = |bytes| {
+        sidecar.metrics.seed_bytes.inc_by(bytes);
+    };
+    let mut sending = Files { writer, credit: None, sent: &sent };
     for (index, (file, have)) in (0u32..).zip(files.iter().zip(have)) {
         let path = dir.join(file.name.as_str());
-        let sent = send_file(writer, index, &path, have.min(file.size), file.size).await?;
-        sidecar.metrics.seed_bytes.inc_by(sent);
+        sending.send(index, &path, have.min(file.size), file.size).await?;
     }
     writer.message(&Message::LoadEnd { id: load.id.0 }).await?;
     Ok(())

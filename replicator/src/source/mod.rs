@@ -3,7 +3,9 @@
 mod codec;
 mod decide;
 mod feed;
+mod files;
 mod load;
+mod measure;
 mod rewind;
 mod seed;
 mod session;
@@ -11,22 +13,15 @@ mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
-
-use rand::Rng;
 use tokio_util::sync::CancellationToken;
 use topology::members::Role;
 use topology::service::ServiceView;
 use topology::{Epoch, Record, ShardName};
 
+use crate::link::Reconnect;
 use crate::node::Known;
 use crate::sidecar::Sidecar;
 use session::{Session, Stop};
-
-/// The first pause before a stream is made again; each failure in a row doubles it.
-const RETRY_MIN: Duration = Duration::from_millis(50);
-/// The longest pause.
-const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// Keeps a stream to each follower while this shard is a primary, until shutdown.
 pub async fn supervise(sidecar: Arc<Sidecar>) {
@@ -91,14 +86,13 @@ fn became(record: &Record, us: &ShardName) -> Epoch {
 /// Makes the stream again and again, until it is not wanted any more.
 async fn keep_streaming(sidecar: Arc<Sidecar>, follower: ShardName, token: CancellationToken) {
     let mut session = Session::new(sidecar.clone(), follower.clone());
-    let mut pause = RETRY_MIN;
+    let mut reconnect = Reconnect::new(&sidecar.config.link);
     while !token.is_cancelled() {
         let ended = tokio::select! {
             ended = session.run() => ended,
             () = token.cancelled() => break,
         };
         let Stop { reason, state, streamed } = ended;
-        pause = if streamed { RETRY_MIN } else { (pause * 2).min(RETRY_MAX) };
         sidecar.metrics.resets.inc();
         let news = sidecar.board.note(|notes| {
             notes
@@ -114,9 +108,8 @@ async fn keep_streaming(sidecar: Arc<Sidecar>, follower: ShardName, token: Cance
             status.reason = Some(reason);
             status.lag_ms = None;
         });
-        let jitter = rand::rng().random_range(0.5..1.0);
         tokio::select! {
-            () = tokio::time::sleep(pause.mul_f64(jitter)) => {}
+            () = tokio::time::sleep(reconnect.pause(streamed)) => {}
             () = token.cancelled() => break,
         }
     }

@@ -29,7 +29,7 @@ impl Session {
                         Err(error) if error.code() == Some(admin::Code::Err) => {
                             // More than can be sent at once: the target takes a seed for an answer.
                             tracing::warn!(follower = %self.follower, "no rewind: {error}");
-                            conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+                            conn.reader.set_deadline(self.sidecar.config.link.peer_timeout);
                             return Ok(false);
                         }
                         got => got?,
@@ -56,12 +56,12 @@ impl Session {
                     self.exported(got.batch.len());
                 }
                 Message::RewindDone => {
-                    conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+                    conn.reader.set_deadline(self.sidecar.config.link.peer_timeout);
                     return Ok(true);
                 }
                 Message::CannotRewind { reason } => {
                     tracing::warn!(follower = %self.follower, "it cannot rewind: {reason}");
-                    conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+                    conn.reader.set_deadline(self.sidecar.config.link.peer_timeout);
                     return Ok(false);
                 }
                 got => return Err(unexpected(got, "Keys, RewindDone or CannotRewind").into()),

@@ -4,17 +4,15 @@ use std::path::{Path, PathBuf};
 
 use keyspace::{Hlc, SlotSet};
 use ops::tls::Socket;
-use stream::message::{Point, SeedBegin, SeedFile};
-use stream::{Connection, Message, Writer};
-use tokio::io::{AsyncReadExt, AsyncSeekExt, WriteHalf};
+use stream::message::{HAS_RECEIVED, Point, SeedBegin, SeedFile};
+use stream::{Class, Connection, Message};
 use wal::Chain;
 
+use super::files::{Credit, Files};
 use super::session::{Onward, Session, SessionError, other, unexpected};
 use crate::cursor::{Cursor, read_facts};
 use crate::node::Known;
 
-/// Bytes of a file in one packet.
-const CHUNK: usize = 256 << 10;
 /// How long the target's node may take to swap its directory.
 const ADOPT_WITHIN: std::time::Duration = std::time::Duration::from_secs(120);
 
@@ -49,23 +47,32 @@ impl Session {
             Message::SeedHave(have) if have.len() == begin.files.len() => have,
             got => return Err(unexpected(got, "SeedHave, a number for each file").into()),
         };
-        for (index, (file, have)) in (0u32..).zip(begin.files.iter().zip(have)) {
-            let path = dir.join(&file.name);
-            let sent =
-                send_file(&mut conn.writer, index, &path, have.min(file.size), file.size).await?;
-            self.sidecar.metrics.seed_bytes.inc_by(sent);
+        conn.writer.set_class(Class::Bulk);
+        let sent = |bytes| {
+            self.sidecar.metrics.seed_bytes.inc_by(bytes);
             self.sidecar.board.stream(&self.follower, |status| {
-                status.sent_bytes += sent;
-                status.seed_bytes += sent;
+                status.sent_bytes += bytes;
+                status.seed_bytes += bytes;
             });
+        };
+        let knows = self.version >= HAS_RECEIVED;
+        let window = self.sidecar.config.link.seed_window;
+        let credit = knows.then(|| Credit::new(&mut conn.reader, window));
+        let mut files = Files { writer: &mut conn.writer, credit, sent: &sent };
+        for (index, (file, have)) in (0u32..).zip(begin.files.iter().zip(have)) {
+            files.send(index, &dir.join(&file.name), have.min(file.size), file.size).await?;
         }
+        conn.writer.set_class(Class::Live);
         conn.writer.message(&Message::SeedEnd).await?;
         conn.reader.set_deadline(ADOPT_WITHIN);
-        match conn.reader.message().await? {
-            Message::SeedDone => {}
-            got => return Err(unexpected(got, "SeedDone").into()),
+        loop {
+            match conn.reader.message().await? {
+                Message::SeedDone => break,
+                Message::Received(_) => {}
+                got => return Err(unexpected(got, "SeedDone").into()),
+            }
         }
-        conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+        conn.reader.set_deadline(self.sidecar.config.link.peer_timeout);
         Ok((cursor, point))
     }
 
@@ -135,38 +142,4 @@ fn list(dir: &Path) -> std::io::Result<Vec<SeedFile>> {
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
-}
-
-/// Sends a file from `from` on; the hash is of all of it.
-pub(super) async fn send_file(
-    writer: &mut Writer<WriteHalf<Socket>>,
-    index: u32,
-    path: &Path,
-    from: u64,
-    size: u64,
-) -> Result<u64, SessionError> {
-    let failed = |error: std::io::Error| other(&format!("cannot read {}: {error}", path.display()));
-    let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buf = vec![0; CHUNK];
-    let (mut at, mut sent) = (0, 0);
-    file.rewind().await.map_err(failed)?;
-    while at < size {
-        let want = CHUNK.min(usize::try_from(size - at).unwrap_or(CHUNK));
-        let got = file.read(&mut buf[..want]).await.map_err(failed)?;
-        if got == 0 {
-            return Err(other(&format!("{} is shorter than it was", path.display())));
-        }
-        hasher.update(&buf[..got]);
-        let end = at + got as u64;
-        if end > from {
-            let skip = usize::try_from(from.saturating_sub(at)).unwrap_or(0);
-            writer.chunk(index, at + skip as u64, &buf[skip..got]).await?;
-            sent += (got - skip) as u64;
-        }
-        at = end;
-    }
-    let hash = *hasher.finalize().as_bytes();
-    writer.message(&Message::FileDone { file: index, hash }).await?;
-    Ok(sent)
 }

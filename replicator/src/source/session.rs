@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keyspace::SlotSet;
 use ops::tls::Socket;
 use stream::conn::PING_EVERY;
 use stream::message::{self, Ack, Incoming, Point};
-use stream::{Connection, Hello, Message, Purpose, WireError, wire};
+use stream::{Class, Connection, Hello, Message, Purpose, Versions, WireError};
 use topology::ShardName;
 
+use super::codec::Packer;
 use super::decide::{Plan, decide};
 use super::feed::{Fed, Feed};
 use super::load;
+use super::measure::Measure;
 use super::seed::Checkpoint;
 use super::window::Window;
 use crate::cursor::CursorError;
@@ -22,6 +24,9 @@ use crate::spool::Pin;
 
 /// How long a target may take to say where it stands: it may have to apply what it has first.
 const WELCOME_WITHIN: Duration = Duration::from_secs(20);
+
+/// A follower that has so many bytes of the log before it catches up: its frames are bulk.
+const CATCHING_UP_BYTES: u64 = 8 << 20;
 
 /// Why a stream ended.
 #[derive(Debug)]
@@ -55,6 +60,8 @@ pub(super) struct Session {
     pub(super) pin: Pin,
     /// A checkpoint that a former connection began to send.
     pub(super) checkpoint: Option<Checkpoint>,
+    /// The version of the protocol that both ends of this connection speak.
+    pub(super) version: u8,
     streamed: bool,
     /// Why the follower must be seeded, whatever it has.
     reseed: Option<String>,
@@ -63,7 +70,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(sidecar: Arc<Sidecar>, follower: ShardName) -> Self {
         let pin = sidecar.spool.pin(&follower.to_string());
-        Self { sidecar, follower, pin, checkpoint: None, streamed: false, reseed: None }
+        Self { sidecar, follower, pin, checkpoint: None, version: 1, streamed: false, reseed: None }
     }
 
     /// Runs until the connection ends, and says why.
@@ -102,9 +109,12 @@ impl Session {
         let dialled = self.sidecar.transport.dial(&peer.stream, &self.follower).await;
         let socket = dialled.map_err(SessionError::Other)?;
         let mut conn = stream::split(socket);
+        let patience = self.sidecar.config.link.peer_timeout;
+        conn.writer.set_deadline(patience);
+        conn.writer.set_link(self.sidecar.link.clone(), Class::Live);
         let hello = Hello {
             purpose: Purpose::Stream,
-            version: wire::VERSION,
+            versions: Versions::OURS,
             service: self.sidecar.config.service.clone(),
             from: self.sidecar.shard.to_string(),
             to: self.follower.to_string(),
@@ -120,7 +130,15 @@ impl Session {
             Message::Welcome(welcome) => welcome,
             other => return Err(unexpected(other, "Welcome").into()),
         };
-        conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+        conn.reader.set_deadline(patience);
+        if !Versions::OURS.has(welcome.version) {
+            let (ours, theirs) = (Versions::OURS, welcome.version);
+            return Err(other(&format!(
+                "it answers in version {theirs} of the stream protocol, and this sidecar speaks {} to {}: upgrade the older one",
+                ours.lowest, ours.highest
+            )));
+        }
+        self.version = welcome.version;
         let keep = welcome.slots.intersection(&known.slots);
         if keep.is_empty() {
             return Err(other("it has none of our slots: the plan in the record is another one"));
@@ -154,7 +172,9 @@ impl Session {
         self.pin.advance(cursor.database(), cursor.file().number);
         conn.writer.message(&Message::Start(point)).await?;
         self.reseed = None;
-        let feed = Feed::start(*cursor, point, keep.clone())
+        let cpu_share = self.sidecar.config.link.compress_cpu;
+        let packer = Packer::new(cpu_share, self.sidecar.metrics.clone());
+        let feed = Feed::start(*cursor, point, keep.clone(), packer)
             .map_err(|error| other(&format!("cannot start a thread: {error}")))?;
         self.sidecar.board.stream(&self.follower, |status| {
             status.state = "streaming".to_owned();
@@ -171,18 +191,20 @@ impl Session {
         keep: SlotSet,
     ) -> Result<std::convert::Infallible, SessionError> {
         let Connection { mut reader, mut writer } = conn;
-        let mut window = Window::new(self.sidecar.config.window);
+        let mut window = Window::new(self.sidecar.config.link.window);
         let mut ping = tokio::time::interval(PING_EVERY);
         let mut counted = writer.sent();
+        let mut measure = Measure::new(counted, writer.busy());
         let target = self.follower.to_string();
         loop {
+            let waits = (!window.is_open() && !feed.frames.is_empty()).then(Instant::now);
             tokio::select! {
                 fed = feed.frames.recv(), if window.is_open() => {
                     let fed = fed.ok_or_else(|| other("the thread that reads the log ended"))??;
                     let fed = match fed {
                         Fed::Frame(fed) => fed,
                         Fed::Load(intent) => {
-                            let mut acknowledged = |ack: &Ack| self.acknowledged(ack, &mut window, &feed);
+                            let mut acknowledged = |ack: &Ack| self.acknowledged(ack, &mut window, &feed, &mut measure);
                             let sent = load::send(&self.sidecar, &mut reader, &mut writer, &intent, &keep, &mut acknowledged).await;
                             if let Err(SessionError::LoadGone(why)) = &sent {
                                 self.reseed = Some(why.clone());
@@ -191,6 +213,8 @@ impl Session {
                             continue;
                         }
                     };
+                    let far = feed.behind.load(Ordering::Relaxed) > CATCHING_UP_BYTES;
+                    writer.set_class(if far { Class::Bulk } else { Class::Live });
                     window.sent(fed.end.sequence, fed.bytes.len() as u64, fed.file);
                     writer.frame(&fed.bytes).await?;
                     self.sidecar.metrics.frames_sent.inc();
@@ -199,7 +223,9 @@ impl Session {
                     });
                 }
                 incoming = reader.incoming() => match incoming? {
-                    Incoming::Message(Message::Ack(ack)) => self.acknowledged(&ack, &mut window, &feed),
+                    Incoming::Message(Message::Ack(ack)) => {
+                        self.acknowledged(&ack, &mut window, &feed, &mut measure);
+                    }
                     Incoming::Message(Message::Ping) => {}
                     Incoming::Message(Message::Refusal { sentence }) => {
                         return Err(WireError::Refused(sentence).into());
@@ -211,7 +237,13 @@ impl Session {
                 },
                 _ = ping.tick() => writer.message(&Message::Ping).await?,
             }
+            if let Some(waits) = waits {
+                measure.waited(waits.elapsed());
+            }
             let sent = writer.sent();
+            if let Some(rate) = measure.look(sent, writer.busy(), &feed.link) {
+                self.sidecar.metrics.link_rate(&target, rate);
+            }
             self.sidecar.metrics.sent_bytes.inc_by(sent - counted);
             let behind = feed.behind.load(Ordering::Relaxed) + window.bytes();
             self.sidecar.metrics.window(&target, window.bytes());
@@ -226,11 +258,12 @@ impl Session {
         }
     }
 
-    fn acknowledged(&self, ack: &Ack, window: &mut Window, feed: &Feed) {
+    fn acknowledged(&self, ack: &Ack, window: &mut Window, feed: &Feed, measure: &mut Measure) {
         if let Some(staged) = ack.staged
-            && let Some(file) = window.staged(staged.sequence)
+            && let Some(staged) = window.staged(staged.sequence)
         {
-            self.pin.advance(&feed.database, file);
+            measure.acknowledged(staged.after, &feed.link);
+            self.pin.advance(&feed.database, staged.file);
         }
         self.sidecar.board.stream(&self.follower, |status| {
             status.staged = ack.staged.or(status.staged);

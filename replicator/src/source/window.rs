@@ -1,6 +1,7 @@
 //! What is on its way to a follower and not acknowledged.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use wal::Sequence;
 
@@ -10,6 +11,16 @@ struct Sent {
     end: Sequence,
     bytes: u64,
     file: u64,
+    at: Instant,
+}
+
+/// What an acknowledgement was of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Staged {
+    /// The log file that holds the follower's position.
+    pub(super) file: u64,
+    /// How long ago the last frame of it was sent.
+    pub(super) after: Duration,
 }
 
 /// The frames that the follower has not staged, and how many bytes they may be.
@@ -35,19 +46,19 @@ impl Window {
     }
 
     pub(super) fn sent(&mut self, end: Sequence, bytes: u64, file: u64) {
-        self.sent.push_back(Sent { end, bytes, file });
+        self.sent.push_back(Sent { end, bytes, file, at: Instant::now() });
         self.bytes += bytes;
     }
 
-    /// The follower has staged up to here; the answer is the log file that holds its position.
-    pub(super) fn staged(&mut self, end: Sequence) -> Option<u64> {
-        let mut file = None;
+    /// The follower has staged up to here.
+    pub(super) fn staged(&mut self, end: Sequence) -> Option<Staged> {
+        let mut staged = None;
         while let Some(first) = self.sent.front().filter(|first| first.end <= end) {
             self.bytes -= first.bytes;
-            file = Some(first.file);
+            staged = Some(Staged { file: first.file, after: first.at.elapsed() });
             self.sent.pop_front();
         }
-        file
+        staged
     }
 }
 
@@ -63,9 +74,9 @@ mod tests {
         window.sent(Sequence(20), 60, 2);
         assert!(!window.is_open());
         assert_eq!(window.staged(Sequence(9)), None);
-        assert_eq!(window.staged(Sequence(15)), Some(1));
+        assert_eq!(window.staged(Sequence(15)).map(|staged| staged.file), Some(1));
         assert!(window.is_open());
-        assert_eq!(window.staged(Sequence(20)), Some(2));
+        assert_eq!(window.staged(Sequence(20)).map(|staged| staged.file), Some(2));
         assert_eq!(window.bytes(), 0);
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn receive(
     having.send_replace(Some(Having { id, have }));
     for (index, file) in (0u32..).zip(&files) {
         let path = dir.join(file.name.as_str());
-        let hash = receive_file(reader, index, &path, file.size).await?;
+        let hash = receive_file(reader, index, &path, file.size, None).await?;
         if hash != file.blake3.0 {
             fs::remove_file(&path).await.map_err(disk(&path))?;
             return Err(SessionError::Refused(format!(

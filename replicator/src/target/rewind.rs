@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use admin::Measured;
 use keyspace::SlotSet;
-use stream::message::{Incoming, Point};
+use stream::message::{HAS_SLOTS, Incoming, Point};
 use stream::{Message, WireError};
 use wal::{Position, Sequence};
 
@@ -91,6 +91,10 @@ impl Session {
     ) -> Result<Option<String>, SessionError> {
         if slots.is_empty() {
             return Ok(None);
+        }
+        if self.version < HAS_SLOTS {
+            let reason = "the source's sidecar is older, and knows nothing of fetching whole slots";
+            return Ok(Some(reason.to_owned()));
         }
         let ours = self.sidecar.node.client().await?.measure(slots).await?;
         self.conn.writer.message(&Message::MeasureSlots(slots.clone())).await?;

@@ -1,5 +1,5 @@
-//! Receives a checkpoint into `<node dir>/seed` and has the node swap it in. A connection that ends
-//! costs the file that was on its way, not the others.
+//! Receives a checkpoint into `<node dir>/seed` and has the node swap it in. After a connection that
+//! ended the next one goes on behind the last byte that was written.
 
 use std::io::SeekFrom;
 use std::path::{Component, Path, PathBuf};
@@ -8,10 +8,10 @@ use std::time::Duration;
 use admin::Adopt;
 use keyspace::Hlc;
 use ops::tls::Socket;
-use stream::message::{Incoming, SeedBegin};
-use stream::{Message, Reader, WireError};
+use stream::message::{HAS_RECEIVED, Incoming, SeedBegin};
+use stream::{Connection, Message, Reader, WireError, Writer};
 use tokio::fs::{self, File};
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, ReadHalf};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use wal::Continuation;
 
 use super::session::{Session, SessionError, follow};
@@ -19,6 +19,8 @@ use super::standings::unfollowed;
 
 /// The most files of a checkpoint.
 const FILES_MAX: usize = 100_000;
+/// The source is told of so many bytes at a time.
+const RECEIPT_EVERY: u64 = 1 << 20;
 /// While the node swaps its directory the source hears from us this often.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
@@ -31,8 +33,12 @@ impl Session {
         let have = resume(&dir, &note, &begin).await.map_err(disk(&dir))?;
         tracing::info!(source = %self.source, files = begin.files.len(), at = %begin.point.position, "being seeded");
         self.conn.writer.message(&Message::SeedHave(have)).await?;
+        let Connection { reader, writer } = &mut self.conn;
+        let mut receipt =
+            (self.version >= HAS_RECEIVED).then_some(Receipt { writer, received: 0, told: 0 });
         for (index, file) in (0u32..).zip(&begin.files) {
-            receive_file(&mut self.conn.reader, index, &dir.join(&file.name), file.size).await?;
+            let path = dir.join(&file.name);
+            receive_file(reader, index, &path, file.size, receipt.as_mut()).await?;
         }
         match self.conn.reader.message().await? {
             Message::SeedEnd => {}
@@ -91,12 +97,31 @@ impl Session {
     }
 }
 
+/// Tells the source how much was written, so that it sends more.
+pub(super) struct Receipt<'a> {
+    writer: &'a mut Writer<WriteHalf<Socket>>,
+    received: u64,
+    told: u64,
+}
+
+impl Receipt<'_> {
+    async fn add(&mut self, bytes: u64) -> Result<(), WireError> {
+        self.received += bytes;
+        if self.received - self.told >= RECEIPT_EVERY {
+            self.told = self.received;
+            self.writer.message(&Message::Received(self.received)).await?;
+        }
+        Ok(())
+    }
+}
+
 /// Receives one file to its end and answers its hash, which the source has sent and was compared.
 pub(super) async fn receive_file(
     reader: &mut Reader<ReadHalf<Socket>>,
     index: u32,
     path: &Path,
     size: u64,
+    mut receipt: Option<&mut Receipt<'_>>,
 ) -> Result<[u8; 32], SessionError> {
     let mut file = File::options()
         .create(true)
@@ -117,6 +142,9 @@ pub(super) async fn receive_file(
                 }
                 file.write_all(&bytes).await.map_err(disk(path))?;
                 at += bytes.len() as u64;
+                if let Some(receipt) = &mut receipt {
+                    receipt.add(bytes.len() as u64).await?;
+                }
             }
             Incoming::Message(Message::FileDone { file: of, hash }) if of == index => {
                 file.flush().await.map_err(disk(path))?;

@@ -7,7 +7,7 @@ use admin::{Follow, Status};
 use ops::tls::Socket;
 use stream::conn::PING_EVERY;
 use stream::message::{self, Ack, Incoming, Of, Point};
-use stream::{Connection, Hello, Message, Reader, Welcome, WireError, Writer, wire};
+use stream::{Connection, Hello, Message, Reader, Versions, Welcome, WireError, Writer};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -50,18 +50,28 @@ pub(super) struct Session {
     /// The timelines of the source's log.
     pub(super) history: History,
     pub(super) conn: Connection<Socket>,
+    /// The version of the protocol that both ends speak.
+    pub(super) version: u8,
 }
 
 /// Serves a source until the connection ends.
 pub(super) async fn serve(mut conn: Connection<Socket>, hello: Hello, sidecar: Arc<Sidecar>) {
     let from = hello.from.clone();
-    let admitted = match admit(&hello, &sidecar).await {
-        Ok(source) => {
-            sidecar.inbounds.of(&sidecar, &source).map(|i| (source, i)).map_err(Into::into)
+    let patience = sidecar.config.link.peer_timeout;
+    conn.reader.set_deadline(patience);
+    conn.writer.set_deadline(patience);
+    let agreed = match Versions::OURS.agree(hello.versions) {
+        Ok(version) => admit(&hello, &sidecar).await.map(|source| (source, version)),
+        Err(why) => Err(why),
+    };
+    let admitted = match agreed {
+        Ok((source, version)) => {
+            let inbound = sidecar.inbounds.of(&sidecar, &source);
+            inbound.map(|inbound| (source, inbound, version)).map_err(Into::into)
         }
         Err(why) => Err(SessionError::Refused(why)),
     };
-    let (source, inbound) = match admitted {
+    let (source, inbound, version) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => {
             tracing::info!(from, "refused: {error}");
@@ -73,8 +83,15 @@ pub(super) async fn serve(mut conn: Connection<Socket>, hello: Hello, sidecar: A
     inbound.take_over(&token);
     let epoch = Epoch(hello.epoch);
     let (sidecar_again, history) = (sidecar.clone(), hello.history);
-    let mut session =
-        Session { sidecar: sidecar_again, inbound, source: source.clone(), epoch, history, conn };
+    let mut session = Session {
+        sidecar: sidecar_again,
+        inbound,
+        source: source.clone(),
+        epoch,
+        history,
+        conn,
+        version,
+    };
     let prepared = tokio::select! {
         prepared = session.prepare() => prepared,
         () = token.cancelled() => return,
@@ -194,7 +211,7 @@ impl Session {
             received.for_each(|standing| standing.local_until = standing.local_until.max(until));
         }
         let welcome = Welcome {
-            version: wire::VERSION,
+            version: self.version,
             from: self.sidecar.shard.to_string(),
             slots: status.slots.clone(),
             standings,
@@ -213,7 +230,7 @@ impl Session {
                 }
             }
         };
-        self.conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+        self.conn.reader.set_deadline(self.sidecar.config.link.peer_timeout);
         self.start(start).await
     }
 

@@ -152,6 +152,7 @@ mod tests {
             until: None,
             reclaim: Default::default(),
             clock_ahead_ms: None,
+            p99_us: None,
         }
     }
 

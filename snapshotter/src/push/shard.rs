@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use ops::tls::{Mutual, PeerName, Socket};
 use store::{FileEntry, FileName, Manifest, ObjectId, SnapshotId, Store};
 use stream::export::{self, Arrived, Export, ExportManifest};
-use stream::{Connection, Hello, Message, Purpose, names, wire};
+use stream::{Connection, Hello, Message, Purpose, Versions, names};
 use tokio::net::TcpStream;
 
 pub use super::discover::Target;
@@ -116,7 +116,7 @@ async fn open(
     conn.writer.set_deadline(export::SILENCE_MAX);
     let hello = Hello {
         purpose: Purpose::Export,
-        version: wire::VERSION,
+        versions: Versions::OURS,
         service: service.to_owned(),
         from: format!("snapshotter {id}"),
         to: target.shard.to_string(),

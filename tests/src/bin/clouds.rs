@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use tests::clouds::control::switchover;
 use tests::clouds::start::{checkout, down};
 use tests::clouds::{Clouds, Layout, Plan};
+use tests::stream_bench::{self, Bench};
 use tests::{demo, soak};
 
 /// Prints a line; nobody may be reading (`| head`), and that changes nothing.
@@ -60,6 +61,30 @@ enum Command {
         #[arg(long, default_value_t = 50)]
         megabytes: u64,
     },
+    /// Writes at a steady rate: how late the other side shows them, bytes on the wire, processor.
+    Stream {
+        /// How late each direction of the link is, in milliseconds.
+        #[arg(long, default_value_t = 0)]
+        latency: u64,
+        /// Writes a second.
+        #[arg(long, default_value_t = 20_000)]
+        rate: u64,
+        /// Bytes of a value.
+        #[arg(long, default_value_t = 256)]
+        value: usize,
+        /// Values that no compression makes smaller.
+        #[arg(long)]
+        random: bool,
+        /// For so many seconds.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// With sidecars that speak TLS.
+        #[arg(long)]
+        tls: bool,
+        /// Flags of the sidecars, after `--`.
+        #[arg(last = true)]
+        flags: Vec<String>,
+    },
     /// Faults under load for a while, drawn from a seed.
     Soak {
         /// Where data and logs lie; emptied first [default: target/soak].
@@ -96,6 +121,12 @@ fn run(command: Command) -> Result<bool> {
         Command::Down { dir } => take_down(place(dir, "local")?),
         Command::Demo { dir, megabytes } => {
             demo::run(&place(dir, "demo")?, megabytes.saturating_mul(1_000_000))
+        }
+        Command::Stream { latency, rate, value, random, seconds, tls, flags } => {
+            let (latency, span) = (Duration::from_millis(latency), Duration::from_secs(seconds));
+            let bench = Bench { latency, rate, value, random, span, tls, flags };
+            say!("{}", stream_bench::run(&bench)?);
+            Ok(true)
         }
         Command::Soak { dir, minutes, seed } => {
             let span = Duration::from_secs(minutes.saturating_mul(60));

@@ -20,6 +20,11 @@ const LATE_MAX: Duration = Duration::from_secs(10);
 pub struct Samples(Vec<f64>);
 
 impl Samples {
+    /// One more, in milliseconds.
+    pub fn add(&mut self, ms: f64) {
+        self.0.push(ms);
+    }
+
     /// How many.
     pub fn count(&self) -> usize {
         self.0.len()

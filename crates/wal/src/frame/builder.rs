@@ -3,7 +3,7 @@
 use keyspace::{Hlc, SlotSet};
 
 use super::body::PREFIX;
-use super::{Codec, FrameHeader, KEEP, MAX_FRAME, PushError};
+use super::{FrameHeader, KEEP, MAX_FRAME, Packing, PushError};
 use crate::batch::{BatchRef, Projection, project};
 use crate::{Chain, Consumed, Position, TimelineId};
 
@@ -115,12 +115,12 @@ impl FrameBuilder {
 
     /// The frame, packed; `log_chain` is the chain of the source's log at its end. What is pushed
     /// next begins the next frame. `None` if nothing was pushed.
-    pub fn finish(&mut self, codec: Codec, log_chain: Chain) -> Option<Vec<u8>> {
+    pub fn finish(&mut self, packing: impl Into<Packing>, log_chain: Chain) -> Option<Vec<u8>> {
         if self.is_empty() {
             return None;
         }
         let mut frame = vec![0; FrameHeader::LEN];
-        let codec = codec.pack(&self.raw, &mut frame);
+        let codec = packing.into().pack(&self.raw, &mut frame);
         let length = |len: usize| u32::try_from(len).expect("MAX_FRAME is below 4 GiB");
         let body = &frame[FrameHeader::LEN..];
         let header = FrameHeader {

@@ -14,7 +14,7 @@ mod header;
 
 pub use body::{Body, FrameBatch};
 pub use builder::FrameBuilder;
-pub use codec::Codec;
+pub use codec::{Codec, Packing};
 pub use error::{FrameError, PushError};
 pub use header::FrameHeader;
 
