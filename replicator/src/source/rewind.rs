@@ -46,7 +46,7 @@ impl Session {
                     let got = match node.export_slots(&slots, &after).await {
                         Err(error) if error.code() == Some(admin::Code::Err) => {
                             tracing::warn!(follower = %self.follower, "no rewind: {error}");
-                            conn.reader.set_deadline(stream::conn::SILENCE_MAX);
+                            conn.reader.set_deadline(self.sidecar.config.link.peer_timeout);
                             return Ok(false);
                         }
                         got => got?,
