@@ -69,10 +69,12 @@ struct Known {
     nanos: f64,
     /// Telling frames since it was measured.
     age: u32,
+    /// The first measurement takes the guess's place.
+    guessed: bool,
 }
 
 const fn guess(packing: Packing, ratio: f64, nanos: f64) -> Known {
-    Known { packing, ratio, nanos, age: 0 }
+    Known { packing, ratio, nanos, age: 0, guessed: true }
 }
 
 /// Chooses packings for one stream.
@@ -119,10 +121,11 @@ impl Adaptive {
         let within =
             || self.known.iter().filter(|k| k.nanos <= limit || k.packing == Packing::None);
         let least = within().map(cost).fold(f64::INFINITY, f64::min);
-        let alike = within().filter(|k| cost(k) <= least * (1.0 + WORTH));
-        // Of those that are as good: fewer bytes if speed was asked for, less work if bytes were.
-        let other = |k: &Known| if pressed { k.ratio } else { k.nanos };
-        let best = alike.min_by(|a, b| other(a).total_cmp(&other(b)));
+        let alike = || within().filter(|k| cost(k) <= least * (1.0 + WORTH));
+        // Of those that are as good, the fewest bytes; of those that are alike in that, the least work.
+        let fewest = alike().map(|k| k.ratio).fold(f64::INFINITY, f64::min);
+        let fewest = alike().filter(|k| k.ratio <= fewest * (1.0 + WORTH));
+        let best = fewest.min_by(|a, b| a.nanos.total_cmp(&b.nanos));
         *best.unwrap_or(&self.known[0])
     }
 
@@ -142,9 +145,10 @@ impl Adaptive {
             if known.packing == packing {
                 let ratio = packed as f64 / bytes as f64;
                 let nanos = took.as_nanos() as f64 / bytes as f64;
-                known.ratio += (ratio - known.ratio) * NEW;
-                known.nanos += (nanos - known.nanos) * NEW;
-                known.age = 0;
+                let weight = if known.guessed { 1.0 } else { NEW };
+                known.ratio += (ratio - known.ratio) * weight;
+                known.nanos += (nanos - known.nanos) * weight;
+                (known.age, known.guessed) = (0, false);
             }
         }
     }
