@@ -1,5 +1,7 @@
 //! What can be set, and what comes of it.
 
+mod remote;
+
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use crate::server::IO_THREADS_MAX;
 use crate::store::{Compression, Durability, StoreOptions};
 use crate::worker::Workers;
 
+pub use remote::{AdminConfig, AdminSettings};
+
 /// Less than this RocksDB cannot work with.
 const MEMORY_MIN: Size = Size::mib(32);
 const MEMORY_DEFAULT: Size = Size::mib(256);
@@ -23,7 +27,7 @@ const WAL_ARCHIVE_DEFAULT: Size = Size::mib(1024);
 
 /// The settings, from flags, environment and file.
 #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, rename_all = "kebab-case")]
 pub struct Settings {
     /// Where the node keeps its data; made if it is not there
     #[arg(long, env = "GODWIT_DIR", value_name = "DIR")]
@@ -35,6 +39,10 @@ pub struct Settings {
     /// unix:DIR/admin.sock]
     #[arg(long, env = "GODWIT_ADMIN", value_name = "ADDRESS")]
     pub admin: Option<String>,
+    /// The admin listener for other machines.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub admin_listener: AdminSettings,
     /// The registry of the node's service, such as `file:/var/lib/godwit/registry`; without it the
     /// node stands alone
     #[arg(long, env = "GODWIT_REGISTRY", value_name = "REGISTRY")]
@@ -108,6 +116,8 @@ pub struct Config {
     pub listen: String,
     /// Where control commands go.
     pub admin: Address,
+    /// Where they go from other machines.
+    pub admin_listener: Option<AdminConfig>,
     /// The service, for a node that has one.
     pub member: Option<Member>,
     /// The address that others should use; where it listens, if not set.
@@ -149,6 +159,11 @@ impl Settings {
                 .map_err(|why: admin::AddressError| ConfigError::invalid(why.to_string()))?,
             None => Address::Unix(dir.join("admin.sock")),
         };
+        if !admin.is_local() {
+            return Err(ConfigError::invalid(
+                "`admin` is for this machine: what is for others goes into `admin-listen`",
+            ));
+        }
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let memory = self.memory.unwrap_or(MEMORY_DEFAULT);
         if memory < MEMORY_MIN {
@@ -173,6 +188,7 @@ impl Settings {
             tls,
             dir,
             admin,
+            admin_listener: self.admin_listener.validate()?,
             member,
         })
     }

@@ -22,15 +22,16 @@ struct Args {
 #[derive(Subcommand)]
 enum Verb {
     /// Compact everything that a running node holds, and return when done
-    Compact {
-        /// Its admin listener: `unix:/path` or a loopback HOST:PORT
-        #[arg(long, env = "GODWIT_ADMIN", value_name = "ADDRESS")]
-        admin: String,
-    },
+    Compact(admin::NodeArgs),
     /// Build files for `ingest` from rows of TSV, CSV or Parquet; prints a report as JSON
     Build(Box<godwit_node::bulk::BuildArgs>),
     /// Have a running node take in its part of a load, all of it or nothing; prints a report as JSON
     Ingest(godwit_node::bulk::IngestArgs),
+    /// Have a running node write what is live in some slots, as of one position, into a load; prints
+    /// a report as JSON
+    Export(godwit_node::bulk::slots::ExportArgs),
+    /// Have a running node delete all that is in some slots, at once; prints a report as JSON
+    Delete(godwit_node::bulk::slots::DeleteArgs),
 }
 
 const EXAMPLES: &str = "\
@@ -50,7 +51,12 @@ Examples:
 
   Load a table: a hash a row, spread over 16 prefixes, then into a running node
     godwit-node build people.tsv --out load --type hash --key '{person:%{#16}}_%{id}'
-    godwit-node ingest load --admin unix:/var/lib/godwit/node/admin.sock";
+    godwit-node ingest load --admin unix:/var/lib/godwit/node/admin.sock
+
+  Bring half of the slots to another node, then delete them here
+    godwit-node export 0-8191 --out /backup/half --admin unix:/var/lib/godwit/node/admin.sock
+    godwit-node ingest /backup/half --admin unix:/var/lib/godwit/other/admin.sock
+    godwit-node delete 0-8191 --yes --admin unix:/var/lib/godwit/node/admin.sock";
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -60,8 +66,8 @@ fn main() -> ExitCode {
 async fn start(args: Args) -> anyhow::Result<Exit> {
     let Args { mut common, settings, verb } = args;
     match verb {
-        Some(Verb::Compact { admin }) => {
-            admin::Client::connect(&admin).await?.compact().await?;
+        Some(Verb::Compact(node)) => {
+            node.connect().await?.compact().await?;
             return Ok(Exit::Done);
         }
         Some(Verb::Build(args)) => {
@@ -74,6 +80,18 @@ async fn start(args: Args) -> anyhow::Result<Exit> {
         Some(Verb::Ingest(args)) => {
             common.start_logging()?;
             let report = godwit_node::bulk::ingest(&args).await?;
+            ops::cli::say(&serde_json::to_string_pretty(&report)?);
+            return Ok(Exit::Done);
+        }
+        Some(Verb::Export(args)) => {
+            common.start_logging()?;
+            let report = godwit_node::bulk::slots::export(&args).await?;
+            ops::cli::say(&serde_json::to_string_pretty(&report)?);
+            return Ok(Exit::Done);
+        }
+        Some(Verb::Delete(args)) => {
+            common.start_logging()?;
+            let report = godwit_node::bulk::slots::delete(&args).await?;
             ops::cli::say(&serde_json::to_string_pretty(&report)?);
             return Ok(Exit::Done);
         }

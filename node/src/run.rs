@@ -13,8 +13,8 @@ use ops::tls::Tls;
 use topology::Service;
 
 use crate::acl::Users;
-use crate::config::Config;
-use crate::control::{Announce, Control, Steward, listener};
+use crate::config::{AdminConfig, Config};
+use crate::control::{Announce, Control, Guard, Steward, listener};
 use crate::meter;
 use crate::server::{Facts, Kept, Listeners, Server, Shared};
 use crate::store::NodeDir;
@@ -45,6 +45,15 @@ async fn listen(config: &Config) -> anyhow::Result<(Listeners, SocketAddr)> {
     Ok((listeners, address))
 }
 
+/// Where control commands come from other machines.
+async fn listen_remotely(
+    config: &AdminConfig,
+) -> anyhow::Result<(listener::Listener, Option<Tls>)> {
+    let tls = config.tls.clone().map(Tls::open).transpose()?;
+    let guard = Guard::new(tls.clone(), config.login.clone());
+    Ok((listener::Listener::bind(&config.address, guard).await?, tls))
+}
+
 /// Runs a node until shutdown. `metrics` is where they are served, if they are.
 pub async fn run(
     config: Config,
@@ -54,7 +63,11 @@ pub async fn run(
     let dir = config.dir.clone();
     let dir = tokio::task::spawn_blocking(move || NodeDir::lock(&dir)).await??;
     let (listeners, client) = listen(&config).await?;
-    let admin = listener::Listener::bind(&config.admin).await?;
+    let admin = listener::Listener::bind(&config.admin, Guard::default()).await?;
+    let remote = match &config.admin_listener {
+        Some(config) => Some(listen_remotely(config).await?),
+        None => None,
+    };
     let metrics = match &metrics {
         Some(address) => Some(ops::http::bind("metrics", address).await?),
         None => None,
@@ -109,7 +122,11 @@ pub async fn run(
 
     let announce = Announce {
         client: config.announce.clone().unwrap_or_else(|| client.to_string()),
-        admin: admin.address().to_string(),
+        admin: match (&config.admin_listener, &remote) {
+            (Some(AdminConfig { announce: Some(address), .. }), _) => address.to_string(),
+            (_, Some((listener, _))) => listener.address().to_string(),
+            (_, None) => admin.address().to_string(),
+        },
         metrics: metrics.as_ref().map(|m| m.local_addr()).transpose()?.map(|a| a.to_string()),
     };
     tracing::info!(%client, admin = %announce.admin, metrics = ?announce.metrics, dir = %config.dir.display(), "serving");
@@ -131,13 +148,17 @@ pub async fn run(
     tasks.spawn(Steward::run(control.clone(), member, progress, ready, shutdown.clone()));
     tasks.spawn(admin.serve(control.clone(), shutdown.clone()));
     tasks.spawn(meter::run(control.clone(), shared, gauges.clone(), shutdown.clone()));
-    if let Some(tls) = tls {
+    let admin_tls = remote.as_ref().and_then(|(_, tls)| tls.clone());
+    for tls in [tls, admin_tls].into_iter().flatten() {
         let following = tls.follow(shutdown.clone());
         tasks.spawn(async move {
             if let Err(why) = following.await {
                 tracing::error!("the certificate is not looked after any more: {why}");
             }
         });
+    }
+    if let Some((listener, _)) = remote {
+        tasks.spawn(listener.serve(control.clone(), shutdown.clone()));
     }
     if let Some(listener) = metrics {
         let serving = ops::http::serve(listener, gauges, health, shutdown.clone());

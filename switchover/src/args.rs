@@ -152,6 +152,9 @@ pub enum Verb {
         /// How long the digests may take
         #[arg(long, value_name = "SPAN", default_value = "5m")]
         timeout: Span,
+        /// How to ask nodes of other machines.
+        #[command(flatten)]
+        access: admin::Access,
     },
 }
 

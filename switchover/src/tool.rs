@@ -95,7 +95,7 @@ impl Tool {
                 resume::resume(self, accept_loss, drain_wait, &after).await
             }
             Verb::Cancel => resume::cancel(self).await,
-            Verb::Verify { timeout } => verify::verify(self, timeout).await,
+            Verb::Verify { timeout, access } => verify::verify(self, timeout, &access).await,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use admin::{Client, Digest, SlotDigest};
+use admin::{Access, Client, Digest, SlotDigest};
 use anyhow::Context;
 use ops::exit::{Exit, Stop};
 use ops::units::Span;
@@ -38,13 +38,13 @@ struct Verified {
 }
 
 /// `verify`.
-pub(crate) async fn verify(tool: &Tool, timeout: Span) -> anyhow::Result<Exit> {
+pub(crate) async fn verify(tool: &Tool, timeout: Span, access: &Access) -> anyhow::Result<Exit> {
     let (view, record, _) = tool.view()?;
     let deadline = Instant::now() + timeout.duration();
     let mut comparisons = Vec::new();
     let mut total = SlotDigest::default();
     for source in &record.primaries {
-        let digests = digests_of(tool, &view, &record, source, deadline).await?;
+        let digests = digests_of(tool, &view, &record, source, access, deadline).await?;
         let Some((_, ours)) = digests.first() else { continue };
         total.add(&ours.total);
         for (target, theirs) in &digests[1..] {
@@ -90,12 +90,12 @@ pub(crate) async fn verify(tool: &Tool, timeout: Span) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-async fn client(view: &ServiceView, shard: &ShardName) -> anyhow::Result<Client> {
+async fn client(view: &ServiceView, shard: &ShardName, access: &Access) -> anyhow::Result<Client> {
     let node = view
         .nodes
         .get(shard)
         .with_context(|| format!("the node of {shard} is not there, so it cannot be compared"))?;
-    Ok(Client::connect(&node.admin).await?)
+    Ok(Client::connect_as(&node.admin, access).await?)
 }
 
 /// The digests at one barrier: the source's first, then each follower's.
@@ -104,11 +104,12 @@ async fn digests_of(
     view: &ServiceView,
     record: &Record,
     source: &ShardName,
+    access: &Access,
     deadline: Instant,
 ) -> anyhow::Result<Vec<(ShardName, Digest)>> {
-    let mut nodes = vec![(source.clone(), client(view, source).await?)];
+    let mut nodes = vec![(source.clone(), client(view, source, access).await?)];
     for target in record.followers_of(source) {
-        let client = client(view, &target).await?;
+        let client = client(view, &target, access).await?;
         nodes.push((target, client));
     }
     let barrier =

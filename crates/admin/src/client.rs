@@ -18,9 +18,9 @@ use topology::{Epoch, FreezeId, ShardName};
 use wal::{Position, Sequence};
 
 use crate::{
-    Address, Adopt, Barrier, CheckpointInfo, Code, Digest, Error, Exported, ExportedSlots, Follow,
-    Ingested, KeyDigests, Measured, Repaired, Replay, Replayed, Request, StampedKeys, Status,
-    Synced,
+    Access, Address, Adopt, Barrier, CheckpointInfo, Code, Digest, Error, Exported, ExportedSlots,
+    Follow, Ingested, KeyDigests, Measured, Repaired, Replay, Replayed, Request, SlotsDeleted,
+    SlotsExported, StampedKeys, Status, Synced,
 };
 
 /// Requests that wait to be written; beyond it a caller waits.
@@ -58,20 +58,48 @@ impl Applying {
 }
 
 impl Client {
-    /// Connects to `unix:/path` or a loopback `host:port`.
+    /// Connects to an address of this machine: `unix:/path` or a loopback `host:port`.
     pub async fn connect(address: &str) -> Result<Self, Error> {
+        Self::connect_as(address, &Access::default()).await
+    }
+
+    /// Connects to any address; `access` says who asks, where other machines reach it.
+    pub async fn connect_as(address: &str, access: &Access) -> Result<Self, Error> {
         let unreachable = |why| Error::Unreachable { address: address.to_owned(), why };
         let connecting = async {
-            Ok(match address.parse::<Address>()? {
+            let client = match address.parse::<Address>()? {
                 Address::Unix(path) => {
-                    Self::over(address, UnixStream::connect(path).await.map_err(unreachable)?)
+                    let stream = UnixStream::connect(path).await.map_err(unreachable)?;
+                    return Ok(Self::over(address, stream));
                 }
                 Address::Loopback(to) => {
-                    let stream = TcpStream::connect(to).await.map_err(unreachable)?;
-                    stream.set_nodelay(true).map_err(unreachable)?;
+                    return Ok(Self::over(address, dial(to).await.map_err(unreachable)?));
+                }
+                Address::Plain(to) => {
+                    let stream = dial((&*to.host, to.port)).await.map_err(unreachable)?;
                     Self::over(address, stream)
                 }
-            })
+                Address::Tls(to) => {
+                    let (caller, name) = access.caller(&to)?;
+                    let stream = dial((&*to.host, to.port)).await.map_err(unreachable)?;
+                    let shaken = caller.connect(stream, &name, CONNECT_TIMEOUT).await;
+                    let stream = shaken.map_err(|why| Error::Access {
+                        address: address.to_owned(),
+                        why: why.to_string(),
+                    })?;
+                    Self::over(address, stream)
+                }
+            };
+            let first = access.login().map_or(Request::Ping, |(user, password)| Request::Auth {
+                user: user.as_bytes(),
+                password: password.as_bytes(),
+            });
+            // Who wants a certificate of us says so when we read first.
+            match client.tell(first).await {
+                Ok(()) => Ok(client),
+                Err(Error::Lost { address, why }) => Err(Error::Access { address, why }),
+                Err(why) => Err(why),
+            }
         };
         let late = || Error::Unreachable {
             address: address.to_owned(),
@@ -182,6 +210,18 @@ impl Client {
     /// With `link` its files are linked, not copied: nobody may change them any more.
     pub async fn ingest(&self, path: &Path, link: bool) -> Result<Ingested, Error> {
         self.ask_json(Request::Ingest { path: path.to_owned(), link }).await
+    }
+
+    /// Has the node write what is live in these slots, as of one position, into a load at `path`,
+    /// which it must be able to make; returns when done.
+    pub async fn dump_slots(&self, slots: &SlotSet, path: &Path) -> Result<SlotsExported, Error> {
+        let (slots, path) = (slots.clone(), path.to_owned());
+        self.ask_json(Request::DumpSlots { slots, path }).await
+    }
+
+    /// Deletes all that is in these slots, at once; slots that the node holds only with `yes`.
+    pub async fn delete_slots(&self, slots: &SlotSet, yes: bool) -> Result<SlotsDeleted, Error> {
+        self.ask_json(Request::DeleteSlots { slots: slots.clone(), yes }).await
     }
 
     /// All raw records of these keys, as of one position.
@@ -351,6 +391,12 @@ impl Client {
     pub async fn promote(&self, epoch: Epoch) -> Result<(), Error> {
         self.tell(Request::Promote(epoch)).await
     }
+}
+
+async fn dial(to: impl tokio::net::ToSocketAddrs) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(to).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 async fn settle(

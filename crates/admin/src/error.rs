@@ -23,12 +23,14 @@ pub enum Code {
     Io,
     /// The node is swapping its directory or shutting down: ask again.
     Busy,
+    /// Who asks has not shown who it is, or is not believed.
+    Auth,
     /// Anything else.
     Err,
 }
 
 impl Code {
-    const ALL: [(Self, &str); 10] = [
+    const ALL: [(Self, &str); 11] = [
         (Self::Gap, "GAP"),
         (Self::Stale, "STALE"),
         (Self::Chain, "CHAIN"),
@@ -38,6 +40,7 @@ impl Code {
         (Self::Unknown, "UNKNOWN"),
         (Self::Io, "IOERR"),
         (Self::Busy, "BUSY"),
+        (Self::Auth, "NOAUTH"),
         (Self::Err, "ERR"),
     ];
 
@@ -62,6 +65,14 @@ pub enum Error {
     /// The address is none.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// Who is there cannot be called as told.
+    #[error("the node's admin listener at {address} cannot be called: {why}; nothing was asked")]
+    Access {
+        /// Its address.
+        address: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Nobody listens there.
     #[error(
         "the node's admin listener at {address} cannot be reached: {why}; is the node running?"

@@ -103,3 +103,39 @@ pub struct Ingested {
     /// How long commands stood still.
     pub held_seconds: f64,
 }
+
+/// The answer of `GODWIT.SLOTS DUMP`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SlotsExported {
+    /// The load's id.
+    pub id: String,
+    /// Its stamp.
+    pub stamp: Hlc,
+    /// What was exported.
+    pub slots: SlotSet,
+    /// The end of the log that it shows: all that came before, nothing of what came after.
+    pub position: Position,
+    /// Keys in it.
+    pub keys: u64,
+    /// Records in it.
+    pub records: u64,
+    /// Its files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How long it took, in seconds; commands ran meanwhile.
+    pub seconds: f64,
+}
+
+/// The answer of `GODWIT.SLOTS DELETE`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SlotsDeleted {
+    /// What was deleted.
+    pub slots: SlotSet,
+    /// Those of them that the node holds.
+    pub held: SlotSet,
+    /// The end of the log after it.
+    pub position: Position,
+}

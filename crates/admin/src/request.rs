@@ -16,6 +16,13 @@ use crate::{Adopt, Follow, Replay, ReplayEntry, ReplayMode};
 pub enum Request<'a> {
     /// `PING`.
     Ping,
+    /// `AUTH user password`: who asks on this connection.
+    Auth {
+        /// The user.
+        user: &'a [u8],
+        /// The password.
+        password: &'a [u8],
+    },
     /// `GODWIT.STATUS`: [`crate::Status`] as JSON.
     Status,
     /// `GODWIT.POSITION`: the end of the node's log.
@@ -53,6 +60,22 @@ pub enum Request<'a> {
         path: PathBuf,
         /// Its files may be linked: nobody changes them any more.
         link: bool,
+    },
+    /// `GODWIT.SLOTS DUMP slots path`: writes all that is live in these slots, as of one position, into
+    /// a load at path; [`crate::SlotsExported`] as JSON.
+    DumpSlots {
+        /// Which slots.
+        slots: SlotSet,
+        /// A directory that is not there yet, or empty.
+        path: PathBuf,
+    },
+    /// `GODWIT.SLOTS DELETE slots [YES]`: deletes all that is in these slots at once;
+    /// [`crate::SlotsDeleted`] as JSON.
+    DeleteSlots {
+        /// Which slots.
+        slots: SlotSet,
+        /// Those that the node holds, which clients use, too.
+        yes: bool,
     },
     /// `GODWIT.EXPORT key...`: the position and a batch of all raw records of the keys.
     Export(Vec<&'a [u8]>),
@@ -158,6 +181,7 @@ impl<'a> Request<'a> {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Ping => "PING",
+            Self::Auth { .. } => "AUTH",
             Self::Status => "GODWIT.STATUS",
             Self::Position => "GODWIT.POSITION",
             Self::Role => "GODWIT.ROLE",
@@ -169,7 +193,11 @@ impl<'a> Request<'a> {
             Self::Seed { .. } => "GODWIT.SEED",
             Self::Ingest { .. } => "GODWIT.INGEST",
             Self::Export(_) => "GODWIT.EXPORT",
-            Self::Measure(_) | Self::ExportSlots { .. } | Self::Stamped { .. } => "GODWIT.SLOTS",
+            Self::Measure(_)
+            | Self::ExportSlots { .. }
+            | Self::Stamped { .. }
+            | Self::DumpSlots { .. }
+            | Self::DeleteSlots { .. } => "GODWIT.SLOTS",
             Self::RewindBegin { .. }
             | Self::RewindKeys { .. }
             | Self::RewindSlots(_)
@@ -190,6 +218,9 @@ impl<'a> Request<'a> {
     pub fn write(&self, out: &mut Vec<u8>) {
         let name = self.name().as_bytes();
         let text: Vec<String> = match self {
+            Self::Auth { user, password } => {
+                return resp::command::write(out, &[name, user, password]);
+            }
             Self::Checkpoint(name) => vec![name.to_string()],
             Self::DropCheckpoint(name) => vec!["DROP".to_owned(), name.to_string()],
             Self::Apply { source, frame } => {
@@ -204,6 +235,16 @@ impl<'a> Request<'a> {
                 let path = path.to_string_lossy();
                 let args: [&[u8]; 3] = [name, path.as_bytes(), b"LINK"];
                 return resp::command::write(out, if *link { &args } else { &args[..2] });
+            }
+            Self::DumpSlots { slots, path } => {
+                let (slots, path) = (slots.to_string(), path.to_string_lossy());
+                let args = [name, b"DUMP", slots.as_bytes(), path.as_bytes()];
+                return resp::command::write(out, &args);
+            }
+            Self::DeleteSlots { slots, yes } => {
+                let slots = slots.to_string();
+                let args: [&[u8]; 4] = [name, b"DELETE", slots.as_bytes(), b"YES"];
+                return resp::command::write(out, if *yes { &args } else { &args[..3] });
             }
             Self::Export(keys) => {
                 let args: Vec<&[u8]> = [&[name], keys.as_slice()].concat();
@@ -272,6 +313,7 @@ impl<'a> Request<'a> {
         let name = String::from_utf8_lossy(name).to_ascii_uppercase();
         match (name.as_str(), rest) {
             ("PING", []) => Ok(Self::Ping),
+            ("AUTH", [user, password]) => Ok(Self::Auth { user, password }),
             ("GODWIT.STATUS", []) => Ok(Self::Status),
             ("GODWIT.POSITION", []) => Ok(Self::Position),
             ("GODWIT.ROLE", []) => Ok(Self::Role),
@@ -294,6 +336,15 @@ impl<'a> Request<'a> {
             }
             ("GODWIT.INGEST", [path, link]) if is(link, "LINK") => {
                 Ok(Self::Ingest { path: PathBuf::from(text(path)?), link: true })
+            }
+            ("GODWIT.SLOTS", [verb, slots, path]) if is(verb, "DUMP") => {
+                Ok(Self::DumpSlots { slots: read_slots(slots)?, path: PathBuf::from(text(path)?) })
+            }
+            ("GODWIT.SLOTS", [verb, slots]) if is(verb, "DELETE") => {
+                Ok(Self::DeleteSlots { slots: read_slots(slots)?, yes: false })
+            }
+            ("GODWIT.SLOTS", [verb, slots, yes]) if is(verb, "DELETE") && is(yes, "YES") => {
+                Ok(Self::DeleteSlots { slots: read_slots(slots)?, yes: true })
             }
             ("GODWIT.EXPORT", [_, ..]) => Ok(Self::Export(rest.to_vec())),
             ("GODWIT.REWIND", [verb, source, fork]) if is(verb, "BEGIN") => {
@@ -353,8 +404,9 @@ impl<'a> Request<'a> {
     }
 }
 
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     "PING",
+    "AUTH",
     "GODWIT.STATUS",
     "GODWIT.POSITION",
     "GODWIT.ROLE",

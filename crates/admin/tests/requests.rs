@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use admin::{Adopt, Follow, Replay, ReplayEntry, ReplayMode, Request};
-use keyspace::Hlc;
+use keyspace::{Hlc, SlotSet};
 use topology::record::UnixMs;
 use topology::{Epoch, FreezeId};
 use wal::{Chain, Position, Sequence, TimelineId};
@@ -34,6 +34,7 @@ fn requests_read_back() {
     let source = follow(0).source;
     for request in [
         Request::Ping,
+        Request::Auth { user: b"ops", password: b"\r\n secret" },
         Request::Status,
         Request::Position,
         Request::Role,
@@ -55,6 +56,9 @@ fn requests_read_back() {
         Request::RewindPut { slots: "0-16383".parse().unwrap(), batch: b"\x00\xff" },
         Request::Ingest { path: "/data/load".into(), link: false },
         Request::Ingest { path: "/data/load".into(), link: true },
+        Request::DumpSlots { slots: "0-99,101".parse().unwrap(), path: "/data/out".into() },
+        Request::DeleteSlots { slots: "7".parse().unwrap(), yes: false },
+        Request::DeleteSlots { slots: SlotSet::all(), yes: true },
         Request::Export(vec![b"k", b""]),
         Request::RewindBegin { source, fork: follow(0).position },
         Request::RewindKeys { keys: vec![b"a", b"b\r\n"], batch: b"\x01" },

@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use keyspace::{Cf, Hlc, SlotRange, SlotSet};
 use serde::{Deserialize, Serialize};
+use wal::Position;
 
 use crate::{FileName, ObjectId, StoreError, files};
 
@@ -141,6 +142,18 @@ impl TryFrom<String> for ContentHash {
     }
 }
 
+/// Which moment of which database a load shows; one that was built of rows has none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Origin {
+    /// The id of the database, 32 hexadecimal digits.
+    pub database: String,
+    /// What its log says up to here is in the load, and nothing of what came after.
+    pub position: Position,
+    /// Every key of these slots that was live there is in the load.
+    pub slots: SlotSet,
+}
+
 /// `load.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -154,6 +167,9 @@ pub struct Load {
     /// The stamp of every record and the version of every collection in it. No two loads that a
     /// node takes in may have the same.
     pub stamp: Hlc,
+    /// Where it was exported from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// Rows that it was built of.
     pub rows: u64,
     /// Keys in it.
@@ -166,9 +182,18 @@ impl Load {
     /// A load of these files, with the id that comes of it.
     pub fn new(stamp: Hlc, rows: u64, keys: u64, files: Vec<LoadFile>) -> Self {
         let encoding = u32::from(keyspace::meta::ENCODING);
-        let mut load = Self { format: FORMAT, id: LoadId(0), encoding, stamp, rows, keys, files };
+        let (id, origin) = (LoadId(0), None);
+        let mut load = Self { format: FORMAT, id, encoding, stamp, origin, rows, keys, files };
         load.id = load.content_id();
         load
+    }
+
+    /// The same load, which was exported from there and not built of rows.
+    #[must_use]
+    pub fn exported_from(mut self, origin: Origin) -> Self {
+        self.origin = Some(origin);
+        self.id = self.content_id();
+        self
     }
 
     fn content_id(&self) -> LoadId {
@@ -182,6 +207,9 @@ impl Load {
             hash.update(file.slots.to_string().as_bytes());
             hash.update(&file.records.to_le_bytes());
             hash.update(&file.content.0.to_le_bytes());
+        }
+        if let Some(Origin { database, position, slots }) = &self.origin {
+            hash.update(format!("{database} {position} {slots}").as_bytes());
         }
         let hash = *hash.finalize().as_bytes();
         let (first, _) = hash.split_first_chunk().expect("a hash has 32 bytes");
@@ -339,6 +367,21 @@ mod tests {
         again.files[0].content = ContentHash(10);
         assert_ne!(Load::new(again.stamp, 5, 3, again.files).id, first.id);
         assert_ne!(Load::new(Hlc(1), 5, 3, load().files).id, first.id);
+    }
+
+    #[test]
+    fn an_export_says_which_moment_it_shows_and_cannot_be_made_to_say_another() {
+        let origin = Origin {
+            database: "0".repeat(32),
+            position: format!("{:032x}@42", 7).parse().unwrap(),
+            slots: "0-100".parse().unwrap(),
+        };
+        let exported = load().exported_from(origin);
+        assert_ne!(exported.id, load().id);
+        assert_eq!(Load::parse(&exported.to_bytes()), Ok(exported.clone()));
+        let text = String::from_utf8(exported.to_bytes()).unwrap();
+        let moved = text.replace("@42", "@43");
+        assert!(Load::parse(moved.as_bytes()).unwrap_err().contains("changed or cut"));
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub(crate) use category::Categories;
 pub use check::{Denied, Reason};
 pub use file::FileError;
 pub(crate) use log::{Context, Log};
+pub(crate) use password::Hash;
 pub(crate) use selector::Selector;
 pub use user::RuleError;
 pub(crate) use users::Changed;

@@ -4,11 +4,11 @@ use sha2::{Digest, Sha256};
 
 /// The hash of a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Hash([u8; 32]);
+pub(crate) struct Hash([u8; 32]);
 
 impl Hash {
     /// Of a password.
-    pub(super) fn of(password: &[u8]) -> Self {
+    pub(crate) fn of(password: &[u8]) -> Self {
         Self(Sha256::digest(password).into())
     }
 
@@ -28,7 +28,7 @@ impl Hash {
     }
 
     /// Whether both are the same, in a time that does not tell where they differ.
-    pub(super) fn matches(&self, other: &Self) -> bool {
+    pub(crate) fn matches(&self, other: &Self) -> bool {
         let differs = self.0.iter().zip(&other.0).fold(0, |all, (a, b)| all | (a ^ b));
         std::hint::black_box(differs) == 0
     }

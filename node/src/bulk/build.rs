@@ -162,7 +162,7 @@ fn table(family: Family, compression: Compression) -> Options {
 }
 
 /// Written last: without it the directory is no load.
-fn write_manifest(out: &Path, load: &Load) -> anyhow::Result<()> {
+pub(super) fn write_manifest(out: &Path, load: &Load) -> anyhow::Result<()> {
     let (path, new) = (out.join(MANIFEST), out.join("load.new"));
     let written = fs::write(&new, load.to_bytes())
         .and_then(|()| fs::File::open(&new)?.sync_all())

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use ::store::bucket::{Bucket, BucketAddress, S3Options};
+use ::store::bucket::{Bucket, BucketAddress};
 use ::store::load::{Load, LoadFile, MANIFEST, MANIFEST_BYTES_MAX};
-use admin::{Client, Code, Error, Ingested};
+use admin::{Client, Code, Error, Ingested, NodeArgs};
 use anyhow::Context;
 use keyspace::SlotSet;
 use ops::exit::{Exit, Stop};
 use tokio::task::JoinSet;
+
+use super::bucket::{S3Args, Staged};
 
 /// Files that are fetched at a time.
 const FETCHES: usize = 4;
@@ -19,9 +21,9 @@ pub struct IngestArgs {
     /// The load: a directory on the node's machine, or `s3://bucket/prefix`
     #[arg(value_name = "LOAD")]
     pub load: BucketAddress,
-    /// The node's admin listener: `unix:/path` or a loopback HOST:PORT
-    #[arg(long, env = "GODWIT_ADMIN", value_name = "ADDRESS")]
-    pub admin: String,
+    /// Which node.
+    #[command(flatten)]
+    pub node: NodeArgs,
     /// Link the files instead of copying them, where they are on the node's file system: nobody may
     /// change them any more
     #[arg(long)]
@@ -34,36 +36,9 @@ pub struct IngestArgs {
     s3: S3Args,
 }
 
-/// How to reach a bucket; keys come from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
-#[derive(Clone, Debug, clap::Args)]
-struct S3Args {
-    /// The URL of an S3 store that is not Amazon's [default: AWS_ENDPOINT_URL]
-    #[arg(long, value_name = "URL")]
-    s3_endpoint: Option<String>,
-    /// The region of the bucket [default: AWS_REGION, or us-east-1]
-    #[arg(long, value_name = "REGION")]
-    s3_region: Option<String>,
-    /// The bucket's name stands in the host, with an endpoint too
-    #[arg(long)]
-    s3_virtual_host: bool,
-}
-
-impl S3Args {
-    fn options(&self) -> S3Options {
-        let env = S3Options::from_env();
-        let endpoint = self.s3_endpoint.clone().or_else(|| env.endpoint.clone());
-        S3Options {
-            path_style: endpoint.is_some() && !self.s3_virtual_host,
-            endpoint,
-            region: self.s3_region.clone().or_else(|| env.region.clone()),
-            ..env
-        }
-    }
-}
-
 /// Has the node take it in, and waits.
 pub async fn ingest(args: &IngestArgs) -> anyhow::Result<Ingested> {
-    let node = Client::connect(&args.admin).await?;
+    let node = args.node.connect().await?;
     let BucketAddress::Directory(path) = &args.load else {
         let staged = stage(args, &node).await?;
         return node.ingest(&staged.0, true).await.map_err(explain);
@@ -73,20 +48,6 @@ pub async fn ingest(args: &IngestArgs) -> anyhow::Result<Ingested> {
     node.ingest(&path, args.link).await.map_err(explain)
 }
 
-/// What was fetched; gone when it is dropped.
-struct Staged(PathBuf);
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if let Err(why) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(
-                "removing {} failed: {why}; it may be removed by hand",
-                self.0.display()
-            );
-        }
-    }
-}
-
 /// Fetches what the node's slots need.
 async fn stage(args: &IngestArgs, node: &Client) -> anyhow::Result<Staged> {
     let bucket = Bucket::open(&args.load, &args.s3.options())?;
@@ -94,10 +55,7 @@ async fn stage(args: &IngestArgs, node: &Client) -> anyhow::Result<Staged> {
     let manifest = manifest.with_context(|| format!("there is no load at {}", args.load))?;
     let load = Load::parse(&manifest).map_err(|why| anyhow::anyhow!("{}: {why}", args.load))?;
     let slots = node.status().await?.slots;
-    let parent = args.staging.clone().unwrap_or_else(std::env::temp_dir);
-    let dir = parent.join(format!("godwit-load-{}-{:08x}", load.id, rand::random::<u32>()));
-    let create = std::fs::create_dir_all(&dir).and_then(|()| dir.canonicalize());
-    let staged = Staged(create.with_context(|| format!("creating {}", dir.display()))?);
+    let staged = Staged::make(args.staging.as_deref(), &format!("godwit-load-{}", load.id))?;
     fetch(&bucket, &load, &slots, &staged.0).await?;
     std::fs::write(staged.0.join(MANIFEST), manifest).context("writing the manifest")?;
     Ok(staged)

@@ -4,18 +4,27 @@
 //! [`build`] reads rows ([`rows`](self)), makes records of them, sorts these in bounded memory and
 //! writes a load: see [`store::load`](::store::load) for what is in it. [`ingest`] has a node take
 //! one in; what the node does then is in [`control`](crate::control).
+//!
+//! [`export`] makes a load of slots of a database, with [`Copier`]; [`slots`] has a node do that, or
+//! delete slots.
 
 mod args;
+mod bucket;
 mod build;
+mod copy;
 mod encode;
+mod export;
 mod files;
 mod gather;
 mod ingest;
 mod parts;
 mod rows;
+pub mod slots;
 mod sort;
 mod template;
 
 pub use args::{BadRows, BuildArgs, Compression, Format, Kind};
 pub use build::{Report, build};
+pub use copy::{Copied, Copier, Form};
+pub use export::export;
 pub use ingest::{IngestArgs, ingest};

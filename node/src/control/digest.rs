@@ -155,6 +155,10 @@ impl Control {
     pub(super) fn barrier(&self) -> Result<Barrier, Fault> {
         let turn = self.turn();
         let store = self.store()?;
+        if store.look_at_stall().stopped {
+            let why = "writes stand still until compactions have caught up: ask again";
+            return Err(Fault::new(Code::Busy, why));
+        }
         if !matches!(self.0.authority.mode(), Mode::Standalone | Mode::Primary)
             || !self.0.authority.is_writable()
         {

@@ -30,7 +30,9 @@ impl Fault {
 
 impl From<CommitError> for Fault {
     fn from(why: CommitError) -> Self {
-        Self::new(Code::Io, why.to_string())
+        // Nothing was written, and later it may be.
+        let code = if matches!(why, CommitError::Stalled) { Code::Busy } else { Code::Io };
+        Self::new(code, why.to_string())
     }
 }
 

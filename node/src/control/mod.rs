@@ -12,10 +12,12 @@ mod digest;
 mod dispatch;
 mod export;
 mod fault;
+mod guard;
 mod lease;
 pub mod listener;
 mod load;
 mod publish;
+mod ranges;
 mod reclaim;
 mod refusal;
 mod repair;
@@ -40,6 +42,7 @@ use crate::store::{Current, NodeDir, OpenError, Store, StoreOptions};
 
 pub use authority::{Authority, Mode, Permit};
 pub use fault::Fault;
+pub(crate) use guard::Guard;
 pub use refusal::Refusal;
 pub use steward::{Announce, Steward};
 
@@ -83,6 +86,9 @@ struct Shared {
     workers: Box<dyn Quiesce>,
     /// Held for each change, so that there is one at a time.
     turn: Mutex<Turn>,
+    /// What the last change left, for those who do not wait for the next: a change may take as long
+    /// as RocksDB holds its writes up.
+    told: ArcSwap<Told>,
     digests: digest::Digests,
     /// What this node's sidecar says of its followers.
     streams: ArcSwap<reclaim::Streams>,
@@ -91,6 +97,7 @@ struct Shared {
     checkpoints: RwLock<()>,
     /// One load is brought at a time.
     loading: Mutex<()>,
+    exports: ranges::Exports,
     /// What was last said about a database that cannot be opened again.
     trouble: Mutex<String>,
     /// Something changed that the node's key should say.
@@ -119,6 +126,20 @@ struct Turn {
     mend_at: Option<Instant>,
 }
 
+/// What others may know of the [`Turn`].
+#[derive(Clone, Debug, Default)]
+struct Told {
+    fence: Epoch,
+    record: Option<(Record, Revision)>,
+    manual: Option<(FreezeId, UnixMs)>,
+}
+
+impl Turn {
+    fn told(&self) -> Told {
+        Told { fence: self.fence, record: self.record.clone(), manual: self.manual }
+    }
+}
+
 impl Control {
     /// Opens the database of a locked directory; the fence is read first.
     ///
@@ -140,6 +161,11 @@ impl Control {
     fn turn(&self) -> MutexGuard<'_, Turn> {
         // Each change ends in a synced batch or not at all, so a panic leaves nothing half done.
         self.0.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets others know what a change of the turn's own facts left.
+    fn tell(&self, turn: &Turn) {
+        self.0.told.store(Arc::new(turn.told()));
     }
 
     /// The store, or the fault to answer with while there is none.
@@ -172,6 +198,7 @@ impl Control {
         self.0.closing.store(true, Ordering::Release);
         let _turn = self.turn();
         self.0.digests.clear();
+        self.0.exports.stop();
         if let Some(store) = self.0.current.load() {
             store.sync()?;
         }
@@ -227,12 +254,14 @@ impl Opened {
             current: self.current,
             authority: self.authority,
             workers: Box::new(workers),
+            told: ArcSwap::from_pointee(turn.told()),
             turn: Mutex::new(turn),
             digests: digest::Digests::default(),
             streams: ArcSwap::default(),
             announced: Mutex::default(),
             checkpoints: RwLock::default(),
             loading: Mutex::default(),
+            exports: ranges::Exports::default(),
             trouble: Mutex::default(),
             changed: Notify::new(),
             obeyed: Notify::new(),

@@ -1,11 +1,14 @@
 //! Making the node what the record says.
 
+mod by_hand;
+mod fit;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keyspace::SlotSet;
-use topology::members::{NodeMember, Role};
-use topology::record::{Freeze, UnixMs};
+use topology::members::Role;
+use topology::record::Freeze;
 use topology::{Epoch, FreezeId, Record, Revision, ServiceView, ShardName};
 use wal::history::TimelineStart;
 use wal::{Kind, TimelineId};
@@ -13,12 +16,10 @@ use wal::{Kind, TimelineId};
 use super::authority::Routes;
 use super::{Control, Fault, Mode, Turn};
 use crate::store::{NodeState, Standing, Store};
+use fit::{Unfit, demoted, is_first, promotable};
 
 /// A new service begins at this epoch: only then may a node that holds nothing be a primary.
 const FIRST_EPOCH: Epoch = Epoch(1);
-
-/// The node cannot be what the record says, for this reason. It stays without writes.
-struct Unfit(String);
 
 impl Control {
     /// Makes the node what this record says, as far as it can be. Blocks; safe to call again.
@@ -52,6 +53,9 @@ impl Control {
             turn.said = said;
         }
         self.enter(&store, mode);
+        if news {
+            self.tell(&turn);
+        }
         drop(turn);
         // Members write their keys all the time; only what changed here is told.
         if news || before != (mode, store.state()) {
@@ -270,145 +274,9 @@ impl Control {
         }
     }
 
-    /// Raises the fence; a primary below it stops writing at once.
-    pub(super) fn fence(&self, epoch: Epoch) -> Result<(), Fault> {
-        let mut turn = self.turn();
-        turn.fence = self.0.dir.raise_fence(epoch)?;
-        let below = turn.record.as_ref().is_some_and(|(record, _)| record.epoch < turn.fence);
-        if below && self.0.authority.mode() == Mode::Primary {
-            self.enter(&self.store()?, Mode::Fenced);
-        }
-        self.0.changed.notify_one();
-        Ok(())
-    }
-
-    /// A freeze by hand, on a node without a service.
-    pub(super) fn freeze(&self, id: FreezeId, deadline: UnixMs) -> Result<(), Fault> {
-        self.refuse_with_service("GODWIT.FREEZE")?;
-        let mut turn = self.turn();
-        self.end_log(&self.store()?, id)?;
-        turn.manual = Some((id, deadline));
-        Ok(())
-    }
-
-    /// Ends a freeze by hand whose deadline has passed.
-    pub(super) fn thaw_if_due(&self) -> Result<(), Fault> {
-        let mut turn = self.turn();
-        if turn.manual.is_some_and(|(_, deadline)| UnixMs::now() >= deadline) {
-            let store = self.store()?;
-            turn.manual = None;
-            tracing::info!("the freeze by hand has ended by its deadline");
-            self.enter(&store, Mode::Standalone);
-        }
-        Ok(())
-    }
-
-    /// By hand, on a node without a service: ends a freeze and starts a timeline at this epoch.
-    pub(super) fn promote(&self, epoch: Epoch) -> Result<(), Fault> {
-        self.refuse_with_service("GODWIT.PROMOTE")?;
-        let mut turn = self.turn();
-        let store = self.store()?;
-        let standing = store.state().standing.clone();
-        if epoch < standing.epoch || epoch < turn.fence {
-            return Err(Fault::role(format!(
-                "epoch {epoch} is below what this node acted under or is fenced at; take a later one"
-            )));
-        }
-        self.promote_at(&store, epoch, &[])?;
-        let alone = Standing { role: Role::Standalone, epoch, ..Standing::new(Role::Standalone) };
-        store.exclusive().stand(Kind::Data, 0, |_| alone)?;
-        turn.manual = None;
-        self.enter(&store, Mode::Standalone);
-        Ok(())
-    }
-
-    fn refuse_with_service(&self, command: &str) -> Result<(), Fault> {
-        if !self.has_service() {
-            return Ok(());
-        }
-        Err(Fault::role(format!(
-            "{command} is for a node without a service; this one does what its service's record \
-             says: use godwit-switchover"
-        )))
-    }
-
     /// The record that was last acted upon.
     pub(super) fn record(&self) -> Option<(Record, Revision)> {
-        self.turn().record.clone()
-    }
-}
-
-/// What a former primary becomes; `own` is the end of the batch that says so.
-fn demoted(before: &Standing, epoch: Epoch, end: wal::Position, own: wal::Position) -> Standing {
-    // What it found at its open is the end, if it has written nothing since.
-    let (own_end, local_until) = match (before.own_end, before.ended) {
-        (Some(found), _) => (found, before.local_until.unwrap_or(found.sequence)),
-        (None, Some((_, ended))) if ended.timeline == own.timeline => (ended, own.sequence),
-        (None, Some((_, ended))) => (ended, ended.sequence),
-        (None, None) => (end, own.sequence),
-    };
-    Standing {
-        role: Role::Standby,
-        epoch,
-        own_end: Some(own_end),
-        local_until: Some(local_until),
-        ended: None,
-        until: None,
-    }
-}
-
-/// The sources whose logs a standby continues when it is promoted, if it has of them what the
-/// switch says it has.
-fn promotable(
-    state: &NodeState,
-    record: &Record,
-    shard: &ShardName,
-) -> Result<Vec<ShardName>, Unfit> {
-    // A cancel after the switch raises the epoch; the switch is still what it must answer to.
-    let forks = record.made_primary(shard);
-    if state.applied.is_empty() || forks.is_empty() {
-        return Err(Unfit(format!(
-            "this node follows {}, and the record of epoch {} names {} whose log it continues: it \
-             may lack what the last primary wrote, and cannot be a primary",
-            if state.applied.is_empty() { "nobody" } else { "someone" },
-            record.epoch,
-            if forks.is_empty() { "nobody" } else { "someone" },
-        )));
-    }
-    for fork in &forks {
-        let has = state.applied.get(&fork.source).map(|applied| applied.position);
-        if has.is_none_or(|has| has.sequence < fork.at.sequence) {
-            return Err(Unfit(format!(
-                "the switch says that this node has applied {} of {}, and it has {}: it lost what it \
-                 had, and cannot be a primary",
-                fork.at,
-                fork.source,
-                has.map_or("nothing".to_owned(), |has| has.to_string()),
-            )));
-        }
-    }
-    Ok(forks.into_iter().map(|fork| fork.source.clone()).collect())
-}
-
-/// Whether an empty node may begin a new service: if somebody has data of this shard, or writes as
-/// this shard, then it is an old service whose data is elsewhere, and an empty primary would be
-/// copied over it.
-fn is_first(view: &ServiceView, shard: &ShardName) -> Result<(), Unfit> {
-    let has = |node: &&NodeMember| node.applied.contains_key(&shard.to_string());
-    if let Some(node) = view.nodes.values().find(has) {
-        return Err(Unfit(format!(
-            "this node's directory is empty, and {} has data of {shard}: start it on the directory \
-             that it had, or fail over to cluster `{}`",
-            node.shard, node.shard.cluster
-        )));
-    }
-    match view.leases.get(shard) {
-        Some(lease) => Err(Unfit(format!(
-            "this node's directory is empty, and another process holds the lease of {shard} (epoch \
-             {}): it may write on until that ends",
-            lease.epoch
-        ))),
-        None => Ok(()),
+        self.0.told.load().record.clone()
     }
 }
 

@@ -85,6 +85,7 @@ impl Control {
         tracing::info!("the database was opened again");
         // The record decides afresh what the node is now.
         turn.record = None;
+        self.tell(&turn);
         if !self.has_service() {
             self.enter(&self.store()?, Mode::Standalone);
         }
@@ -107,6 +108,7 @@ impl Control {
         let before = self.0.authority.mode();
         self.0.authority.set_mode(Mode::Loading);
         self.0.digests.clear();
+        self.0.exports.stop();
         if self.0.current.load().is_some() {
             let parked = self.0.workers.pause();
             let Some(store) = self.0.current.take(SWAP_PATIENCE) else {

@@ -2,17 +2,18 @@
 
 use admin::{FreezeStatus, Status, Synced};
 use keyspace::SlotSet;
+use topology::Record;
 use topology::members::Role;
 use topology::record::UnixMs;
 use wal::Sequence;
 
-use super::{Control, Fault, Mode, Turn};
+use super::{Control, Fault, Mode, Told, Turn};
 use crate::store::{NodeState, Store};
 
 impl Control {
     /// Answer of `GODWIT.STATUS`.
     pub(super) fn status(&self) -> Result<Status, Fault> {
-        let turn = self.turn();
+        let told = self.0.told.load();
         let store = self.store()?;
         let state = store.state();
         let identity = store.identity();
@@ -21,10 +22,10 @@ impl Control {
             format: identity.format,
             service: identity.service.clone(),
             shard: identity.shard.clone(),
-            slots: self.slots(&turn),
+            slots: self.slots_by(told.record.as_ref().map(|(record, _)| record)),
             role: self.role(&store),
             epoch: store.epoch(),
-            fence: turn.fence,
+            fence: told.fence,
             writable: self.0.authority.is_writable(),
             lease_left_ms: self
                 .0
@@ -37,7 +38,7 @@ impl Control {
             history: (*store.history()).clone(),
             synced: self.synced_applied(&store, &state),
             applied: state.applied.clone(),
-            freeze: self.freeze_status(&turn),
+            freeze: self.freeze_status(&told),
             ended: state.standing.ended,
             until: state.standing.until.as_ref().and_then(|until| until.sequence),
             reclaim: self.reclaim_status(&store),
@@ -65,18 +66,22 @@ impl Control {
     }
 
     pub(super) fn slots(&self, turn: &Turn) -> SlotSet {
-        match (self.shard(), &turn.record) {
+        self.slots_by(turn.record.as_ref().map(|(record, _)| record))
+    }
+
+    fn slots_by(&self, record: Option<&Record>) -> SlotSet {
+        match (self.shard(), record) {
             (None, _) => SlotSet::all(),
-            (Some(shard), Some((record, _))) => record.slots_of(shard).cloned().unwrap_or_default(),
+            (Some(shard), Some(record)) => record.slots_of(shard).cloned().unwrap_or_default(),
             (Some(_), None) => SlotSet::default(),
         }
     }
 
-    fn freeze_status(&self, turn: &Turn) -> Option<FreezeStatus> {
-        if let Some((id, deadline)) = turn.manual {
+    fn freeze_status(&self, told: &Told) -> Option<FreezeStatus> {
+        if let Some((id, deadline)) = told.manual {
             return Some(FreezeStatus { id, deadline });
         }
-        let (record, _) = turn.record.as_ref()?;
+        let (record, _) = told.record.as_ref()?;
         let freeze = record.freeze_of(self.shard()?)?;
         Some(FreezeStatus { id: freeze.id, deadline: freeze.deadline })
     }
@@ -93,8 +98,8 @@ impl Control {
 
     /// The freeze of the record that this node stands in, if its deadline has passed.
     pub(super) fn overdue_freeze(&self) -> Option<topology::FreezeId> {
-        let turn = self.turn();
-        let (record, _) = turn.record.as_ref()?;
+        let told = self.0.told.load();
+        let (record, _) = told.record.as_ref()?;
         let freeze = record.freeze_of(self.shard()?)?;
         (UnixMs::now() >= freeze.deadline).then_some(freeze.id)
     }

@@ -103,7 +103,7 @@ impl Connection {
                 }
                 () = &mut stop, if !stopping => { stopping = true; self.session.closing = true; false }
                 _ = poll_fn(|cx| self.stream.poll_writable(cx)), if must_write => false,
-                () = shared.pause.ended(), if self.session.postponed => {
+                () = shared.pause.ended(&shared.store), if self.session.postponed => {
                     pause::go_on(&mut self.session);
                     false
                 }

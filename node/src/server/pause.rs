@@ -1,4 +1,5 @@
-//! CLIENT PAUSE: commands of clients wait, all or those that write, until a time.
+//! CLIENT PAUSE: commands of clients wait, all or those that write, until a time. And so do those
+//! that would have several workers stand still for a write that RocksDB holds up.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,8 +9,12 @@ use resp::reply::Writer;
 use tokio::sync::Notify;
 
 use super::session::{Session, Shared};
-use crate::command::{Args, Fail, Flags, Handler, Spec};
+use crate::command::{Args, Fail, Flags, Handler, Keys, Spec};
 use crate::script::{ScriptFlags, Sha};
+use crate::store::Current;
+
+/// How often it is looked whether RocksDB takes writes again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Whether commands wait now.
 #[derive(Default)]
@@ -50,8 +55,15 @@ impl Pause {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Until the pause is over.
-    pub(super) async fn ended(&self) {
+    /// Until nothing is in the way of commands that wait: no pause, and no stall of this database.
+    pub(super) async fn ended(&self, store: &Current) {
+        self.is_over().await;
+        while store.load().is_some_and(|store| store.is_stopped()) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn is_over(&self) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -72,17 +84,40 @@ impl Pause {
 pub(super) fn holds(session: &Session, spec: &Spec, args: &Args<'_>) -> bool {
     let pause = &session.shared.pause;
     // What is no command at all is answered at once.
-    if !pause.is_on() || !spec.accepts(args.len()) {
+    if !spec.accepts(args.len()) {
         return false;
     }
-    // EXEC is what its commands are.
-    let writes = match (&spec.handler, &session.queued) {
-        (Handler::Exec, Some(queued)) => {
+    if !pause.is_on() {
+        return is_stalled(session, spec, args);
+    }
+    writes(session, spec, args) || pause.state().all
+}
+
+/// Whether several workers would stand still until RocksDB takes writes again. A write of one worker
+/// waits beside it, and that worker reads on.
+fn is_stalled(session: &Session, spec: &Spec, args: &Args<'_>) -> bool {
+    let is_own = matches!(spec.handler, Handler::Session(_) | Handler::Late(_));
+    // What most commands are.
+    let is_read_or_small = spec.flags.has(Flags::READONLY) || spec.keys == Keys::ONE;
+    if is_read_or_small || is_own || session.queued.is_some() && !is_exec(spec) {
+        return false;
+    }
+    let stopped = || session.shared.store.load().is_some_and(|store| store.is_stopped());
+    writes(session, spec, args) && stopped()
+}
+
+fn is_exec(spec: &Spec) -> bool {
+    matches!(spec.handler, Handler::Exec)
+}
+
+fn writes(session: &Session, spec: &Spec, args: &Args<'_>) -> bool {
+    match &session.queued {
+        // EXEC is what its commands are.
+        Some(queued) if is_exec(spec) => {
             queued.any(|spec, args| may_write(&session.shared, spec, args))
         }
         _ => may_write(&session.shared, spec, args),
-    };
-    writes || pause.state().all
+    }
 }
 
 /// Changes data, or what other clients see. Scripts do unless they say that they do not.

@@ -138,7 +138,11 @@ impl Store {
         let mut options = WriteOptions::default();
         options.set_no_slowdown(pace == Pace::Now);
         self.db.write_opt(batch, &options).map_err(|why| match why.kind() {
-            ErrorKind::Incomplete if pace == Pace::Now => CommitError::Stalled,
+            ErrorKind::Incomplete if pace == Pace::Now => {
+                // Others need not find out for themselves.
+                self.look_at_stall();
+                CommitError::Stalled
+            }
             _ => self.latch(why),
         })?;
         self.commits.fetch_add(1, Ordering::Relaxed);

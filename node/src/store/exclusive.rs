@@ -13,7 +13,7 @@ use wal::{History, Kind, Position, Sequence, Tag, ViewMark};
 use super::commit::Pace;
 use super::reclaim::ReclaimView;
 use super::state::{NodeState, Standing, put_applied, put_history, put_reclaimed, put_standing};
-use super::{CommitError, Order, Store};
+use super::{CommitError, Following, Order, Store};
 
 /// Nobody else writes while this is held. Not to be held across a wait.
 #[derive(Debug)]
@@ -182,29 +182,59 @@ impl Exclusive<'_> {
         Ok(true)
     }
 
-    /// Commits what came from a source, under the tag of its origin, with how far that is now.
+    /// Commits what came from a source, under the tag of its origin, with how far that is now; rather
+    /// not at all than late.
     pub fn apply(
         &mut self,
-        mut batch: WriteBatch,
+        batch: WriteBatch,
         tag: &Tag,
         source: &ShardName,
         applied: Applied,
         standing: Option<Standing>,
     ) -> Result<(), CommitError> {
+        let following = Following { source: source.clone(), applied, standing };
+        self.apply_or(batch, tag, following, Pace::Now)
+    }
+
+    pub(super) fn apply_or(
+        &mut self,
+        mut batch: WriteBatch,
+        tag: &Tag,
+        following: Following,
+        pace: Pace,
+    ) -> Result<(), CommitError> {
+        let Following { source, applied, standing } = following;
         let store = self.store;
         let mut state = NodeState::clone(&store.state.load());
         state.applied.insert(source.clone(), applied);
-        state.put_one(store, &mut batch, source);
+        state.put_one(store, &mut batch, &source);
         if let Some(standing) = standing {
             put_standing(store, &mut batch, &standing);
             state.standing = standing;
         }
         store.clock.observe(tag.stamp);
-        let written = store.write(&mut self.order, batch, tag, Pace::Wait);
+        let written = store.write(&mut self.order, batch, tag, pace);
         store.changed_outside();
         written?;
         store.state.store(state.into());
         Ok(())
+    }
+
+    /// Deletes all that is in these slots, in one batch; rather not at all than late. Not synced.
+    pub fn delete_slots(&mut self, slots: &SlotSet) -> Result<Position, CommitError> {
+        let store = self.store;
+        let mut batch = WriteBatch::default();
+        for cf in Cf::ALL.into_iter().filter(|cf| cf.is_shipped()) {
+            for range in slots.ranges() {
+                let (from, to) = (range.first.prefix(), (range.last.number() + 1).to_be_bytes());
+                batch.delete_range_cf(store.cf(cf), from, to);
+            }
+        }
+        let stamp = store.stamp();
+        let tag = store.tag(Kind::Data, stamp, 0);
+        let written = store.write_promised(&mut self.order, batch, &tag, Pace::Now);
+        store.changed_outside();
+        Ok(store.position_in(&store.history.load(), written?))
     }
 
     /// Commits records that control brings (a rewind's keys) under a tag of this node.

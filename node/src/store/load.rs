@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use topology::ShardName;
 use wal::{Consumed, Kind, Position, Sequence};
 
+use super::commit::Pace;
 use super::dir::{fail_here, sync_dir};
 use super::state::{json, put, put_standing};
 use super::{CommitError, Exclusive, Standing, Store};
@@ -154,10 +155,8 @@ impl Exclusive<'_> {
 
     /// Goes on in a source's log past a load that is here already, or of which nothing is for here.
     pub fn follow_on(&mut self, following: Following) -> Result<(), CommitError> {
-        let Following { source, applied, standing } = following;
-        let stamp = self.store.stamp();
-        let tag = self.store.tag(Kind::Data, stamp, 0);
-        self.apply(WriteBatch::default(), &tag, &source, applied, standing)
+        let tag = self.store.tag(Kind::Data, self.store.stamp(), 0);
+        self.apply_or(WriteBatch::default(), &tag, following, Pace::Wait)
     }
 
     fn half_done(&self, intent: &Intent, why: String) -> CommitError {

@@ -53,7 +53,8 @@ impl Store {
     /// Looks at how RocksDB holds writes up.
     pub fn look_at_stall(&self) -> Stall {
         let property = |name: &str| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
-        let stopped = property("rocksdb.is-write-stopped") > 0;
+        let stopped =
+            property("rocksdb.is-write-stopped") > 0 || ops::failpoint::hit("writes-stopped");
         let delayed_rate = property("rocksdb.actual-delayed-write-rate");
         let before = self.pressure.stopped.swap(stopped, Ordering::Relaxed);
         if stopped && !before {

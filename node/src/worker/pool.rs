@@ -18,6 +18,7 @@ use super::positions::Positions;
 use super::queue::{Lanes, Task};
 use super::request::Request;
 use super::run::Worker;
+use super::serve::look_again;
 use super::turns::Turns;
 use super::watch::Watches;
 use crate::control::Authority;
@@ -189,9 +190,10 @@ impl Workers {
     }
 
     /// Any key may have changed beside the workers, which stand: what connections watch counts as
-    /// changed, and who keeps copies of keys reads them again.
+    /// changed, who keeps copies of keys reads them again, and who waits for a key looks again.
     pub fn changed_outside(&self) {
         self.0.watches.fail_all();
+        look_again(&self.0.blocked, &self.0.lanes);
         let listeners = &self.0.listeners;
         listeners.tracked.clear();
         if let Some(herald) = listeners.herald() {

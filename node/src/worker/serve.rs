@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::blocked::Blocked;
 use super::gate::{Gate, WorkerSet};
+use super::queue::Lanes;
 use super::request::Part;
 use super::run::{Held, Worker};
 use super::view::{Key, View};
@@ -13,12 +15,27 @@ use crate::store::Store;
 pub(super) struct Again {
     pub(super) waiter: Arc<Waiter>,
     gate: Gate,
+    /// It has been looked at whether its keys are what it waits for.
+    may_run: bool,
 }
 
 impl Again {
-    fn new(waiter: Arc<Waiter>) -> Self {
+    fn new(waiter: Arc<Waiter>, may_run: bool) -> Self {
         let gate = Gate::new(waiter.workers);
-        Self { waiter, gate }
+        Self { waiter, gate, may_run }
+    }
+}
+
+/// Any key may have changed beside the workers: those who wait for one look again, in their order.
+pub(super) fn look_again(blocked: &Blocked, lanes: &Lanes) {
+    if blocked.is_empty() {
+        return;
+    }
+    let mut waiters = blocked.all();
+    waiters.retain(|waiter| waiter.keys().next().is_some());
+    waiters.sort_unstable_by_key(|waiter| waiter.ticket);
+    for waiter in waiters.into_iter().filter(|waiter| waiter.enqueue()) {
+        lanes.push_again(waiter.workers, &Arc::new(Again::new(waiter, false)));
     }
 }
 
@@ -39,7 +56,7 @@ impl Worker {
                     self.wake(store, &waiter);
                 } else {
                     if waiter.enqueue() {
-                        self.lanes.push_again(waiter.workers, &Arc::new(Again::new(waiter)));
+                        self.lanes.push_again(waiter.workers, &Arc::new(Again::new(waiter, true)));
                     }
                     // Those behind it wait for what it leaves.
                     break;
@@ -91,7 +108,7 @@ impl Worker {
 
     /// Runs a call again whose keys are of several workers; all of them come here.
     pub(super) fn run_gated_again(&mut self, store: Option<&Store>, again: &Again) {
-        let Again { waiter, gate } = again;
+        let Again { waiter, gate, may_run } = again;
         self.commit(store);
         if gate.workers.lowest() != self.index {
             self.stand(gate);
@@ -99,7 +116,7 @@ impl Worker {
         }
         self.gather(gate);
         waiter.unqueue();
-        if let Some(store) = store {
+        if let Some(store) = store.filter(|_| *may_run) {
             self.wake(store, waiter);
         }
         // It may have left something to those behind it.

@@ -1,14 +1,13 @@
 //! Bulk loads: from rows to keys that clients read, whole whatever happens on the way.
 
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use redis::Commands;
 use serde_json::Value;
 
+use crate::moto::Moto;
 use crate::node::Node;
 
 fn run(args: &[&str]) -> Output {
@@ -302,67 +301,11 @@ fn parquet_is_read_with_its_types() {
     assert_eq!(all, [("size".to_owned(), "2".to_owned())]);
 }
 
-/// An S3 server with the bucket `loads`, killed when dropped.
-struct S3 {
-    child: Child,
-    url: String,
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        // It may have ended by itself; nothing is left then.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl S3 {
-    /// `None`: there is none on this machine, and it could not be installed.
-    fn start() -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let own =
-            std::env::home_dir().unwrap_or_default().join(".cache/godwit/moto/bin/moto_server");
-        let child = Command::new(if own.exists() { own } else { "moto_server".into() })
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let child = match child {
-            Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
-                eprintln!("SKIPPED: moto_server is not there (scripts/deps.sh tests installs it)");
-                return None;
-            }
-            child => child.unwrap(),
-        };
-        let s3 = Self { child, url: format!("http://127.0.0.1:{port}") };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "moto_server does not listen");
-            std::thread::yield_now();
-        }
-        s3.put("loads", None);
-        Some(s3)
-    }
-
-    fn put(&self, name: &str, file: Option<&Path>) {
-        let scope =
-            "Authorization: AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request";
-        let mut curl = Command::new("curl");
-        curl.args(["-sf", "-X", "PUT", "-H", scope, &format!("{}/{name}", self.url)]);
-        if let Some(file) = file {
-            // Without a type the server takes the bytes for a form.
-            curl.args(["-H", "Content-Type: application/octet-stream", "--data-binary"]);
-            curl.arg(format!("@{}", file.display()));
-        }
-        assert!(curl.stdout(Stdio::null()).status().unwrap().success(), "{name} was not put");
-    }
-}
-
 #[test]
 fn a_load_comes_from_a_bucket() {
     let desk = Desk::new("people.tsv", &people(200));
     desk.build("load", &["--type", "hash", "--key", SPREAD]);
-    let Some(s3) = S3::start() else { return };
+    let Some(s3) = Moto::start() else { return };
     let node = Node::new();
     for entry in std::fs::read_dir(desk.path("load")).unwrap() {
         let entry = entry.unwrap();

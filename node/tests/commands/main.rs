@@ -4,6 +4,7 @@
 
 mod abuse;
 mod access;
+mod admin_listener;
 mod bits;
 mod blocking;
 mod bounds;
@@ -16,6 +17,8 @@ mod geo;
 mod hyperloglog;
 mod listening;
 mod merged;
+#[path = "../../../crates/store/tests/moto/mod.rs"]
+mod moto;
 mod node;
 mod notices;
 mod operator;
@@ -27,6 +30,7 @@ mod pubsub;
 mod reclaim;
 mod restore;
 mod scripts;
+mod slots;
 mod streams;
 mod tls;
 mod transactions;

@@ -209,3 +209,47 @@ fn a_stall_of_rocksdb_itself_is_seen_and_holds_up_no_read() {
     held.say("GET before");
     assert_eq!(reader.ask("GET none"), "nil");
 }
+
+#[test]
+fn a_write_of_several_workers_that_is_held_up_holds_up_nobody_who_reads() {
+    // Nothing is let through once it has been looked at.
+    let node = Node::failing("writes-stopped");
+    let (mut writer, mut other, mut reader) = (node.client(), node.client(), node.client());
+    until("the stall is seen", || {
+        reader.ask("INFO persistence").contains("godwit_write_stopped:1")
+    });
+    // Keys of all workers.
+    let keys: Vec<String> = (0..20).map(|n| format!("key:{n}")).collect();
+    writer.say(&format!(
+        "MSET {}",
+        keys.iter().map(|key| format!("{key} v")).collect::<Vec<_>>().join(" ")
+    ));
+    writer.say("GET key:1");
+    for line in ["MULTI", "SET key:1 x", "SET key:2 x", "SET key:3 x"] {
+        other.ask(line);
+    }
+    other.say("EXEC");
+    reader.see_waiting(2);
+    for key in keys.iter().cycle().take(200) {
+        assert_eq!(reader.ask(&format!("GET {key}")), "nil");
+    }
+    assert_eq!(reader.ask(&format!("MGET {} {}", keys[0], keys[1])), "[nil nil]");
+}
+
+#[test]
+fn writes_of_several_workers_go_on_when_a_stall_is_over() {
+    let node = Node::failing("writes-stopped:every=2");
+    let writers = (0..3).map(|number| {
+        let mut client = node.client();
+        std::thread::spawn(move || {
+            for round in 0..8 {
+                let pairs = (0..10).map(|n| format!("{number}:{n} {round}"));
+                client.say(&format!("MSET {}", pairs.collect::<Vec<_>>().join(" ")));
+                client.say(&format!("MGET {number}:0 {number}:9"));
+                assert_eq!(client.hear(), "OK");
+                assert_eq!(client.hear(), format!("[{round} {round}]"));
+            }
+        })
+    });
+    writers.collect::<Vec<_>>().into_iter().for_each(|writer| writer.join().unwrap());
+}

@@ -14,20 +14,20 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use crate::node::Node;
 
 /// An authority that signs.
-struct Authority {
-    pem: String,
+pub(crate) struct Authority {
+    pub(crate) pem: String,
     der: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate and its key.
-struct Signed {
-    cert: rcgen::Certificate,
-    key: KeyPair,
+pub(crate) struct Signed {
+    pub(crate) cert: rcgen::Certificate,
+    pub(crate) key: KeyPair,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,14 +36,14 @@ impl Authority {
         Self { pem, der, issuer: Issuer::new(params, key) }
     }
 
-    fn sign(&self, name: &str) -> Signed {
+    pub(crate) fn sign(&self, name: &str) -> Signed {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         Signed { cert: params.signed_by(&key, &self.issuer).unwrap(), key }
     }
 
     /// Puts a new certificate of the node's and its key where the node looks for them.
-    fn renew(&self, dir: &Path) -> CertificateDer<'static> {
+    pub(crate) fn renew(&self, dir: &Path) -> CertificateDer<'static> {
         let signed = self.sign("localhost");
         std::fs::write(dir.join("key.pem"), signed.key.serialize_pem()).unwrap();
         std::fs::write(dir.join("cert.pem"), signed.cert.pem()).unwrap();

@@ -13,11 +13,15 @@ use crate::shutdown::Shutdown;
 /// How often it is looked whether the files have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// What tells that a file has changed; `None`: it is not there.
+type Mark = Option<(SystemTime, u64)>;
 type Make<C> = Box<dyn Fn() -> Result<C, TlsError> + Send + Sync>;
 
 /// What was made of the files last.
 pub(super) struct Reloaded<C> {
     paths: Vec<PathBuf>,
+    /// As they were before they were read for the first time.
+    first: Vec<Mark>,
     make: Make<C>,
     now: ArcSwap<C>,
 }
@@ -28,8 +32,9 @@ impl<C> Reloaded<C> {
         paths: Vec<PathBuf>,
         make: impl Fn() -> Result<C, TlsError> + Send + Sync + 'static,
     ) -> Result<Self, TlsError> {
+        let first = marks(&paths);
         let now = ArcSwap::from_pointee(make()?);
-        Ok(Self { paths, make: Box::new(make), now })
+        Ok(Self { paths, first, make: Box::new(make), now })
     }
 
     pub(super) fn now(&self) -> Arc<C> {
@@ -40,14 +45,14 @@ impl<C> Reloaded<C> {
     /// they cannot be used, what was read before stays.
     pub(super) async fn follow(&self, shutdown: Shutdown) -> std::io::Result<()> {
         let mut hangups = signal(SignalKind::hangup())?;
-        let mut seen = self.marks();
+        let mut seen = self.first.clone();
         loop {
             let told = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 _ = hangups.recv() => true,
                 () = tokio::time::sleep(LOOK_EVERY) => false,
             };
-            let now = self.marks();
+            let now = marks(&self.paths);
             if !told && now == seen {
                 continue;
             }
@@ -61,13 +66,12 @@ impl<C> Reloaded<C> {
             }
         }
     }
+}
 
-    /// What tells that a file has changed.
-    fn marks(&self) -> Vec<Option<(SystemTime, u64)>> {
-        let mark = |path: &PathBuf| {
-            let found = std::fs::metadata(path).ok()?;
-            Some((found.modified().ok()?, found.len()))
-        };
-        self.paths.iter().map(mark).collect()
-    }
+fn marks(paths: &[PathBuf]) -> Vec<Mark> {
+    let mark = |path: &PathBuf| {
+        let found = std::fs::metadata(path).ok()?;
+        Some((found.modified().ok()?, found.len()))
+    };
+    paths.iter().map(mark).collect()
 }

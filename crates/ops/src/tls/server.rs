@@ -1,14 +1,17 @@
 //! A listener for whoever comes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::WebPkiClientVerifier;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 use super::files::{authorities, own};
 use super::reload::Reloaded;
-use super::{TlsError, TlsFiles};
+use super::{HandshakeError, Socket, TlsError, TlsFiles};
 use crate::shutdown::Shutdown;
 
 /// What new connections are answered with. Clones share it.
@@ -41,6 +44,23 @@ impl Tls {
     /// What a new connection uses.
     pub fn config(&self) -> Arc<ServerConfig> {
         self.0.config.now()
+    }
+
+    /// Shakes hands with who has connected. Whether it has shown a certificate, its
+    /// [`Socket::peer`] says.
+    ///
+    /// # Errors
+    /// The other end does not speak TLS, or one end does not take the other's certificate.
+    pub async fn accept(
+        &self,
+        socket: TcpStream,
+        within: Duration,
+    ) -> Result<Socket, HandshakeError> {
+        let peer = socket.peer_addr().map(|address| address.to_string()).unwrap_or_default();
+        let acceptor = TlsAcceptor::from(self.config());
+        let shaken = tokio::time::timeout(within, acceptor.accept(socket)).await;
+        let stream = HandshakeError::check(shaken, &peer, within)?;
+        Ok(Socket::tls(stream.into(), peer))
     }
 
     /// Reads the files again whenever they have changed, and at each SIGHUP, until shutdown. While

@@ -15,6 +15,7 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinSet;
 
 use super::{CONCURRENT_MAX, LISTED_MAX, Object, S3Options, failed};
 use crate::StoreError;
@@ -24,6 +25,8 @@ const WHOLE_MAX: u64 = 32 << 20;
 /// The least length of a part; a file has at most [`PARTS_MAX`].
 const PART_MIN: u64 = 32 << 20;
 const PARTS_MAX: u64 = 9_000;
+/// Parts of one file that are in memory and on their way.
+const PARTS_AT_A_TIME: usize = 4;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long one try of a request may take, a part of 32 MiB included.
 const TRY_WITHIN: Duration = Duration::from_secs(120);
@@ -181,21 +184,34 @@ impl S3 {
         from: &Path,
     ) -> Result<(), StoreError> {
         let part_len = PART_MIN.max(size.div_ceil(PARTS_MAX));
+        let mut running = JoinSet::new();
         let mut parts = Vec::new();
+        // An error drops those that are on their way.
         for number in 1.. {
+            if running.len() >= PARTS_AT_A_TIME {
+                parts.extend(joined(&mut running, name).await?);
+            }
+            let place = self.places.clone().acquire_owned().await.expect("it is never closed");
             let mut bytes = Vec::new();
             let mut piece = (&mut file).take(part_len);
             piece.read_to_end(&mut bytes).await.map_err(StoreError::io("read", from))?;
             if bytes.is_empty() {
                 break;
             }
-            let _place = self.place().await;
-            let sent = self.client.upload_part().bucket(&self.bucket).key(key).upload_id(upload);
-            let sent = sent.part_number(number).body(ByteStream::from(bytes)).send().await;
-            let sent = sent.map_err(|why| failed("put a part of", name, said(&why)))?;
-            let part = CompletedPart::builder().part_number(number);
-            parts.push(part.set_e_tag(sent.e_tag().map(str::to_owned)).build());
+            let send = self.client.upload_part().bucket(&self.bucket).key(key).upload_id(upload);
+            let send = send.part_number(number).body(ByteStream::from(bytes));
+            running.spawn(async move {
+                let sent = send.send().await;
+                drop(place);
+                let part = CompletedPart::builder().part_number(number);
+                sent.map(|sent| part.set_e_tag(sent.e_tag().map(str::to_owned)).build())
+                    .map_err(|why| said(&why))
+            });
         }
+        while !running.is_empty() {
+            parts.extend(joined(&mut running, name).await?);
+        }
+        parts.sort_unstable_by_key(CompletedPart::part_number);
         let whole = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let done = self.client.complete_multipart_upload().bucket(&self.bucket).key(key);
         let done = done.upload_id(upload).multipart_upload(whole).send().await;
@@ -242,6 +258,16 @@ impl S3 {
             }
         }
     }
+}
+
+/// The next part that has arrived.
+async fn joined(
+    running: &mut JoinSet<Result<CompletedPart, String>>,
+    name: &str,
+) -> Result<Option<CompletedPart>, StoreError> {
+    let lost = |why: String| failed("put a part of", name, why);
+    let Some(sent) = running.join_next().await else { return Ok(None) };
+    sent.map_err(|why| lost(why.to_string()))?.map(Some).map_err(lost)
 }
 
 /// In words: what the store says, or why it was not reached.
