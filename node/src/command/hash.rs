@@ -237,7 +237,8 @@ fn all(view: &mut View<'_>, args: &Args<'_>, out: &mut Writer<'_>, show: Show) -
 }
 
 /// Shows the fields of a hash of few in the order in which they were last written, as far as their
-/// stamps tell, unless they are long; how many there are.
+/// stamps tell, unless they are long; how many there are. Fields that one command wrote again share
+/// its stamp with the last new one before them.
 fn in_order(
     entries: &mut Entries<'_>,
     mut show: impl FnMut((&[u8], &[u8])),

@@ -70,7 +70,7 @@ fn hashes() {
         "HSET h a 1 b 2 a 3 => 2
          HGET h a => 3
          HMGET h a none b => [3 nil 2]
-         HGETALL h => [b 2 a 3]
+         HGETALL h => [a 3 b 2]
          HSETNX h a 9 => 0
          HINCRBY h a 4 => 7
          HINCRBYFLOAT h f 1.5 => 1.5
