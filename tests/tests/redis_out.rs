@@ -44,8 +44,6 @@ fn a_node_s_keys_arrive_and_stay_level_whoever_is_killed() {
     wait::until("the node to serve", LIMIT, || Client::connect(&at)?.call(&["PING"])).unwrap();
     let mut one = Client::connect(&at).unwrap();
     fill(&mut one, "before:").unwrap();
-    // Streams are written as of Redis 7.2, and the server here may be older.
-    one.call(&["DEL", "before:stream"]).unwrap();
     let library = "#!lua name=lib\nredis.register_function('one', function() return 1 end)";
     one.call(&["FUNCTION", "LOAD", library]).unwrap();
 

@@ -5,6 +5,7 @@
 //! | [`payload`] | one value as DUMP gives and RESTORE takes it, read and written |
 //! | [`file`](mod@file) | a whole snapshot, read from a stream, each key's bytes cut out as they are |
 //! | [`elements`](mod@elements) | what is in such a value, for whoever cannot hand the bytes on |
+//! | [`stream`] | streams for servers that are older than their bytes |
 //!
 //! A snapshot is not decoded on its way to another Redis: [`file::Reader`] parses just enough to know
 //! where a value ends, and [`payload::seal`] makes of its bytes what RESTORE takes. A collection beyond
@@ -19,6 +20,7 @@
 pub mod elements;
 pub mod file;
 pub mod payload;
+pub mod stream;
 
 mod crc;
 mod form;

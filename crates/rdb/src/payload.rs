@@ -178,6 +178,11 @@ impl<'a> Load<'a> {
         self.number().map(u64::from_le_bytes)
     }
 
+    /// How many bytes are left.
+    pub const fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Nothing may be left.
     pub fn end(&self) -> Option<()> {
         self.rest.is_empty().then_some(())

@@ -217,9 +217,20 @@ async fn flush_one(
     Ok(())
 }
 
-/// Adds a value's elements as ordinary commands; `false`: it is a stream, or makes no sense.
+/// Adds a stream in an older form: no commands make one as it was.
+fn write_stream(entry: &Entry, batch: &mut Batch) -> bool {
+    let Some(older) = rdb::stream::as_of_7_0(&entry.body) else { return false };
+    let at_ms = entry.expire_ms.unwrap_or(0).to_string();
+    let payload = rdb::payload::seal(older);
+    let args: [&[u8]; 6] =
+        [b"RESTORE", &entry.key, at_ms.as_bytes(), &payload, b"REPLACE", b"ABSTTL"];
+    batch.push(&args, 0);
+    true
+}
+
+/// Adds a value's elements as ordinary commands, a stream in an older form; `false`: it cannot be.
 pub fn write_elements(entry: &Entry, batch: &mut Batch) -> bool {
-    let Some(elements) = rdb::elements(&entry.body) else { return false };
+    let Some(elements) = rdb::elements(&entry.body) else { return write_stream(entry, batch) };
     let key = &entry.key[..];
     let mut many = |name: &[u8], all: &mut dyn Iterator<Item = Vec<&[u8]>>| {
         let mut args: Vec<&[u8]> = vec![name, key];

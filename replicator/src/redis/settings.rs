@@ -21,7 +21,7 @@ pub struct Settings {
     /// The Redis to follow: redis://, rediss:// or unix://, with user and password
     #[arg(long, env = "GODWIT_FROM", value_name = "ADDRESS", hide_env_values = true)]
     pub from: Option<String>,
-    /// What to write: a Godwit node, one of a service's nodes, or any Redis
+    /// What to write: a Godwit node that stands alone, or any Redis
     #[arg(long, env = "GODWIT_TO", value_name = "ADDRESS", hide_env_values = true)]
     pub to: Option<String>,
     /// Where to keep what is received and not applied, and the status

@@ -46,6 +46,14 @@ pub enum TargetError {
         /// The server.
         at: String,
     },
+    /// It is a cluster.
+    #[error(
+        "{at} is of a cluster, whose nodes take no transaction over several slots: without one a command could take effect twice. Give a server that stands alone; nothing was written"
+    )]
+    Cluster {
+        /// The server.
+        at: String,
+    },
     /// Its shards do not have all slots.
     #[error("the target's cluster has nobody for slot {0}: it is tried again")]
     NoShard(u16),
@@ -301,6 +309,9 @@ impl Target {
         let commands = commands(&mut first).await?;
         let position_key = position_key.as_bytes().to_vec();
         let nodes = nodes(&mut first, address).await?;
+        if !nodes.is_empty() {
+            return Err(TargetError::Cluster { at: first.at().to_owned() });
+        }
         drop(first);
         let mut shards = Vec::new();
         if let [] | [_] = &nodes[..] {

@@ -25,7 +25,7 @@ pub struct Settings {
     /// Where the node serves clients: redis://, rediss:// or unix://, with user and password
     #[arg(long, env = "GODWIT_NODE", value_name = "ADDRESS", hide_env_values = true)]
     pub node: Option<String>,
-    /// The Redis, or one of a Redis Cluster, to write
+    /// The Redis to write
     #[arg(long, env = "GODWIT_TO", value_name = "ADDRESS", hide_env_values = true)]
     pub to: Option<String>,
     /// Where to keep the status
