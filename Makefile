@@ -1,12 +1,13 @@
 # What there is to do here. `make demo` is the tour; CONTRIBUTING.md says the rest.
 
-.PHONY: help deps build demo up status down test suite suite-redis-py suite-applications bench bench-ingest bench-latency bench-memory bench-stream lint soak
+.PHONY: help deps build demo up status down test suite suite-redis-py suite-applications bench bench-ingest bench-latency bench-memory bench-stream lint soak soak-once
 
 # Programs for people are built for speed; tests use the dev profile, which has failpoints.
 clouds = cargo run --release --quiet --package godwit-tests --bin clouds --
 # Each cargo call builds the whole workspace, so that features are the same and nothing is built twice.
 release = cargo build --release --workspace --bins
 minutes ?= 10
+kills ?= 100
 
 help:
 	@echo 'make demo    two clouds on this machine: seed, follow, switch over, go back, crash, fail over; ends with a report'
@@ -22,6 +23,7 @@ help:
 	@echo 'make bench-stream   how late a standby is, on loopback and 40 ms away, and bytes on the wire (bench="--value 1024")'
 	@echo 'make suite-redis-py      redis-py'\''s own tests against a node    make suite-applications   Celery, RQ, BullMQ on one'
 	@echo 'make soak    faults under load for a while (minutes=10)'
+	@echo 'make soak-once   increments under SIGKILL of nodes and sidecars at random, each in effect once (kills=100)'
 	@echo 'make build   everything, for speed (make deps: what that needs; the others call it)'
 
 deps:
@@ -44,6 +46,9 @@ down:
 
 soak: build
 	@$(clouds) soak --dir $(CURDIR)/target/soak --minutes $(minutes)
+
+soak-once: build
+	@$(clouds) once --dir $(CURDIR)/target/once --kills $(kills)
 
 bench: build
 	@target/release/godwit-bench compare $(bench)

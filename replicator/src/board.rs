@@ -68,6 +68,7 @@ impl Board {
                 staged: None,
                 applied: None,
                 connected: false,
+                held: None,
             });
             change(status);
         });

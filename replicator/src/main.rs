@@ -27,6 +27,10 @@ Examples:
     godwit-replicator verify --keys --registry file:/var/lib/godwit-registry --service shop
     godwit-replicator repair --yes --registry file:/var/lib/godwit-registry --service shop
 
+  A standby that is behind on purpose, and a breaker that has tripped
+    godwit-replicator catch-up --node-dir /var/lib/godwit
+    godwit-replicator apply-anyway --yes --node-dir /var/lib/godwit
+
 Run it beside the node: same machine, same mount, same user.";
 
 #[derive(Parser)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ops::metrics::{Counter, Family, Gauge, Histogram, Labels, Metrics};
+use topology::ShardName;
 use topology::members::{ReceiveStatus, StreamStatus};
 use wal::Position;
 use wal::frame::Packing;
@@ -78,6 +79,12 @@ impl Meters {
                 staged: metrics.gauges("staged_sequence", "The last sequence staged of a source"),
                 applied: metrics
                     .gauges("applied_sequence", "The last sequence applied of a source"),
+                held: metrics
+                    .gauges("apply_held", "1 while what is staged of a source is held back"),
+                tripped: metrics.gauges(
+                    "breaker_tripped",
+                    "1 while the breaker has stopped a source's stream: an operator must decide",
+                ),
             },
             resets: metrics.counter("stream_resets", "Streams that ended and were made again"),
             spool_bytes: metrics.gauge("spool_bytes", "Bytes on the disk of the spool"),
@@ -117,6 +124,11 @@ impl Meters {
         self.packings.log_bytes.get_or_create(&labels).inc_by(log_bytes);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.packings.micros.get_or_create(&labels).inc_by(micros);
+    }
+
+    /// Whether the breaker has stopped what comes from a source.
+    pub fn breaker(&self, source: &ShardName, tripped: bool) {
+        set(&self.sources.tripped, &labels("source", &source.to_string()), u64::from(tripped));
     }
 
     /// What the board says of each stream; a target or source that is gone has no series any more.
@@ -173,12 +185,15 @@ impl Targets {
 struct Sources {
     staged: Gauges,
     applied: Gauges,
+    held: Gauges,
+    tripped: Gauges,
 }
 
 impl Sources {
     fn show(&self, labels: &Labels, status: &ReceiveStatus) {
         set(&self.staged, labels, sequence(status.staged));
         set(&self.applied, labels, sequence(status.applied));
+        set(&self.held, labels, u64::from(status.held.is_some()));
     }
 }
 

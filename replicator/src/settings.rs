@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use ops::config::ConfigError;
 use ops::tls::{MutualConfig, MutualSettings, Switch};
-use ops::units::{Size, Span};
+use ops::units::{Share, Size, Span};
 use serde::{Deserialize, Serialize};
 use topology::ShardName;
 use topology::record::is_name;
 
 use crate::link::LinkConfig;
 use crate::spool::Budget;
+use crate::target::hold::HoldSettings;
 
 /// Flags, GODWIT_* and the keys of the config file.
 #[derive(clap::Args, Clone, Debug, Default, Serialize, Deserialize)]
@@ -83,6 +84,13 @@ pub struct Settings {
     /// But not below so many bytes a second [default: 4MiB]
     #[arg(long, env = "GODWIT_BULK_RATE_MIN", value_name = "SIZE")]
     pub bulk_rate_min: Option<Size>,
+    /// How far behind its source the node is kept on purpose; staging goes on [default: 0s]
+    #[arg(long, env = "GODWIT_APPLY_DELAY", value_name = "SPAN")]
+    pub apply_delay: Option<Span>,
+    /// The share of the keys that a stream may delete within a minute; one that would delete more, or
+    /// flush everything, stops before it is applied [default: none, it never stops]
+    #[arg(long, env = "GODWIT_BREAKER_DELETES", value_name = "PERCENT")]
+    pub breaker_deletes: Option<Share>,
     /// How many bytes a second a snapshot reads of the node's disk [default: 256MiB]
     #[arg(long, env = "GODWIT_EXPORT_RATE", value_name = "SIZE")]
     pub export_rate: Option<Size>,
@@ -126,6 +134,8 @@ pub struct Config {
     pub stage_bytes: u64,
     /// What connections to followers run with.
     pub link: LinkConfig,
+    /// What is held back of what is staged.
+    pub hold: HoldSettings,
     /// Bytes a second that an export reads.
     pub export_rate: u64,
     /// TLS with other sidecars and snapshotters, unless it is off.
@@ -187,6 +197,10 @@ impl Config {
             },
             stage_bytes: bytes(settings.stage_budget, 4 << 30),
             link,
+            hold: HoldSettings {
+                delay: settings.apply_delay.map_or(Duration::ZERO, |span| span.0),
+                breaker: settings.breaker_deletes.map(|share| share.0),
+            },
             export_rate: bytes(settings.export_rate, crate::export::RATE_DEFAULT),
         };
         config.validate().map(|()| config)

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use ops::exit::{Exit, Stop};
 use serde::Serialize;
-use topology::members::{Role, StreamStatus};
+use topology::members::{Held, HeldBy, Role, StreamStatus};
 use topology::record::{Cause, UnixMs};
 use topology::{Record, ServiceView, ShardName};
 
@@ -224,15 +224,33 @@ pub(crate) fn behind(stream: &StreamStatus, limits: &Guards) -> Option<String> {
     }
 }
 
+/// Why a target does not apply what it has staged, where that is wanted or decided.
+pub(crate) fn held<'a>(
+    view: &'a ServiceView,
+    source: &ShardName,
+    target: &ShardName,
+) -> Option<&'a Held> {
+    let sidecar = view.sidecars.get(target)?;
+    sidecar.receiving.get(&source.to_string())?.held.as_ref()
+}
+
 fn lag(view: &ServiceView, pairs: &[(ShardName, ShardName)], limits: &Guards) -> Verdict {
     let mut worst = 0;
     let mut problems = Vec::new();
     for (source, target) in pairs {
         let streams = view.sidecars.get(source).map(|s| &s.streams);
+        let held = held(view, source, target);
+        if let Some(held) = held.filter(|held| held.by != HeldBy::Delay) {
+            problems.push(format!("{target} applies nothing of {source}: {}", held.reason));
+            continue;
+        }
         let Some(stream) = streams.and_then(|s| s.get(&target.to_string())) else { continue };
         match behind(stream, limits) {
             None => worst = worst.max(stream.lag_ms.unwrap_or(0)),
-            Some(how) => problems.push(format!("{target} is {how} behind {source}")),
+            Some(how) => problems.push(match held {
+                Some(held) => format!("{target} is {how} behind {source}: {}", held.reason),
+                None => format!("{target} is {how} behind {source}"),
+            }),
         }
     }
     verdict("lag", problems, format!("at most {worst} ms"))

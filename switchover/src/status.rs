@@ -9,7 +9,7 @@ use topology::members::{Lease, NodeMember, ProxyMember, Role, SidecarMember};
 use topology::record::{Phase, UnixMs};
 use topology::{Record, ServiceView, ShardName};
 
-use crate::plan::active;
+use crate::plan::{self, active};
 use crate::tool::Tool;
 
 #[derive(Serialize)]
@@ -103,6 +103,8 @@ fn text(view: &ServiceView, record: &Record) -> String {
             continue;
         };
         for (target, stream) in &sidecar.streams {
+            let target_shard = target.parse().ok();
+            let held = target_shard.and_then(|target| plan::held(view, &shard, &target));
             streams.push(row([
                 &format!("{shard} -> {target}"),
                 &stream.state,
@@ -110,7 +112,7 @@ fn text(view: &ServiceView, record: &Record) -> String {
                 &format!("{} B", stream.behind_bytes),
                 &format!("{} B", stream.sent_bytes),
                 &stream.applied.map_or("-".to_owned(), short),
-                stream.reason.as_deref().unwrap_or(""),
+                stream.reason.as_deref().or(held.map(|held| &*held.reason)).unwrap_or(""),
                 "",
             ]));
         }

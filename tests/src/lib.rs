@@ -10,6 +10,7 @@
 //! - [`toxi`]: bad networks, over Toxiproxy's HTTP API.
 //! - [`demo`]: the tour that `make demo` shows.
 //! - [`story`]: the above, as the stories tell it. [`soak`]: faults under load, for long.
+//!   [`once`]: increments under kills.
 //!   [`stream_bench`]: how late a standby is, and what that costs.
 //! - [`redis`]: a stock redis-server, and what is in a server.
 //! - [`client`] and [`wait`]: a small blocking Redis client, and waiting with a deadline.
@@ -21,6 +22,7 @@ pub mod client;
 pub mod clouds;
 pub mod demo;
 pub mod load;
+pub mod once;
 pub mod redis;
 pub mod soak;
 pub mod story;

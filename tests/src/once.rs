@@ -75,12 +75,7 @@ pub fn run(clouds: &mut Clouds, observer: &Observer, kills: u32, seed: u64) -> R
     Ok(once)
 }
 
-fn kill_all(
-    clouds: &mut Clouds,
-    done: &AtomicU64,
-    kills: u32,
-    random: &mut StdRng,
-) -> Result<()> {
+fn kill_all(clouds: &mut Clouds, done: &AtomicU64, kills: u32, random: &mut StdRng) -> Result<()> {
     for _ in 0..kills {
         // Some writes between two kills, so that each may hit one.
         let enough = done.load(Ordering::Acquire) + 20;
@@ -90,7 +85,8 @@ fn kill_all(
             Ok(())
         })?;
         wait::pause(Duration::from_millis(random.random_range(0..PAUSE_MS_MAX)));
-        let name = format!("{}/{}", ["a", "b"][random.random_range(0..2)], random.random_range(0..2));
+        let name =
+            format!("{}/{}", ["a", "b"][random.random_range(0..2)], random.random_range(0..2));
         let shard = clouds.shard(&name);
         let mut again = |process: &mut Process| process.kill9().and_then(|()| process.start());
         match random.random_range(0..3) {

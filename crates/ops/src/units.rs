@@ -20,12 +20,50 @@ pub struct Size(pub u64);
 #[serde(into = "String", try_from = "String")]
 pub struct Span(pub Duration);
 
+/// A share of something, written `30%`: above 0 and up to 1.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Share(pub f64);
+
+impl FromStr for Share {
+    type Err = ParseUnitError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = text.trim().strip_suffix('%').and_then(|n| n.trim().parse::<f64>().ok());
+        let share = number.map(|n| n / 100.0).filter(|share| *share > 0.0 && *share <= 1.0);
+        share.map(Self).ok_or_else(|| ParseUnitError::Share(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0 * 100.0)
+    }
+}
+
+impl From<Share> for String {
+    fn from(share: Share) -> Self {
+        share.to_string()
+    }
+}
+
+impl TryFrom<String> for Share {
+    type Error = ParseUnitError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
 /// Why a text is no size or duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseUnitError {
     /// No size.
     #[error("`{0}` is no size: write bytes with a unit, such as `64MiB` or `1GB`")]
     Size(String),
+    /// No share.
+    #[error("`{0}` is no share: write a percentage above 0 and up to 100, such as `30%`")]
+    Share(String),
     /// No duration.
     #[error("`{0}` is no duration: write a number with a unit, such as `500ms`, `10s` or `2h`")]
     Span(String),

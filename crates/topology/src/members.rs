@@ -107,6 +107,28 @@ pub struct StreamStatus {
     pub seed_bytes: u64,
 }
 
+/// What holds back what is staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeldBy {
+    /// A delay that is wanted.
+    Delay,
+    /// A breaker that has tripped: an operator must decide.
+    Breaker,
+    /// An operator has discarded the stream.
+    Discarded,
+}
+
+/// That what is staged is held back, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Held {
+    /// By what.
+    pub by: HeldBy,
+    /// In a sentence.
+    pub reason: String,
+}
+
 /// How a sidecar's stream from one source is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -117,6 +139,9 @@ pub struct ReceiveStatus {
     pub applied: Option<Position>,
     /// Whether the source's sidecar is connected.
     pub connected: bool,
+    /// Why what is staged is not applied, where that is wanted or decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
 }
 
 /// A sidecar's key: `member/<cluster>/<shard>/sidecar`.

@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use admin::{Applying, Code};
+use keyspace::SlotSet;
+use stream::message::Point;
+use topology::members::{Held, HeldBy, Role};
 use wal::frame::FrameHeader;
 use wal::{Position, Sequence};
 
+use super::hold::{Facts, Order, Verdict};
 use super::inbound::{Inbound, Progress};
 use super::stage::Place;
 use crate::sidecar::Sidecar;
@@ -32,17 +36,31 @@ pub(super) async fn keep_applying(inbound: Inbound, sidecar: Arc<Sidecar>) {
         appended.borrow_and_update();
         let result = {
             let _gate = inbound.gate().lock().await;
-            Box::pin(burst(&inbound, &sidecar, &mut held)).await
+            match obey(&inbound, &sidecar).await {
+                Ok(()) => Box::pin(burst(&inbound, &sidecar, &mut held)).await,
+                Err(error) => Err(error),
+            }
         };
         match result {
-            Ok(true) => continue,
-            Ok(false) => {
+            Ok(Done::More) => continue,
+            Ok(Done::Level) => {
                 check.ok();
                 said.clear();
                 tokio::select! {
                     changed = appended.changed() => if changed.is_err() { return },
                     // The node may have been seeded or restarted meanwhile, and positions synced.
                     () = tokio::time::sleep(SYNC_EVERY) => {}
+                    () = sidecar.shutdown.cancelled() => return,
+                }
+            }
+            Ok(Done::Held) => {
+                match inbound.hold().state().tripped {
+                    Some(tripped) => check.failing(tripped.to_string()),
+                    None => check.ok(),
+                }
+                said.clear();
+                tokio::select! {
+                    () = tokio::time::sleep(PAUSE) => {}
                     () = sidecar.shutdown.cancelled() => return,
                 }
             }
@@ -67,6 +85,72 @@ pub(super) async fn keep_applying(inbound: Inbound, sidecar: Arc<Sidecar>) {
             }
         }
     }
+}
+
+/// How a burst ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    /// Others get a turn, then it goes on.
+    More,
+    /// All that is staged is applied.
+    Level,
+    /// The rest is held back.
+    Held,
+}
+
+/// Does what an operator has said. The caller has the gate.
+async fn obey(inbound: &Inbound, sidecar: &Sidecar) -> Result<(), admin::Error> {
+    let (hold, source) = (inbound.hold(), inbound.source());
+    let failed = |why: String| admin::Error::Answer { request: "the hold on the stage", why };
+    if sidecar.service.view().record().is_some_and(|record| !record.is_primary(source)) {
+        hold.forget_discarded().map_err(|why| failed(why.to_string()))?;
+    }
+    let Some(order) = hold.order() else { return Ok(()) };
+    tracing::warn!(%source, ?order, "an operator's order");
+    if order != Order::Discard {
+        let tip = inbound.stage(|stage| stage.tip()).map(|tip| tip.position);
+        return hold.obey(&order, tip).map_err(|why| failed(why.to_string()));
+    }
+    let status = sidecar.node.status().await?;
+    let applied = status.applied.get(source);
+    let applied = applied.ok_or_else(|| failed("the node does not follow it".to_owned()))?;
+    let (position, log_chain) = (applied.position, applied.log_chain);
+    let point = Point { position, log_chain, stream_chain: applied.stream_chain };
+    let name = format!("{}-{}-{}", source.cluster, source.shard, position.sequence);
+    let aside = sidecar.spool.root().join("discarded").join(name);
+    // First on disk that it is not taken again, then it goes.
+    hold.discard(position).map_err(|why| failed(why.to_string()))?;
+    inbound.set_aside(&aside, point).map_err(|why| failed(why.to_string()))?;
+    tracing::warn!(%source, %position, kept = %aside.display(), "what was staged behind it is set aside");
+    Ok(())
+}
+
+/// What frames of a source are judged by until the end of this burst.
+async fn facts(inbound: &Inbound, sidecar: &Sidecar) -> Result<Judging, admin::Error> {
+    let view = sidecar.service.view();
+    let record = view.record();
+    let source = inbound.source();
+    let frozen = record.and_then(|record| record.freeze());
+    // A switch waits for the end of the log; and a log that was left has no more to wait for.
+    let lifted = frozen.is_some_and(|freeze| freeze.shards.contains(source))
+        || record.is_some_and(|record| !record.is_primary(source));
+    let known = sidecar.node.known().borrow().clone();
+    // What is not whole is of use to nobody.
+    let lifted =
+        lifted || known.as_ref().is_some_and(|k| matches!(k.role, Role::Seeding | Role::Rewinding));
+    let own = known.map(|known| known.slots).unwrap_or_default();
+    let slots = record.and_then(|record| record.slots_of(source)).map(|s| s.intersection(&own));
+    if inbound.hold().counts() {
+        let measured = sidecar.node.client().await?.measure(&own).await?;
+        inbound.hold().measured(measured.all_keys);
+    }
+    Ok(Judging { lifted, slots: slots.unwrap_or_default() })
+}
+
+#[derive(Debug)]
+struct Judging {
+    lifted: bool,
+    slots: SlotSet,
 }
 
 /// Where the applier is, as long as nobody changed anything under it.
@@ -99,27 +183,32 @@ impl Resume {
     }
 }
 
-/// Applies until the stage is empty (`false`) or others should get a turn (`true`). On an error
+/// Applies until the stage is empty, the rest is held back, or others should get a turn. On an error
 /// `held` is gone, so that the next burst rereads the position.
 async fn burst(
     inbound: &Inbound,
     sidecar: &Sidecar,
     held: &mut Option<Resume>,
-) -> Result<bool, admin::Error> {
+) -> Result<Done, admin::Error> {
     if inbound.stage(|stage| stage.tip()).is_none() {
-        return Ok(false);
+        say_held(inbound, sidecar, None);
+        return Ok(Done::Level);
     }
     let mut resume = match held.take().filter(|resume| resume.is_good(inbound)) {
         Some(resume) => resume,
         None => match Resume::reread(inbound, sidecar).await? {
             Some(resume) => resume,
-            None => return Ok(false),
+            None => return Ok(Done::Level),
         },
     };
     let mut flying: VecDeque<(Applying, FrameHeader)> = VecDeque::new();
     let (mut bytes, mut count) = (0, 0);
+    let mut judging: Option<Judging> = None;
+    let mut back: Option<String> = None;
     loop {
-        let room = count < BURST && flying.len() < IN_FLIGHT && bytes < IN_FLIGHT_BYTES;
+        let room =
+            back.is_none() && count < BURST && flying.len() < IN_FLIGHT && bytes < IN_FLIGHT_BYTES;
+        let place = resume.place;
         let next = if room {
             let next = inbound.stage(|stage| next_frame(stage, &mut resume.place, resume.at));
             next.map_err(|error| {
@@ -129,6 +218,27 @@ async fn burst(
         } else {
             None
         };
+        if let Some((frame, header)) = &next {
+            let judging = match &mut judging {
+                Some(judging) => judging,
+                none => none.insert(facts(inbound, sidecar).await?),
+            };
+            let facts = Facts {
+                now_ms: ops::clock::unix_ms(),
+                lifted: judging.lifted,
+                slots: &judging.slots,
+            };
+            let why = "the hold on the stage";
+            let verdict = inbound
+                .hold()
+                .judge(header, frame, facts)
+                .map_err(|error| admin::Error::Answer { request: why, why: error.to_string() })?;
+            back = held_back(inbound, &verdict);
+            if back.is_some() {
+                resume.place = place;
+                continue;
+            }
+        }
         if let Some((frame, header)) = next {
             resume.at = header.end.sequence;
             count += 1;
@@ -151,7 +261,48 @@ async fn burst(
     }
     let more = !inbound.is_level(resume.at);
     *held = Some(resume);
-    Ok(more)
+    let is_held = back.is_some();
+    if is_held || !more {
+        say_held(inbound, sidecar, back);
+    }
+    Ok(match (is_held, more) {
+        (true, _) => Done::Held,
+        (false, true) => Done::More,
+        (false, false) => Done::Level,
+    })
+}
+
+/// Why the next frame is held back, if it is.
+fn held_back(inbound: &Inbound, verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Pass => None,
+        Verdict::Delayed { left_ms } => Some(format!(
+            "held back on purpose by apply-delay ({:?}), the next batch for {} s more: `godwit-replicator catch-up` ends it",
+            inbound.hold().delay(),
+            left_ms.div_ceil(1000)
+        )),
+        Verdict::Tripped(why) => Some(why.clone()),
+    }
+}
+
+/// Says on the board what is held back, and loudly that the breaker has tripped.
+fn say_held(inbound: &Inbound, sidecar: &Sidecar, why: Option<String>) {
+    let state = inbound.hold().state();
+    let tripped = state.tripped.is_some();
+    let by = if tripped { HeldBy::Breaker } else { HeldBy::Delay };
+    let held = why.map(|reason| Held { by, reason }).or_else(|| {
+        let reason = state.discarded?.to_string();
+        Some(Held { by: HeldBy::Discarded, reason })
+    });
+    sidecar.board.receiving(inbound.source(), |status| {
+        if let Some(held) =
+            held.as_ref().filter(|held| tripped && status.held.as_ref() != Some(held))
+        {
+            tracing::error!(source = %inbound.source(), "{}", held.reason);
+        }
+        status.held = held;
+    });
+    sidecar.metrics.breaker(inbound.source(), tripped);
 }
 
 /// The next frame that ends after `at`.

@@ -12,6 +12,7 @@ use topology::ShardName;
 use wal::{Position, Sequence};
 
 use super::applier;
+use super::hold::Hold;
 use super::stage::{Stage, StageError};
 use crate::sidecar::Sidecar;
 
@@ -25,6 +26,8 @@ struct Shared {
     /// Where loads that were received lie.
     received: PathBuf,
     stage: Mutex<Stage>,
+    /// What is held back of it.
+    hold: Hold,
     /// Held while frames are being applied, and by who changes what is staged under the applier.
     gate: AsyncMutex<()>,
     /// Counts the times that it was restarted elsewhere.
@@ -50,10 +53,17 @@ impl Inbound {
     fn open(sidecar: &Sidecar, source: &ShardName) -> Result<Self, StageError> {
         let stage = Stage::open(sidecar.spool.root(), &sidecar.config.service, source)?;
         let tip = stage.tip().map(|point| point.position);
+        let root = sidecar.spool.root();
+        let hold = Hold::open(root, source, sidecar.config.hold).map_err(|why| StageError::Io {
+            what: "read what is decided about",
+            path: super::hold::path_of(root, source),
+            why,
+        })?;
         Ok(Self(Arc::new(Shared {
             source: source.clone(),
             received: sidecar.spool.node_dir().join(Intent::DIR).join(Intent::RECEIVED),
             stage: Mutex::new(stage),
+            hold,
             gate: AsyncMutex::new(()),
             generation: AtomicU64::new(0),
             connection: Mutex::default(),
@@ -71,6 +81,21 @@ impl Inbound {
     /// The gate: who holds it has the applier stand still with nothing on its way.
     pub(super) fn gate(&self) -> &AsyncMutex<()> {
         &self.0.gate
+    }
+
+    /// What is held back of what is staged.
+    pub(super) fn hold(&self) -> &Hold {
+        &self.0.hold
+    }
+
+    /// Sets aside what is staged and goes on from here. Only with the gate held.
+    pub(super) fn set_aside(&self, dir: &std::path::Path, point: Point) -> Result<(), StageError> {
+        self.0.generation.fetch_add(1, Ordering::AcqRel);
+        self.stage(|stage| stage.set_aside(dir, point))?;
+        self.0.connection.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+        self.0.appended.send_replace(Some(point.position));
+        self.0.staged.send_replace(Some(point.position));
+        Ok(())
     }
 
     pub(super) fn stage<T>(&self, work: impl FnOnce(&mut Stage) -> T) -> T {

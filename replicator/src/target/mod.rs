@@ -2,6 +2,7 @@
 //! applied to this sidecar's node in the order of their logs.
 
 mod applier;
+pub mod hold;
 mod inbound;
 mod ledger;
 mod listener;

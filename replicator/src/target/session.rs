@@ -200,6 +200,9 @@ impl Session {
         let inbound = self.inbound.clone();
         // Nothing is applied while it is settled from where.
         let _gate = inbound.gate().lock().await;
+        if let Some(discarded) = inbound.hold().state().discarded {
+            return Err(SessionError::Refused(discarded.to_string()));
+        }
         let status = self.status().await?;
         let tip = self
             .inbound
@@ -221,6 +224,11 @@ impl Session {
         let start = loop {
             match self.conn.reader.message().await? {
                 Message::Start(point) => break point,
+                Message::SeedBegin(_) if inbound.hold().state().tripped.is_some() => {
+                    // A seed would bring what the breaker has stopped.
+                    let tripped = inbound.hold().state().tripped.map(|tripped| tripped.to_string());
+                    return Err(SessionError::Refused(tripped.unwrap_or_default()));
+                }
                 Message::SeedBegin(begin) => self.receive_seed(begin).await?,
                 Message::RewindBegin { fork, resume } => self.rewind(fork, resume).await?,
                 got => {
@@ -248,6 +256,8 @@ impl Session {
             let behind = self.sidecar.inbounds.all().into_iter().find(|other| {
                 let applied = status.applied.get(other.source());
                 other.source() != &self.source
+                    // What a breaker holds back of another is not waited for.
+                    && other.hold().state().tripped.is_none()
                     && applied.is_some_and(|a| {
                         other.stage(|s| s.reaches(a.position.sequence))
                             && !other.is_level(a.position.sequence)

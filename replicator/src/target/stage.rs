@@ -207,6 +207,18 @@ impl Stage {
         self.begin(point)
     }
 
+    /// Moves everything into this directory and goes on from this point.
+    pub fn set_aside(&mut self, dir: &Path, point: Point) -> Result<(), StageError> {
+        fs::create_dir_all(dir).map_err(failed("create", dir))?;
+        self.active = None;
+        while let Some(segment) = self.segments.pop_front() {
+            let to = dir.join(segment.path.file_name().unwrap_or_default());
+            fs::rename(&segment.path, &to).map_err(failed("move", &segment.path))?;
+        }
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))?;
+        self.begin(point)
+    }
+
     fn begin(&mut self, point: Point) -> Result<(), StageError> {
         let path = self.path(self.next);
         let header = SegmentHeader {

@@ -1,6 +1,7 @@
 //! What an operator asks of a sidecar, and of what it keeps: one file a verb.
 
 mod compare;
+mod hold;
 mod ledger;
 mod redis;
 
@@ -24,6 +25,14 @@ pub enum Verb {
     Verify(compare::VerifyArgs),
     /// Send again what differs, through the stream, until followers hold what their primaries do
     Repair(compare::RepairArgs),
+    /// Apply what is staged here at once, whatever the delay
+    CatchUp(hold::HoldArgs),
+    /// Keep the node so far behind from now on
+    ApplyDelay(hold::DelayArgs),
+    /// Apply what tripped the breaker, and what is staged behind it
+    ApplyAnyway(hold::DecideArgs),
+    /// Set aside what tripped the breaker, and take no more of it: for a failover to this side
+    Discard(hold::DecideArgs),
     /// Follow a stock Redis or Valkey into Godwit, or into another Redis
     RedisIn(Box<redis::InArgs>),
     /// Feed a plain Redis with what a node has
@@ -115,6 +124,10 @@ pub async fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Ledger(verb) => ledger::run(verb).await,
         Verb::Verify(args) => compare::verify(args).await,
         Verb::Repair(args) => compare::repair(args).await,
+        Verb::CatchUp(args) => hold::catch_up(args).await,
+        Verb::ApplyDelay(args) => hold::delay(args).await,
+        Verb::ApplyAnyway(args) => hold::apply_anyway(args).await,
+        Verb::Discard(args) => hold::discard(args).await,
         Verb::RedisIn(args) => redis::enter(*args).await,
         Verb::RedisOut(args) => redis::leave(*args).await,
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use tests::clouds::control::switchover;
 use tests::clouds::start::{checkout, down};
-use tests::clouds::{Clouds, Layout, Plan};
+use tests::clouds::{Clouds, Layout, Observer, Plan};
 use tests::stream_bench::{self, Bench};
-use tests::{demo, soak};
+use tests::{demo, once, soak};
 
 /// Prints a line; nobody may be reading (`| head`), and that changes nothing.
 macro_rules! say {
@@ -97,6 +97,18 @@ enum Command {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Increments under kills of nodes and sidecars; each must take effect once.
+    Once {
+        /// Where data and logs lie; emptied first [default: target/once].
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// How many kills.
+        #[arg(long, default_value_t = 100)]
+        kills: u32,
+        /// What is drawn; a failed run prints its own.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -128,11 +140,33 @@ fn run(command: Command) -> Result<bool> {
             say!("{}", stream_bench::run(&bench)?);
             Ok(true)
         }
+        Command::Once { dir, kills, seed } => {
+            increments(&place(dir, "once")?, kills, seed.unwrap_or_else(rand::random))
+                .map(|()| true)
+        }
         Command::Soak { dir, minutes, seed } => {
             let span = Duration::from_secs(minutes.saturating_mul(60));
             soak::run(&place(dir, "soak")?, span, seed.unwrap_or_else(rand::random)).map(|()| true)
         }
     }
+}
+
+fn increments(dir: &Path, kills: u32, seed: u64) -> Result<()> {
+    say!("{kills} kills, seed {seed}");
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot empty {}", dir.display()))?;
+    }
+    let mut clouds = Clouds::create(Plan::two_clouds(dir))?;
+    clouds.start_all()?;
+    let observer = Observer::of(&clouds.layout)?;
+    let ran = once::run(&mut clouds, &observer, kills, seed);
+    let once = ran.with_context(|| format!("seed {seed}"))?;
+    let panics = clouds.panics();
+    if !panics.is_empty() {
+        bail!("processes panicked: {panics:#?}");
+    }
+    say!("{once:?}: each took effect once, and both clouds are equal");
+    Ok(())
 }
 
 fn up(dir: PathBuf, fresh: bool) -> Result<bool> {
