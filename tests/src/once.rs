@@ -88,7 +88,7 @@ fn kill_all(clouds: &mut Clouds, done: &AtomicU64, kills: u32, random: &mut StdR
         let name =
             format!("{}/{}", ["a", "b"][random.random_range(0..2)], random.random_range(0..2));
         let shard = clouds.shard(&name);
-        let mut again = |process: &mut Process| process.kill9().and_then(|()| process.start());
+        let again = |process: &mut Process| process.kill9().and_then(|()| process.start());
         match random.random_range(0..3) {
             0 => again(&mut shard.node.process)?,
             1 => again(&mut shard.sidecar.process)?,
