@@ -1,5 +1,6 @@
-//! Who takes what the source wrote: a Godwit node, all nodes of a cluster of them, or any server that
-//! speaks Redis's protocol and has transactions.
+//! Who takes what the source wrote: a Godwit node that stands alone, or any server that speaks Redis's
+//! protocol and has transactions. What is here for several shards waits for clusters whose nodes take a
+//! transaction over several of their slots: until then [`Target::open`] refuses them.
 //!
 //! What is applied and the position go into one transaction (`MULTI ... SET <position key> ... EXEC`),
 //! so a command takes effect once, whoever is killed and whenever. Of several shards each has a position
