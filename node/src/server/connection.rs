@@ -16,9 +16,11 @@ use super::io::{Io, Wake};
 use super::pause;
 use super::pubsub;
 use super::ring::Ring;
+use super::seldom::Seldom;
 use super::session::Session;
 use super::stream::Stream;
 use crate::settings::{self, OutputClass};
+use crate::worker::Request;
 
 /// Reads that may be in flight at the workers; beyond them the socket is not read.
 const ROUNDS_MAX: usize = 16;
@@ -81,12 +83,10 @@ impl Connection {
         let client = self.session.client.clone();
         let shared = self.io.shared.clone();
         let shutdown = shared.shutdown.clone();
-        let stop = shutdown.cancelled();
-        tokio::pin!(stop);
+        let mut stop = Seldom::new(shutdown.cancelled());
         let mut stopping = false;
         let hands_shaken_by = tokio::time::Instant::now() + HANDSHAKE;
-        let attention = client.attention();
-        tokio::pin!(attention);
+        let mut attention = Seldom::new(client.attention());
         while let Next::Wait = self.advance() {
             let may_read = !self.session.closing
                 && (!self.input.has_more() && self.has_room()
@@ -97,11 +97,11 @@ impl Connection {
                 biased;
                 () = poll_fn(|cx| self.wake.poll(cx)) => false,
                 ready = poll_fn(|cx| self.stream.poll_readable(cx)), if may_read => ready.is_ok(),
-                () = &mut attention => {
+                () = poll_fn(|cx| attention.poll(cx)) => {
                     attention.set(client.attention());
                     if client.is_killed() { break } else { false }
                 }
-                () = &mut stop, if !stopping => { stopping = true; self.session.closing = true; false }
+                () = poll_fn(|cx| stop.poll(cx)), if !stopping => { stopping = true; self.session.closing = true; false }
                 _ = poll_fn(|cx| self.stream.poll_writable(cx)), if must_write => false,
                 () = shared.pause.ended(&shared.store), if self.session.postponed => {
                     pause::go_on(&mut self.session);
@@ -175,7 +175,7 @@ impl Connection {
     }
 
     fn flush(&mut self) -> Next {
-        if !self.ring.borrow_mut().drain(&mut self.session, &mut self.unsent) {
+        if !self.ring.borrow_mut().drain(&mut self.session, &self.io.spares, &mut self.unsent) {
             return Next::Close;
         }
         let idle = self.ring.borrow().len() == 0;
@@ -256,14 +256,17 @@ impl Connection {
     }
 
     fn hand_over(&mut self) {
-        let round = self.ring.borrow().next_round();
-        let outbox = self.io.inbox.clone();
-        let room = self.ring.borrow().room();
-        let Some((request, own)) = self.input.request(&mut self.session, outbox, round, room)
-        else {
+        let (round, room) = (self.ring.borrow().next_round(), self.ring.borrow().room());
+        let mut request = self.io.spares.borrow_mut().request().unwrap_or_else(|| {
+            let sticky = self.session.sticky.clone();
+            Arc::new(Request::new(self.io.inbox.clone(), 0, 0, sticky))
+        });
+        let fresh = Arc::get_mut(&mut request).expect("nobody else has it yet");
+        (fresh.connection, fresh.round) = (self.session.client.id, round);
+        let Some(own) = self.input.request(&mut self.session, fresh, room) else {
+            self.io.spares.borrow_mut().keep_request(request);
             return;
         };
-        let request = Arc::new(request);
         self.ring.borrow_mut().push(request.clone(), own);
         if request.workers.len() > 0 {
             self.io.submit(&request);

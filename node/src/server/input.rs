@@ -22,7 +22,7 @@ use crate::command::table::{self, Unknown};
 use crate::command::{Args, Fail, Flags, Handler, Keys, Spec};
 use crate::control::Mode;
 use crate::stats;
-use crate::worker::{Call, Key, Outbox, Part, Request, RunBy, WorkerSet};
+use crate::worker::{Call, Key, Part, Request, RunBy, WorkerSet};
 
 /// Room for one read, in bytes.
 const READ_BYTES: usize = 16 << 10;
@@ -67,19 +67,20 @@ impl Input {
         self.more
     }
 
-    /// The complete commands that have arrived, at most so many, with the answers of those that the I/O thread runs.
+    /// Puts the complete commands that have arrived, at most so many, into an empty request; the
+    /// answers of those that the I/O thread runs. `None`: there are none.
     pub(super) fn request(
         &mut self,
         session: &mut Session,
-        outbox: Arc<dyn Outbox>,
-        round: u64,
+        request: &mut Request,
         calls_max: usize,
-    ) -> Option<(Request, Part)> {
-        let client = session.client.clone();
-        let mut request = Request::new(outbox, client.id, round, session.sticky.clone());
+    ) -> Option<Part> {
+        if !Arc::ptr_eq(&request.sticky, &session.sticky) {
+            request.sticky = session.sticky.clone();
+        }
         request.user = Some(session.account.clone()).filter(|account| !account.may_everything());
         session.changed_user = false;
-        let mut own = Part::new(client.id, round, OWN);
+        let mut own = Part::new(request.connection, request.round, OWN);
         let mut at = 0;
         self.more = false;
         while !session.closing {
@@ -97,7 +98,7 @@ impl Input {
                     at += taken;
                     if !self.found.is_empty() {
                         let args = first..request.args.len();
-                        if !place(&self.bytes, args, session, &mut request, &mut own) {
+                        if !place(&self.bytes, args, session, request, &mut own) {
                             request.args.truncate(first);
                             at -= taken;
                             self.more = true;
@@ -119,15 +120,15 @@ impl Input {
         }
         if at <= COPIED_BYTES_MAX {
             // The room for reads stays.
-            request.bytes = self.bytes[..at].to_vec();
+            request.bytes.extend_from_slice(&self.bytes[..at]);
             self.bytes.drain(..at);
         } else {
-            let rest = self.bytes[at..].to_vec();
-            request.bytes = std::mem::replace(&mut self.bytes, rest);
+            request.bytes.extend_from_slice(&self.bytes[at..]);
+            std::mem::swap(&mut request.bytes, &mut self.bytes);
         }
         let counted = request.calls.len() as u64;
         session.shared.stats.commands_processed.fetch_add(counted, Ordering::Relaxed);
-        Some((request, own))
+        Some(own)
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use tokio::task::LocalSet;
 use super::connection::Connection;
 use super::ring::Ring;
 use super::session::Shared;
+use super::spares::Spares;
 use super::stream::Stream;
 use crate::acl::{Context, Denied};
 use crate::command::{Args, Spec};
@@ -47,8 +48,21 @@ pub(super) struct IoThread {
 pub(super) struct Inbox {
     index: usize,
     shared: Arc<Shared>,
-    parts: Mutex<Vec<Part>>,
+    delivered: Mutex<Delivered>,
     filled: Notify,
+}
+
+/// Parts on their way, and emptied ones on their way back.
+#[derive(Default)]
+struct Delivered {
+    parts: Vec<Part>,
+    emptied: Vec<Part>,
+}
+
+impl Inbox {
+    fn delivered(&self) -> MutexGuard<'_, Delivered> {
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Outbox for Inbox {
@@ -57,10 +71,11 @@ impl Outbox for Inbox {
     }
 
     fn deliver(&self, parts: &mut Vec<Part>) {
-        let mut waiting = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_empty = waiting.is_empty();
-        waiting.append(parts);
-        drop(waiting);
+        let mut delivered = self.delivered();
+        let was_empty = delivered.parts.is_empty();
+        delivered.parts.append(parts);
+        std::mem::swap(parts, &mut delivered.emptied);
+        drop(delivered);
         // Waking another thread costs a system call: once for all that it has not taken yet.
         if was_empty {
             self.filled.notify_one();
@@ -121,6 +136,7 @@ pub(super) struct Io {
     pub(super) shared: Arc<Shared>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) rings: RefCell<HashMap<u64, Waker>>,
+    pub(super) spares: RefCell<Spares>,
     waiting: RefCell<Waiting>,
     handing_over: Notify,
 }
@@ -165,10 +181,11 @@ impl Io {
         let mut parts = Vec::new();
         loop {
             self.inbox.filled.notified().await;
-            std::mem::swap(
-                &mut parts,
-                &mut *self.inbox.parts.lock().unwrap_or_else(PoisonError::into_inner),
-            );
+            {
+                let mut delivered = self.inbox.delivered();
+                std::mem::swap(&mut parts, &mut delivered.parts);
+                self.spares.borrow_mut().give_parts(&mut delivered.emptied);
+            }
             let rings = self.rings.borrow();
             for part in parts.drain(..) {
                 // A connection that has gone needs no answer.
@@ -192,13 +209,14 @@ impl IoThread {
             let inbox = Arc::new(Inbox {
                 index,
                 shared: shared.clone(),
-                parts: Mutex::default(),
+                delivered: Mutex::default(),
                 filled: Notify::new(),
             });
             let io = Rc::new(Io {
                 shared,
                 inbox,
                 rings: RefCell::default(),
+                spares: RefCell::default(),
                 waiting,
                 handing_over: Notify::new(),
             });

@@ -1,11 +1,13 @@
 //! Puts the answers of several workers back into the order of the commands.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::pubsub;
 use super::session::Session;
+use super::spares::Spares;
 use crate::command::Flags;
 use crate::worker::{Call, Part, Request, RunBy};
 
@@ -21,7 +23,12 @@ pub(super) struct Ring {
     /// How many may be: fewer where answers are large, so that what waits for a slow client is
     /// bounded whatever it asks for.
     window: Window,
+    /// Empty ones, for later rounds.
+    parts: Vec<Vec<Part>>,
 }
+
+/// So many of them are kept for each connection.
+const SPARE_VECTORS_MAX: usize = 1;
 
 /// How many commands of a connection may be in flight. Grows while answers are small.
 struct Window(usize);
@@ -46,7 +53,7 @@ impl Window {
 
 struct Round {
     request: Arc<Request>,
-    /// What the I/O thread answered, then what workers bring.
+    /// What the I/O thread answered, then what workers bring; none without answers.
     parts: Vec<Part>,
     missing: u32,
 }
@@ -56,7 +63,11 @@ impl Ring {
     pub(super) fn push(&mut self, request: Arc<Request>, own: Part) {
         let missing = request.workers.len();
         self.calls += request.calls.len();
-        self.rounds.push_back(Round { request, parts: vec![own], missing });
+        let mut parts = self.parts.pop().unwrap_or_default();
+        if !own.ends.is_empty() {
+            parts.push(own);
+        }
+        self.rounds.push_back(Round { request, parts, missing });
     }
 
     /// How many rounds are in flight.
@@ -80,27 +91,39 @@ impl Ring {
         let Some(round) = index.and_then(|index| self.rounds.get_mut(index)) else { return };
         self.lost |= part.lost;
         round.missing = round.missing.saturating_sub(1);
-        round.parts.push(part);
+        if !part.ends.is_empty() {
+            round.parts.push(part);
+        }
     }
 
     /// Appends the answers that are complete up to here. False: an outcome is unknown, and nothing
     /// more may be answered.
-    pub(super) fn drain(&mut self, session: &mut Session, out: &mut Vec<u8>) -> bool {
+    pub(super) fn drain(
+        &mut self,
+        session: &mut Session,
+        spares: &RefCell<Spares>,
+        out: &mut Vec<u8>,
+    ) -> bool {
         while !self.lost && self.rounds.front().is_some_and(|round| round.missing == 0) {
-            let Some(round) = self.rounds.pop_front() else { break };
+            let Some(mut round) = self.rounds.pop_front() else { break };
             self.first += 1;
             let (calls, before) = (round.request.calls.len(), out.len());
             round.write(session, out);
             self.calls -= calls;
             self.window.learn(calls, out.len() - before);
+            let mut spares = spares.borrow_mut();
+            round.parts.drain(..).for_each(|part| spares.keep_part(part));
+            spares.keep_request(round.request);
+            if self.parts.len() < SPARE_VECTORS_MAX {
+                self.parts.push(round.parts);
+            }
         }
         !self.lost
     }
 }
 
 impl Round {
-    fn write(mut self, session: &mut Session, out: &mut Vec<u8>) {
-        self.parts.retain(|part| !part.ends.is_empty());
+    fn write(&mut self, session: &mut Session, out: &mut Vec<u8>) {
         if let [part] = &mut self.parts[..]
             && !self.request.late
         {

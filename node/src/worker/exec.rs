@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use resp::reply::Writer;
 
+use super::admission::{STICKY, is_of_node, may_write};
+use super::call::TOO_GREAT;
 use super::request::{Call, Hole, Part, Request, Transaction};
-use super::run::{STICKY, TOO_GREAT, Worker, is_of_node, may_write};
+use super::run::Worker;
 use super::view::{Key, View};
 use super::watch::{Under, Watch};
 use crate::command::{Args, Fail};

@@ -5,11 +5,15 @@
 //! Start with [`Workers`], the handle; [`run`](self::run) is a worker's loop, [`View`] what a
 //! command sees, [`Request`] what a connection hands over.
 
+mod admission;
 mod ahead;
 mod alarm;
+mod answers;
 mod aside;
 mod blocked;
 mod cache;
+mod call;
+mod commit;
 mod cursor;
 mod effects;
 mod exec;

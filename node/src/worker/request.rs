@@ -103,6 +103,23 @@ impl Request {
         }
     }
 
+    /// Empties it, so that it can be another request of its outbox. False: what it had was too large
+    /// to keep its memory.
+    pub fn reset(&mut self) -> bool {
+        const KEPT_BYTES_MAX: usize = 64 << 10;
+        const KEPT_ARGS_MAX: usize = 1 << 10;
+        const KEPT_CALLS_MAX: usize = 256;
+        self.bytes.clear();
+        self.args.clear();
+        self.calls.clear();
+        self.gates.clear();
+        self.transactions.clear();
+        (self.late, self.workers, self.user) = (false, WorkerSet::default(), None);
+        self.bytes.capacity() <= KEPT_BYTES_MAX
+            && self.args.capacity() <= KEPT_ARGS_MAX
+            && self.calls.capacity() <= KEPT_CALLS_MAX
+    }
+
     /// Adds a command for the worker of its slot.
     pub fn assign(&mut self, worker: u16) -> RunBy {
         self.workers.insert(worker);
@@ -241,6 +258,17 @@ impl Part {
         Self { connection, round, worker, bytes, ends, lost: false, holes }
     }
 
+    /// Empties it, so that it can be another part. False: it was too large to keep its memory.
+    pub fn reset(&mut self) -> bool {
+        const KEPT_BYTES_MAX: usize = 16 << 10;
+        const KEPT_ENDS_MAX: usize = 256;
+        self.bytes.clear();
+        self.ends.clear();
+        self.holes.clear();
+        self.lost = false;
+        self.bytes.capacity() <= KEPT_BYTES_MAX && self.ends.capacity() <= KEPT_ENDS_MAX
+    }
+
     /// Puts an answer where an empty one had been left for it.
     pub(super) fn fill(&mut self, at: usize, answer: &[u8]) {
         let Some(&end) = self.ends.get(at) else { return };
@@ -255,7 +283,7 @@ impl Part {
 pub trait Outbox: Send + Sync {
     /// Which it is, to group parts by.
     fn index(&self) -> usize;
-    /// Takes parts, in order, leaving the vector empty.
+    /// Takes parts, in order, and leaves in their place parts that it has emptied, for later ones.
     fn deliver(&self, parts: &mut Vec<Part>);
     /// Hears of a command of a connection that took long.
     fn slow(&self, _connection: u64, _args: &Args<'_>, _took: Duration) {}

@@ -10,8 +10,9 @@ use std::sync::atomic::Ordering;
 use resp::Version;
 use resp::reply::Writer;
 
+use super::call::TOO_GREAT;
 use super::request::{Call, Request};
-use super::run::{TOO_GREAT, Worker};
+use super::run::Worker;
 use super::script_call::Caller;
 use crate::command::{Args, CHANGE_FUNCTIONS, Fail, Flags, Handler, Scripted};
 use crate::control::Mode;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::answers::Held;
 use super::blocked::Blocked;
 use super::gate::{Gate, WorkerSet};
 use super::queue::Lanes;
-use super::request::Part;
-use super::run::{Held, Worker};
+use super::run::Worker;
 use super::view::{Key, View};
 use super::waiter::Waiter;
 use crate::store::Store;
@@ -90,7 +90,7 @@ impl Worker {
         let request = &waiter.request;
         let Some(call) = request.calls.first() else { return };
         let worker = request.answered_by(call).unwrap_or(self.index);
-        let mut part = Part::new(request.connection, request.round, worker);
+        let mut part = self.answers.part(request, worker);
         self.effects.set_waited(Some(waiter.clone()));
         self.run_call(Some(store), request, (0, call), &mut part);
         self.effects.set_waited(None);
