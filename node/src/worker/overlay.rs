@@ -131,37 +131,35 @@ impl Overlay {
         }
     }
 
-    /// Adds all records to a batch, each as it was written last, in the order of their keys: RocksDB
-    /// finds the place of one near that of the one before.
+    /// Adds all records to a batch, each as it was written last, in the order of their families and
+    /// keys: RocksDB finds the place of one near that of the one before.
     pub(super) fn build(&mut self, batch: &mut BatchBuilder) {
-        self.order.clear();
-        for (index, record) in self.records.iter().enumerate() {
-            let key = &self.arena[record.key.0..record.key.1];
-            let mut first = [0; 8];
-            let length = key.len().min(first.len());
-            first[..length].copy_from_slice(&key[..length]);
-            self.order.push((u64::from_be_bytes(first), index as u32));
-        }
         let (records, arena) = (&self.records, &self.arena);
         let key = |index: u32| {
-            let record = &records[index as usize];
-            (record.cf.id(), &arena[record.key.0..record.key.1])
+            let (from, to) = records[index as usize].key;
+            &arena[from..to]
         };
-        // One that was written several times without being looked up stands in the order of its writes.
-        self.order.sort_unstable_by(|a, b| {
-            a.0.cmp(&b.0).then_with(|| key(a.1).cmp(&key(b.1))).then(a.1.cmp(&b.1))
-        });
-        for (at, &(_, index)) in self.order.iter().enumerate() {
-            let record = &records[index as usize];
-            let is_same = |&(_, next): &(u64, u32)| key(next) == key(index);
-            if record.cf == Cf::Score && self.order.get(at + 1).is_some_and(is_same) {
-                continue;
+        for cf in Cf::ALL {
+            let of_family = (0..records.len() as u32).filter(|&at| records[at as usize].cf == cf);
+            // What all keys begin with, as those of one collection do, says nothing of their order.
+            let Some(common) = of_family.clone().map(key).reduce(common_prefix) else { continue };
+            self.order.clear();
+            self.order.extend(of_family.map(|index| (leading(&key(index)[common.len()..]), index)));
+            // One that was written several times without being looked up stands in the order of its
+            // writes.
+            self.order.sort_unstable_by(|a, b| {
+                a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))).then(a.1.cmp(&b.1))
+            });
+            for (at, &(_, index)) in self.order.iter().enumerate() {
+                let is_same = |&(_, next): &(u64, u32)| key(next) == key(index);
+                if cf == Cf::Score && self.order.get(at + 1).is_some_and(is_same) {
+                    continue;
+                }
+                match records[index as usize].value {
+                    Some((from, to)) => batch.put(cf, key(index), &arena[from..to]),
+                    None => batch.delete(cf, key(index)),
+                };
             }
-            let key = &arena[record.key.0..record.key.1];
-            match record.value {
-                Some((from, to)) => batch.put(record.cf, key, &arena[from..to]),
-                None => batch.delete(record.cf, key),
-            };
         }
     }
 
@@ -191,6 +189,22 @@ impl Record {
     fn is(&self, arena: &[u8], cf: Cf, key: &[u8]) -> bool {
         self.cf == cf && &arena[self.key.0..self.key.1] == key
     }
+}
+
+/// What both begin with.
+fn common_prefix<'k>(prefix: &'k [u8], key: &'k [u8]) -> &'k [u8] {
+    if key.starts_with(prefix) {
+        return prefix;
+    }
+    &prefix[..prefix.iter().zip(key).take_while(|(a, b)| a == b).count()]
+}
+
+/// The first bytes, as a number that is in their order.
+fn leading(bytes: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    let length = bytes.len().min(first.len());
+    first[..length].copy_from_slice(&bytes[..length]);
+    u64::from_be_bytes(first)
 }
 
 /// What overlays and caches find a record by. Of chance, so that no client can choose keys that
@@ -252,6 +266,34 @@ mod tests {
         let mut batch = BatchBuilder::default();
         overlay.build(&mut batch);
         assert_eq!(batch.count(), 2);
+    }
+
+    #[test]
+    fn records_are_in_the_order_of_their_families_and_keys() {
+        let mut overlay = Overlay::new();
+        let name = |number: u32| format!("a-long-name-that-all-begin-with:{number}").into_bytes();
+        let mut wanted = Vec::new();
+        for number in [17, 3, 170, 1, 20, 2] {
+            for cf in [Cf::Data, Cf::Meta] {
+                overlay.set(cf, &name(number), Some(b"v"));
+                wanted.push((cf.id(), name(number)));
+            }
+        }
+        overlay.set(Cf::Meta, b"a", None);
+        wanted.push((Cf::Meta.id(), b"a".to_vec()));
+        wanted.sort();
+        let mut batch = BatchBuilder::default();
+        overlay.build(&mut batch);
+        let bytes = batch.finish();
+        let found: Vec<_> = BatchRef::parse(&bytes)
+            .unwrap()
+            .records()
+            .map(|record| match record {
+                Record::Put { cf, key, .. } | Record::Delete { cf, key } => (cf.id(), key.to_vec()),
+                _ => panic!("nothing else was written"),
+            })
+            .collect();
+        assert_eq!(found, wanted);
     }
 
     #[test]
