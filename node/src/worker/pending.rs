@@ -30,6 +30,8 @@ pub(super) struct Pending {
     before_sweep: Option<Overlay>,
     /// Versions of collections with data records in the batch: an iterator does not see those.
     dirty: HashSet<Hlc, foldhash::fast::FixedState>,
+    /// The last one of them.
+    dirtied: Option<Hlc>,
     /// Under what the batch was admitted; asked again after the commit.
     permits: Vec<Permit>,
     /// Bytes of the batch, never fewer than it has.
@@ -62,6 +64,7 @@ impl Pending {
             ranges: Vec::new(),
             before_sweep: None,
             dirty: HashSet::default(),
+            dirtied: None,
             permits: Vec::new(),
             bytes: HEADER,
             taken: 0,
@@ -215,7 +218,11 @@ impl Pending {
     }
 
     pub(super) fn mark_dirty(&mut self, version: Hlc) {
-        self.dirty.insert(version);
+        // A command writes many records of a collection.
+        if self.dirtied != Some(version) {
+            self.dirtied = Some(version);
+            self.dirty.insert(version);
+        }
     }
 
     pub(super) fn is_dirty(&self, version: Hlc) -> bool {
@@ -266,6 +273,7 @@ impl Pending {
         self.before_sweep = None;
         self.ordered = None;
         self.dirty.clear();
+        self.dirtied = None;
         self.bytes = HEADER;
         self.taken += 1;
     }
