@@ -58,6 +58,18 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// What is there is no repository, or none that can be used.
+    #[error("the store cannot be used: {why}")]
+    NoRepository {
+        /// Why, and what to do.
+        why: String,
+    },
+    /// Somebody else wrote what was to be written.
+    #[error("{name} was written by another writer meanwhile: read it again and go on from there")]
+    Overtaken {
+        /// The object.
+        name: String,
+    },
     /// There is no such snapshot, or it was never sealed.
     #[error("there is no sealed snapshot `{id}` in {path}: `godwit-snapshotter list` shows those that are", path = .path.display())]
     NoSnapshot {

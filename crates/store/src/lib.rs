@@ -26,6 +26,7 @@ pub mod bucket;
 pub mod load;
 pub mod manifest;
 pub mod object;
+pub mod repository;
 pub mod snapshot;
 
 mod address;
@@ -42,5 +43,6 @@ pub use load::{Load, LoadFile, LoadId};
 pub use manifest::{FileEntry, Manifest};
 pub use name::{FileName, ObjectId, SnapshotId};
 pub use object::ObjectWriter;
+pub use repository::Repository;
 pub use snapshot::{Listed, Snapshot, State};
 pub use verify::Verification;

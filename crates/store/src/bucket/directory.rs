@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use tokio::fs::{self, File};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-use super::{LISTED_MAX, Object, failed};
+use super::{LISTED_MAX, Object, Put, failed};
 use crate::StoreError;
 
 /// What is being written has a name that ends so; it is no object yet.
@@ -75,6 +75,54 @@ impl Directory {
         sync_parent(&path).await
     }
 
+    pub(super) async fn put_new(&self, name: &str, bytes: &[u8]) -> Result<Put, StoreError> {
+        let (path, new) = self.paths(name).await?;
+        // Two who write the same name at once have a file each.
+        let mut own = new.into_os_string();
+        own.push(format!("-{:016x}{UNFINISHED}", scratch_number()));
+        let own = PathBuf::from(own);
+        let written = async {
+            let mut file = File::create_new(&own).await?;
+            file.write_all(bytes).await?;
+            file.sync_all().await?;
+            match fs::hard_link(&own, &path).await {
+                Ok(()) => Ok(Put::New),
+                Err(why) if why.kind() == std::io::ErrorKind::AlreadyExists => Ok(Put::Exists),
+                Err(why) => Err(why),
+            }
+        };
+        let put = written.await;
+        // What a writer that died has left is skipped by listings.
+        let _ = fs::remove_file(&own).await;
+        let put = put.map_err(|why| failed("write", name, why))?;
+        sync_parent(&path).await.map(|()| put)
+    }
+
+    pub(super) async fn get_range(
+        &self,
+        name: &str,
+        offset: u64,
+        len: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(mut file) = self.open(name).await? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = async {
+            file.seek(std::io::SeekFrom::Start(offset)).await?;
+            file.take(len).read_to_end(&mut bytes).await
+        };
+        read.await.map_err(|why| failed("read", name, why))?;
+        Ok(Some(bytes))
+    }
+
+    pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        match fs::remove_file(self.root.join(name)).await {
+            Err(why) if why.kind() != std::io::ErrorKind::NotFound => {
+                Err(failed("delete", name, why))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Where the object is, and where it is written first.
     async fn paths(&self, name: &str) -> Result<(PathBuf, PathBuf), StoreError> {
         let path = self.root.join(name);
@@ -121,6 +169,12 @@ impl Directory {
         }
         Ok(found)
     }
+}
+
+/// A number that no other writer has, in this process or another.
+fn scratch_number() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
 }
 
 async fn sync_parent(path: &Path) -> Result<(), StoreError> {

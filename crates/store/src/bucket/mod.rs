@@ -7,12 +7,16 @@
 
 mod address;
 mod directory;
+mod requests;
 mod s3;
 
 use std::path::Path;
+use std::sync::Arc;
 
 pub use address::{BucketAddress, S3Options};
 use directory::Directory;
+use requests::Requests;
+pub use requests::{Counts, Operation};
 use s3::S3;
 
 use crate::{FileName, StoreError};
@@ -31,9 +35,21 @@ pub struct Object {
     pub size: u64,
 }
 
-/// Where objects are. Cheap to clone.
+/// Where objects are. Cheap to clone; clones count their requests together.
 #[derive(Clone, Debug)]
-pub struct Bucket(Kind);
+pub struct Bucket {
+    kind: Kind,
+    requests: Arc<Requests>,
+}
+
+/// What came of a put that must not overwrite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is there now.
+    New,
+    /// There was one of that name, which stays.
+    Exists,
+}
 
 #[derive(Clone, Debug)]
 enum Kind {
@@ -44,16 +60,60 @@ enum Kind {
 impl Bucket {
     /// Opens what is at the address; nothing is asked of it yet.
     pub fn open(address: &BucketAddress, options: &S3Options) -> Result<Self, StoreError> {
-        Ok(Self(match address {
+        let kind = match address {
             BucketAddress::Directory(path) => Kind::Directory(Directory::new(path)),
             BucketAddress::S3 { bucket, prefix } => Kind::S3(S3::new(bucket, prefix, options)?),
-        }))
+        };
+        Ok(Self { kind, requests: Arc::default() })
+    }
+
+    /// How many requests were made, by what they asked.
+    pub fn requests(&self) -> Counts {
+        self.requests.read()
+    }
+
+    /// Writes an object unless there is one of that name. Of several who try at once, one succeeds;
+    /// for a bucket that is so only if its store honours conditions, which
+    /// [`Repository`](crate::repository::Repository) makes sure of.
+    pub async fn put_new(&self, name: &str, bytes: Vec<u8>) -> Result<Put, StoreError> {
+        check(name)?;
+        self.requests.count(Operation::Put);
+        match &self.kind {
+            Kind::Directory(directory) => directory.put_new(name, &bytes).await,
+            Kind::S3(s3) => s3.put_new(name, bytes).await,
+        }
+    }
+
+    /// At most `len` bytes of an object from `offset` on; `None` if there is no such object.
+    pub async fn get_range(
+        &self,
+        name: &str,
+        offset: u64,
+        len: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        check(name)?;
+        self.requests.count(Operation::Get);
+        match &self.kind {
+            Kind::Directory(directory) => directory.get_range(name, offset, len).await,
+            Kind::S3(s3) => s3.get_range(name, offset, len).await,
+        }
+    }
+
+    /// Removes an object; one that is not there is no error.
+    pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        check(name)?;
+        self.requests.count(Operation::Delete);
+        match &self.kind {
+            Kind::Directory(directory) => directory.delete(name).await,
+            Kind::S3(s3) => s3.delete(name).await,
+        }
     }
 
     /// The object's bytes, at most `max` of them; `None` if there is none.
     pub async fn get(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>, StoreError> {
         check(name)?;
-        match &self.0 {
+        self.requests.count(Operation::Get);
+        match &self.kind {
             Kind::Directory(directory) => directory.get(name, max).await,
             Kind::S3(s3) => s3.get(name, max).await,
         }
@@ -62,7 +122,8 @@ impl Bucket {
     /// Writes the object's bytes to a new file, synced: exactly `size` of them.
     pub async fn fetch(&self, name: &str, size: u64, to: &Path) -> Result<(), StoreError> {
         check(name)?;
-        match &self.0 {
+        self.requests.count(Operation::Get);
+        match &self.kind {
             Kind::Directory(directory) => directory.fetch(name, size, to).await,
             Kind::S3(s3) => s3.fetch(name, size, to).await,
         }
@@ -71,7 +132,8 @@ impl Bucket {
     /// Writes an object, over one that may be there.
     pub async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
         check(name)?;
-        match &self.0 {
+        self.requests.count(Operation::Put);
+        match &self.kind {
             Kind::Directory(directory) => directory.put(name, bytes).await,
             Kind::S3(s3) => s3.put(name, bytes).await,
         }
@@ -80,7 +142,8 @@ impl Bucket {
     /// Writes a file as an object, in parts where it is large.
     pub async fn put_file(&self, name: &str, from: &Path) -> Result<(), StoreError> {
         check(name)?;
-        match &self.0 {
+        self.requests.count(Operation::Put);
+        match &self.kind {
             Kind::Directory(directory) => directory.put_file(name, from).await,
             Kind::S3(s3) => s3.put_file(name, from).await,
         }
@@ -89,7 +152,8 @@ impl Bucket {
     /// The object's length; `None` if there is none.
     pub async fn head(&self, name: &str) -> Result<Option<u64>, StoreError> {
         check(name)?;
-        match &self.0 {
+        self.requests.count(Operation::Head);
+        match &self.kind {
             Kind::Directory(directory) => directory.head(name).await,
             Kind::S3(s3) => s3.head(name).await,
         }
@@ -97,7 +161,8 @@ impl Bucket {
 
     /// The objects whose names begin with `prefix`, by name.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
-        let mut found = match &self.0 {
+        self.requests.count(Operation::List);
+        let mut found = match &self.kind {
             Kind::Directory(directory) => directory.list(prefix).await,
             Kind::S3(s3) => s3.list(prefix).await,
         }?;

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
-use super::{CONCURRENT_MAX, LISTED_MAX, Object, S3Options, failed};
+use super::{CONCURRENT_MAX, LISTED_MAX, Object, Put, S3Options, failed};
 use crate::StoreError;
 
 /// Files beyond this are sent in parts.
@@ -33,6 +33,9 @@ const TRY_WITHIN: Duration = Duration::from_secs(120);
 /// Nothing moves for so long while an object is read: it is given up.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 const TRIES: u32 = 4;
+/// How often a conditional put is made again that met another of its name, and the pause between.
+const CONFLICTS_MAX: u32 = 8;
+const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 /// Where nobody says.
 const REGION: &str = "us-east-1";
 
@@ -216,6 +219,65 @@ impl S3 {
         let done = self.client.complete_multipart_upload().bucket(&self.bucket).key(key);
         let done = done.upload_id(upload).multipart_upload(whole).send().await;
         done.map(drop).map_err(|why| failed("put", name, said(&why)))
+    }
+
+    pub(super) async fn put_new(&self, name: &str, bytes: Vec<u8>) -> Result<Put, StoreError> {
+        let _place = self.place().await;
+        let bytes = bytes::Bytes::from(bytes);
+        for left in (0..CONFLICTS_MAX).rev() {
+            let put = self.client.put_object().bucket(&self.bucket).key(self.key(name));
+            let put = put.if_none_match("*").body(ByteStream::from(bytes.clone())).send().await;
+            let why = match put {
+                Ok(_) => return Ok(Put::New),
+                Err(why) => why,
+            };
+            match why.raw_response().map(|response| response.status().as_u16()) {
+                Some(412) => return Ok(Put::Exists),
+                // Another write of this name is under way: what came of it is not known yet.
+                Some(409) if left > 0 => {
+                    let pause = CONFLICT_PAUSE.mul_f64(rand::random_range(0.5..1.5));
+                    tokio::time::sleep(pause).await;
+                }
+                _ => return Err(failed("put", name, said(&why))),
+            }
+        }
+        Err(failed("put", name, "others write it all the time"))
+    }
+
+    pub(super) async fn get_range(
+        &self,
+        name: &str,
+        offset: u64,
+        len: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let _place = self.place().await;
+        let range = format!("bytes={offset}-{}", offset.saturating_add(len.max(1)) - 1);
+        let get = self.client.get_object().bucket(&self.bucket).key(self.key(name)).range(range);
+        let mut body = match get.send().await {
+            Ok(found) => found.body,
+            Err(why) if why.as_service_error().is_some_and(|e| e.is_no_such_key()) => {
+                return Ok(None);
+            }
+            // Nothing is there from `offset` on.
+            Err(why) if why.raw_response().is_some_and(|r| r.status().as_u16() == 416) => {
+                return Ok(Some(Vec::new()));
+            }
+            Err(why) => return Err(failed("get", name, said(&why))),
+        };
+        let mut bytes = Vec::new();
+        while let Some(piece) = body.try_next().await.map_err(|why| failed("read", name, why))? {
+            if bytes.len() as u64 + piece.len() as u64 > len {
+                return Err(failed("read", name, "more came than was asked for"));
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(Some(bytes))
+    }
+
+    pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        let _place = self.place().await;
+        let gone = self.client.delete_object().bucket(&self.bucket).key(self.key(name));
+        gone.send().await.map(drop).map_err(|why| failed("delete", name, said(&why)))
     }
 
     pub(super) async fn head(&self, name: &str) -> Result<Option<u64>, StoreError> {

@@ -1,0 +1,194 @@
+//! Files as pieces: whoever goes on with an interrupted push or restore repeats one piece at most.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+
+use super::{Repository, What, gc};
+use crate::bucket::Put;
+use crate::{ObjectId, StoreError};
+
+/// Bytes of a piece; the last one of a file is shorter.
+pub const PIECE_BYTES: usize = 8 << 20;
+
+/// A piece of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Piece {
+    /// The hash of its bytes.
+    pub blake3: ObjectId,
+    /// How many there are.
+    pub size: u32,
+    /// Which copy of them: 0, or one that was made while others were marked for deletion.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub copy: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks it
+fn is_zero(copy: &u64) -> bool {
+    *copy == 0
+}
+
+impl Piece {
+    /// The name of its blob.
+    pub fn name(&self) -> String {
+        let hash = self.blake3.to_string();
+        match self.copy {
+            0 => format!("objects/{}/{hash}", &hash[..2]),
+            copy => format!("objects/{}/{hash}-{copy}", &hash[..2]),
+        }
+    }
+}
+
+/// What a push knows of what is there: it may be relied on for half the time of grace.
+#[derive(Debug)]
+pub struct Known {
+    since: Instant,
+    good_for: Duration,
+    generation: u64,
+    marked: BTreeSet<String>,
+    /// Pieces that a manifest which counts names, or that this push has seen.
+    pieces: Mutex<BTreeMap<ObjectId, Piece>>,
+}
+
+/// What storing a file took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Bytes that were written to the store.
+    pub sent: u64,
+    /// Pieces that were there already.
+    pub reused: u64,
+}
+
+impl Known {
+    /// Whether it has grown too old to seal anything by.
+    pub fn is_stale(&self) -> bool {
+        self.since.elapsed() > self.good_for
+    }
+
+    /// These are there, since a manifest that counts names them.
+    pub fn learn(&self, pieces: impl IntoIterator<Item = Piece>) {
+        let mut known = self.locked();
+        for piece in pieces {
+            if !self.marked.contains(&piece.name()) {
+                known.insert(piece.blake3, piece);
+            }
+        }
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectId, Piece>> {
+        self.pieces.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The name to look for these bytes at: not one that is about to be deleted.
+    fn candidate(&self, blake3: ObjectId, size: u32) -> Piece {
+        let piece = Piece { blake3, size, copy: 0 };
+        if self.marked.contains(&piece.name()) {
+            return Piece { copy: self.generation, ..piece };
+        }
+        piece
+    }
+}
+
+impl Repository {
+    /// Begins a push: reads what is marked for deletion.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn known(&self) -> Result<Known, StoreError> {
+        let since = Instant::now();
+        let marks = gc::Marks::read(self).await?;
+        Ok(Known {
+            since,
+            good_for: self.header.grace() / 2,
+            generation: marks.generation,
+            marked: marks.names.into_iter().map(|(name, _)| name).collect(),
+            pieces: Mutex::default(),
+        })
+    }
+
+    /// Stores one piece, unless it is there. `before` is asked to wait before bytes are sent.
+    ///
+    /// # Errors
+    /// The store failed; what was stored stays, and is not sent again.
+    pub async fn put_piece(
+        &self,
+        known: &Known,
+        bytes: Vec<u8>,
+        before: impl AsyncFnOnce(usize),
+    ) -> Result<(Piece, Stored), StoreError> {
+        let id = self.id_of(&bytes);
+        if let Some(piece) = known.locked().get(&id).copied() {
+            return Ok((piece, Stored { sent: 0, reused: 1 }));
+        }
+        let piece = known.candidate(id, bytes.len() as u32);
+        let name = piece.name();
+        let stored = if self.bucket.head(&name).await?.is_some() {
+            Stored { sent: 0, reused: 1 }
+        } else {
+            before(bytes.len()).await;
+            match self.put_blob(&name, What::Piece, id, bytes).await? {
+                (Put::New, sent) => Stored { sent, reused: 0 },
+                (Put::Exists, sent) => Stored { sent, reused: 1 },
+            }
+        };
+        known.locked().insert(id, piece);
+        Ok((piece, stored))
+    }
+
+    /// The bytes of a piece.
+    ///
+    /// # Errors
+    /// It is missing or damaged, or the store failed.
+    pub async fn piece(&self, piece: &Piece) -> Result<Vec<u8>, StoreError> {
+        let name = piece.name();
+        let bytes = self.blob(&name, What::Piece, piece.blake3).await?;
+        if bytes.len() != piece.size as usize {
+            return Err(super::text::damaged(
+                &name,
+                "it has another length than its manifest says",
+            ));
+        }
+        Ok(bytes)
+    }
+}
+
+/// The bytes of a file, piece by piece.
+#[derive(Debug)]
+pub struct Pieces {
+    file: File,
+    left: u64,
+    path: std::path::PathBuf,
+}
+
+impl Pieces {
+    /// Of the first `size` bytes of a file.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub async fn of(path: &Path, size: u64) -> Result<Self, StoreError> {
+        let file = File::open(path).await.map_err(StoreError::io("open", path))?;
+        Ok(Self { file, left: size, path: path.to_owned() })
+    }
+
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is shorter than it was.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
+        let len = self.left.min(PIECE_BYTES as u64);
+        if len == 0 {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; len as usize];
+        let read = self.file.read_exact(&mut bytes).await;
+        read.map_err(StoreError::io("read", &self.path))?;
+        self.left -= len;
+        Ok(Some(bytes))
+    }
+}
