@@ -15,6 +15,7 @@
 //! out to one.
 
 pub mod backoff;
+pub mod archive;
 pub mod board;
 pub mod cursor;
 pub mod drain;

@@ -8,6 +8,7 @@ use topology::members::{ReceiveStatus, StreamStatus};
 use wal::Position;
 use wal::frame::Packing;
 
+use crate::archive::ArchiveMeters;
 use crate::board::Notes;
 
 /// The metrics of a sidecar; clones share them.
@@ -45,6 +46,8 @@ pub struct Meters {
     packings: Packings,
     /// When our own certificate ends, in seconds since 1970; 0 without TLS.
     pub certificate_expires_seconds: Gauge,
+    /// Of the archive.
+    pub archive: ArchiveMeters,
 }
 
 impl Meters {
@@ -104,6 +107,7 @@ impl Meters {
                 "certificate_expires_seconds",
                 "When the sidecar's own certificate ends, in seconds since 1970",
             ),
+            archive: ArchiveMeters::new(metrics),
         }
     }
 

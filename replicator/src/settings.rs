@@ -11,6 +11,7 @@ use topology::ShardName;
 use topology::record::is_name;
 
 use crate::link::LinkConfig;
+use crate::archive::{ArchiveConfig, ArchiveSettings};
 use crate::spool::Budget;
 use crate::target::hold::HoldSettings;
 
@@ -109,6 +110,9 @@ pub struct Settings {
     /// Names that any peer's certificate may have, beside `SHARD.CLUSTER.SERVICE.godwit`
     #[arg(long, env = "GODWIT_TLS_PEERS", value_name = "NAME,...", value_delimiter = ',')]
     pub tls_peers: Option<Vec<String>>,
+    /// The section `[archive]`.
+    #[command(flatten)]
+    pub archive: ArchiveSettings,
 }
 
 /// What a sidecar runs with.
@@ -140,6 +144,8 @@ pub struct Config {
     pub export_rate: u64,
     /// TLS with other sidecars and snapshotters, unless it is off.
     pub tls: Option<MutualConfig>,
+    /// Where the log and checkpoints are archived, if they are.
+    pub archive: Option<ArchiveConfig>,
 }
 
 impl Config {
@@ -202,6 +208,7 @@ impl Config {
                 breaker: settings.breaker_deletes.map(|share| share.0),
             },
             export_rate: bytes(settings.export_rate, crate::export::RATE_DEFAULT),
+            archive: ArchiveConfig::of(settings.archive)?,
         };
         config.validate().map(|()| config)
     }

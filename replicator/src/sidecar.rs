@@ -19,7 +19,7 @@ use crate::settings::Config;
 use crate::spool::{Spool, SpoolLock, keep_linking, watchdog};
 use crate::target::Inbounds;
 use crate::transport::{self, Transport};
-use crate::{backoff, drain, export, loads, member, source, target};
+use crate::{archive, backoff, drain, export, loads, member, source, target};
 
 /// How long a sidecar before this one may take to end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -128,6 +128,7 @@ pub async fn run(
     tasks.spawn(target::listen(listener, sidecar.clone()));
     tasks.spawn(source::supervise(sidecar.clone()));
     tasks.spawn(drain::keep_draining(sidecar.clone()));
+    tasks.spawn(archive::keep_archiving(sidecar.clone()));
     tasks.spawn(loads::keep_clearing(sidecar.clone()));
     tasks.spawn(member::keep_publishing(sidecar.clone(), address, served));
     tasks.spawn(backoff::keep_bounding(sidecar.clone()));

@@ -111,8 +111,19 @@ where
         .try_into()
         .map_err(|why: toml::de::Error| value_error(why.to_string().trim_end().to_owned()))?;
     let mut merged = keys_of(&from_file);
-    merged.extend(keys_of(&cli).into_iter().filter(|(_, value)| !value.is_null()));
+    lay_over(&mut merged, keys_of(&cli));
     serde_json::from_value(Value::Object(merged)).map_err(|why| value_error(why.to_string()))
+}
+
+/// Lays what is set over what was; a section key by key.
+fn lay_over(under: &mut Map<String, Value>, over: Map<String, Value>) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (_, Value::Null) => {}
+            (Some(Value::Object(under)), Value::Object(over)) => lay_over(under, over),
+            (_, value) => drop(under.insert(key, value)),
+        }
+    }
 }
 
 /// Each setting by its key; those not set are null.

@@ -26,7 +26,7 @@ pub(super) enum Plan {
 }
 
 /// The timelines and the end of this log, as the log itself says.
-pub(super) fn account(
+pub(crate) fn account(
     spool: &Spool,
     known: &Known,
 ) -> Result<(History, Option<Position>), CursorError> {

@@ -21,6 +21,7 @@ use topology::{Epoch, Record, ShardName};
 use crate::link::Reconnect;
 use crate::node::Known;
 use crate::sidecar::Sidecar;
+pub(crate) use decide::account;
 use session::{Session, Stop};
 
 /// Keeps a stream to each follower while this shard is a primary, until shutdown.
@@ -43,7 +44,9 @@ pub async fn supervise(sidecar: Arc<Sidecar>) {
         // Until it is known who follows, every file is kept.
         if node.is_some() && now.record.is_some() {
             let names: Vec<_> = wanted.iter().map(ToString::to_string).collect();
-            sidecar.spool.retain_pins(|follower| names.iter().any(|name| name == follower));
+            sidecar.spool.retain_pins(|follower| {
+                follower == crate::archive::PIN || names.iter().any(|name| name == follower)
+            });
         }
         for follower in wanted {
             if running.contains_key(&follower) {
@@ -78,7 +81,7 @@ fn wanted(
 }
 
 /// The epoch at which a shard became primary, by the last switch that made it one.
-fn became(record: &Record, us: &ShardName) -> Epoch {
+pub(crate) fn became(record: &Record, us: &ShardName) -> Epoch {
     let to_us = record.forks.iter().filter(|fork| fork.target == *us);
     to_us.map(|fork| fork.epoch).max().unwrap_or_default()
 }

@@ -73,6 +73,7 @@ impl Spool {
     /// Drops what is too much, oldest first: files that nobody needs once they are beyond a quarter
     /// of the budget, files that a follower needs once all of it is used, and then it is lost.
     pub(super) fn enforce(&self, budget: &Budget, usage: Usage) {
+        self.hold_to_their_own();
         let linger = budget.bytes / 4;
         let mut over = usage.bytes;
         let mut short = budget.free.saturating_sub(usage.free);
@@ -102,6 +103,25 @@ impl Spool {
             over = over.saturating_sub(bytes);
             short = short.saturating_sub(bytes);
         }
+    }
+
+    /// Lets go of the followers that are past a budget of their own.
+    fn hold_to_their_own(&self) {
+        self.locked(|state| {
+            let files = &state.files;
+            let kept = |database: &DatabaseId, from| {
+                let of = files.get(database).into_iter().flat_map(|files| files.values());
+                of.filter(|file| file.number >= from).map(LogFile::bytes).sum()
+            };
+            for (follower, kept, within) in state.pins.past_their_own(kept) {
+                let why = format!(
+                    "{kept} bytes of log files were kept for it, more than its own budget of {within}: they are \
+                     kept no longer, and it begins again; the node and its data are not touched"
+                );
+                tracing::error!(follower, "follower lost: {why}");
+                state.pins.lose(&follower, &why);
+            }
+        });
     }
 
     /// Every file; the flag marks those that must stay: the newest of the current database.
@@ -192,6 +212,27 @@ mod tests {
         // Being seeded again, it is held for anew.
         pin.hold();
         assert_eq!(pin.lost(), None);
+    }
+
+    #[test]
+    fn a_follower_with_a_budget_of_its_own_is_lost_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, database) = spool(dir.path());
+        let (stream, archive) = (spool.pin("b/0"), spool.pin_within("archive", 150 << 10));
+        stream.advance(&database, 2);
+        archive.advance(&database, 3);
+        hold(&spool, 1 << 20);
+        assert_eq!(archive.lost(), None);
+        archive.advance(&database, 2);
+        hold(&spool, 1 << 20);
+        assert!(archive.lost().unwrap().contains("its own budget"), "{:?}", archive.lost());
+        assert_eq!((stream.lost(), numbers(&spool, &database).len()), (None, 4));
+        // It begins again, within the same budget.
+        archive.hold();
+        assert_eq!(archive.lost(), None);
+        archive.advance(&database, 1);
+        hold(&spool, 1 << 20);
+        assert!(archive.lost().is_some());
     }
 
     #[test]

@@ -10,6 +10,8 @@ use crate::identity::DatabaseId;
 struct Need {
     /// The database and the lowest file number; `None`: everything there is.
     from: Option<(DatabaseId, u64)>,
+    /// The most bytes of files that are kept for it alone to need them.
+    within: Option<u64>,
     /// Its files went past the budget: nothing is kept for it until it has been seeded.
     lost: Option<String>,
 }
@@ -19,8 +21,22 @@ struct Need {
 pub(super) struct Pins(BTreeMap<String, Need>);
 
 impl Pins {
-    pub(super) fn add(&mut self, follower: &str) {
-        self.0.entry(follower.to_owned()).or_default();
+    pub(super) fn add(&mut self, follower: &str, within: Option<u64>) {
+        self.0.entry(follower.to_owned()).or_default().within = within;
+    }
+
+    /// Followers with a budget of their own that is less than what is kept for them; with both.
+    pub(super) fn past_their_own(
+        &self,
+        bytes: impl Fn(&DatabaseId, u64) -> u64,
+    ) -> Vec<(String, u64, u64)> {
+        let past = |(name, need): (&String, &Need)| {
+            let within = need.within.filter(|_| need.lost.is_none())?;
+            let (database, from) = need.from.as_ref()?;
+            let kept = bytes(database, *from);
+            (kept > within).then(|| (name.clone(), kept, within))
+        };
+        self.0.iter().filter_map(past).collect()
     }
 
     pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
@@ -60,13 +76,25 @@ impl Pin {
     pub fn advance(&self, database: &DatabaseId, number: u64) {
         self.spool.locked(|state| {
             let need = state.pins.0.entry(self.follower.clone()).or_default();
-            *need = Need { from: Some((database.clone(), number)), lost: None };
+            *need = Need { from: Some((database.clone(), number)), lost: None, ..*need };
         });
     }
 
     /// Keeps everything there is from now on: it is about to be seeded. Ends being lost.
     pub fn hold(&self) {
-        self.spool.locked(|state| state.pins.0.insert(self.follower.clone(), Need::default()));
+        self.spool.locked(|state| {
+            let need = state.pins.0.entry(self.follower.clone()).or_default();
+            *need = Need { within: need.within, ..Need::default() };
+        });
+    }
+
+    /// Keeps nothing until it holds or advances again.
+    pub fn release(&self) {
+        self.spool.locked(|state| {
+            let need = state.pins.0.entry(self.follower.clone()).or_default();
+            need.from = None;
+            need.lost = Some("it keeps nothing now".to_owned());
+        });
     }
 
     /// Why its files were dropped, if they were.

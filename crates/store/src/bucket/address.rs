@@ -71,6 +71,8 @@ pub struct S3Options {
     pub secret_key: Option<String>,
     /// For keys that end.
     pub session_token: Option<String>,
+    /// How the store encrypts what it keeps: `AES256` or `aws:kms`; none leaves it to the bucket.
+    pub sse: Option<String>,
 }
 
 impl S3Options {
@@ -87,6 +89,7 @@ impl S3Options {
             access_key: read("AWS_ACCESS_KEY_ID"),
             secret_key: read("AWS_SECRET_ACCESS_KEY"),
             session_token: read("AWS_SESSION_TOKEN"),
+            sse: None,
         }
     }
 }

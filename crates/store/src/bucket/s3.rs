@@ -11,7 +11,7 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, ServerSideEncryption};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -44,6 +44,7 @@ pub(super) struct S3 {
     client: Client,
     bucket: String,
     prefix: String,
+    sse: Option<ServerSideEncryption>,
     places: Arc<Semaphore>,
 }
 
@@ -83,6 +84,7 @@ impl S3 {
             client: Client::from_conf(config.build()),
             bucket: bucket.to_owned(),
             prefix: prefix.to_owned(),
+            sse: options.sse.as_deref().map(ServerSideEncryption::from),
             places: Arc::new(Semaphore::new(CONCURRENT_MAX)),
         })
     }
@@ -138,6 +140,7 @@ impl S3 {
     pub(super) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
         let _place = self.place().await;
         let put = self.client.put_object().bucket(&self.bucket).key(self.key(name));
+        let put = put.set_server_side_encryption(self.sse.clone());
         let put = put.body(ByteStream::from(bytes)).send().await;
         put.map(drop).map_err(|why| failed("put", name, said(&why)))
     }
@@ -226,7 +229,8 @@ impl S3 {
         let bytes = bytes::Bytes::from(bytes);
         for left in (0..CONFLICTS_MAX).rev() {
             let put = self.client.put_object().bucket(&self.bucket).key(self.key(name));
-            let put = put.if_none_match("*").body(ByteStream::from(bytes.clone())).send().await;
+            let put = put.if_none_match("*").set_server_side_encryption(self.sse.clone());
+            let put = put.body(ByteStream::from(bytes.clone())).send().await;
             let why = match put {
                 Ok(_) => return Ok(Put::New),
                 Err(why) => why,

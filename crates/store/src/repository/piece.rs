@@ -10,7 +10,6 @@ use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
 use super::{Repository, What, gc};
-use crate::bucket::Put;
 use crate::{ObjectId, StoreError};
 
 /// Bytes of a piece; the last one of a file is shorter.
@@ -56,15 +55,6 @@ pub struct Known {
     pieces: Mutex<BTreeMap<ObjectId, Piece>>,
 }
 
-/// What storing a file took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stored {
-    /// Bytes that were written to the store.
-    pub sent: u64,
-    /// Pieces that were there already.
-    pub reused: u64,
-}
-
 impl Known {
     /// Whether it has grown too old to seal anything by.
     pub fn is_stale(&self) -> bool {
@@ -79,6 +69,12 @@ impl Known {
                 known.insert(piece.blake3, piece);
             }
         }
+    }
+
+    /// Whether all of these are known to be there.
+    pub fn has(&self, pieces: &[Piece]) -> bool {
+        let known = self.locked();
+        pieces.iter().all(|piece| known.get(&piece.blake3) == Some(piece))
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectId, Piece>> {
@@ -112,33 +108,42 @@ impl Repository {
         })
     }
 
-    /// Stores one piece, unless it is there. `before` is asked to wait before bytes are sent.
+    /// Whether these bytes are there already, as a piece that may be relied on.
     ///
     /// # Errors
-    /// The store failed; what was stored stays, and is not sent again.
+    /// The store cannot be asked.
+    pub async fn find_piece(
+        &self,
+        known: &Known,
+        bytes: &[u8],
+    ) -> Result<Option<Piece>, StoreError> {
+        let id = self.id_of(bytes);
+        let held = known.locked().get(&id).copied();
+        if held.is_some() {
+            return Ok(held);
+        }
+        let piece = known.candidate(id, bytes.len() as u32);
+        if self.bucket.head(&piece.name()).await?.is_none() {
+            return Ok(None);
+        }
+        known.locked().insert(id, piece);
+        Ok(Some(piece))
+    }
+
+    /// Stores a piece that is not there; with the bytes that this took.
+    ///
+    /// # Errors
+    /// The store failed; what was stored before stays, and is not sent again.
     pub async fn put_piece(
         &self,
         known: &Known,
         bytes: Vec<u8>,
-        before: impl AsyncFnOnce(usize),
-    ) -> Result<(Piece, Stored), StoreError> {
+    ) -> Result<(Piece, u64), StoreError> {
         let id = self.id_of(&bytes);
-        if let Some(piece) = known.locked().get(&id).copied() {
-            return Ok((piece, Stored { sent: 0, reused: 1 }));
-        }
         let piece = known.candidate(id, bytes.len() as u32);
-        let name = piece.name();
-        let stored = if self.bucket.head(&name).await?.is_some() {
-            Stored { sent: 0, reused: 1 }
-        } else {
-            before(bytes.len()).await;
-            match self.put_blob(&name, What::Piece, id, bytes).await? {
-                (Put::New, sent) => Stored { sent, reused: 0 },
-                (Put::Exists, sent) => Stored { sent, reused: 1 },
-            }
-        };
+        let (_, sent) = self.put_blob(&piece.name(), What::Piece, id, bytes).await?;
         known.locked().insert(id, piece);
-        Ok((piece, stored))
+        Ok((piece, sent))
     }
 
     /// The bytes of a piece.

@@ -1,0 +1,251 @@
+//! From the log to segments, on a thread of its own: frames of whole batches, gathered until there are
+//! enough of them or the first has waited long enough.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use keyspace::SlotSet;
+use tokio::sync::mpsc;
+use wal::frame::{Codec, FrameBuilder, FrameHeader, PushError};
+use wal::segment::SegmentHeader;
+use wal::{Chain, Position};
+
+use crate::cursor::{Cursor, CursorError, Growth};
+
+/// A frame is finished at this size; in a segment large frames compress better than small ones.
+const FRAME_BYTES: usize = 1 << 20;
+/// Segments that wait to be shipped: with the one that is gathered and the one that is shipped, three
+/// are in memory.
+const QUEUE: usize = 1;
+/// How often the distance to the end of the log is measured.
+const MEASURE_EVERY: Duration = Duration::from_millis(500);
+/// How long a log that does not read on is looked at again, before archiving begins again.
+const DAMAGE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// When a segment ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// So long after its first batch.
+    pub every: Duration,
+    /// Or with so many bytes.
+    pub bytes: u64,
+}
+
+/// Where a stream of segments begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The position.
+    pub position: Position,
+    /// The stream's chain there.
+    pub chain: Chain,
+}
+
+/// A segment, ready to be shipped.
+#[derive(Debug)]
+pub struct Cut {
+    /// The whole segment.
+    pub bytes: Vec<u8>,
+    /// What its header says.
+    pub header: SegmentHeader,
+    /// What its last frame says.
+    pub last: FrameHeader,
+    /// The number of the log file that its last batch is in.
+    pub file: u64,
+}
+
+/// Why there are no more segments.
+#[derive(Debug, thiserror::Error)]
+pub enum CutError {
+    /// The log cannot be read on.
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
+    /// A load was taken in, which is not in the log.
+    #[error("load {0} was taken in, which a log alone does not hold")]
+    Load(String),
+}
+
+/// A thread that makes segments. Dropping it ends the thread.
+#[derive(Debug)]
+pub struct Cutter {
+    /// The segments, each following on the one before.
+    pub cuts: mpsc::Receiver<Result<Cut, CutError>>,
+    /// Bytes of the log that were not read yet.
+    pub behind: Arc<AtomicU64>,
+}
+
+impl Cutter {
+    /// Segments of what follows the cursor; `service` and `source` say whose log it is.
+    pub fn start(
+        cursor: Cursor,
+        start: Start,
+        keep: SlotSet,
+        (service, source): (u64, String),
+        limits: Limits,
+    ) -> std::io::Result<Self> {
+        let (sender, cuts) = mpsc::channel(QUEUE);
+        let behind = Arc::new(AtomicU64::new(0));
+        let (epoch, stamp) = cursor.highest();
+        let work = Work {
+            growth: Growth::default(),
+            builder: FrameBuilder::new(start.position, start.chain, epoch, stamp),
+            gathered: Gathered::at(service, source, start),
+            file: cursor.file().number,
+            log_chain: cursor.chain(),
+            cursor,
+            keep,
+            limits,
+            sender: sender.clone(),
+            behind: behind.clone(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("archive".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    end = work.run() => if let Err(error) = end {
+                        // Archiving has ended if nobody listens.
+                        let _ = sender.send(Err(error)).await;
+                    },
+                    () = sender.closed() => {}
+                }
+            });
+        })?;
+        Ok(Self { cuts, behind })
+    }
+}
+
+/// Frames of a segment that is not cut yet.
+struct Gathered {
+    header: SegmentHeader,
+    bytes: Vec<u8>,
+    last: Option<FrameHeader>,
+}
+
+impl Gathered {
+    fn at(service: u64, source: String, start: Start) -> Self {
+        let header = SegmentHeader { service, source, start: start.position, chain: start.chain };
+        Self { header, bytes: Vec::new(), last: None }
+    }
+}
+
+struct Work {
+    cursor: Cursor,
+    growth: Growth,
+    builder: FrameBuilder,
+    gathered: Gathered,
+    keep: SlotSet,
+    limits: Limits,
+    /// The log's chain at the end of what is in the builder, and the file that it is in.
+    log_chain: Chain,
+    file: u64,
+    sender: mpsc::Sender<Result<Cut, CutError>>,
+    behind: Arc<AtomicU64>,
+}
+
+impl Work {
+    async fn run(mut self) -> Result<(), CutError> {
+        let (mut measured, mut damaged, mut since) = (Instant::now(), None::<Instant>, None);
+        loop {
+            let more = match self.cursor.advance() {
+                Ok(more) => more,
+                // The last piece of a file may be looked at while it is being written.
+                Err(CursorError::Damaged { path, damage }) => {
+                    if damaged.get_or_insert_with(Instant::now).elapsed() > DAMAGE_PATIENCE {
+                        self.cut().await;
+                        return Err(CursorError::Damaged { path, damage }.into());
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    self.cursor.look_again()?;
+                    continue;
+                }
+                Err(error) => {
+                    // What was read is good, whatever comes next.
+                    self.cut().await;
+                    return Err(error.into());
+                }
+            };
+            if more {
+                damaged = None;
+                self.growth.flowed();
+                self.take().await?;
+                since.get_or_insert_with(Instant::now);
+            }
+            let due = since.is_some_and(|since| since.elapsed() >= self.limits.every);
+            let size = self.gathered.bytes.len() + self.builder.raw_len();
+            if due || size as u64 >= self.limits.bytes {
+                self.frame();
+                // What was not packed yet may have become small.
+                if due || self.gathered.bytes.len() as u64 >= self.limits.bytes {
+                    self.cut().await;
+                    since = None;
+                }
+            } else if self.builder.raw_len() >= FRAME_BYTES {
+                self.frame();
+            }
+            if measured.elapsed() > MEASURE_EVERY {
+                self.behind.store(self.cursor.behind() + size as u64, Ordering::Relaxed);
+                measured = Instant::now();
+            }
+            if !more {
+                // It returns soon in any case, so the clock is looked at.
+                let left = since.map(|since| self.limits.every.saturating_sub(since.elapsed()));
+                let wait = self.growth.wait(&self.cursor);
+                match left {
+                    Some(left) => drop(tokio::time::timeout(left, wait).await),
+                    None => wait.await,
+                }
+            }
+        }
+    }
+
+    /// The batch that the cursor went to.
+    async fn take(&mut self) -> Result<(), CutError> {
+        if let Some(timeline) = self.cursor.started().and_then(|h| h.current()).map(|s| s.timeline)
+        {
+            // All frames of a segment end on one timeline.
+            self.cut().await;
+            self.builder.begin_timeline(timeline).map_err(|error| self.failed(&error))?;
+        }
+        if let Some(load) = self.cursor.load().map(|intent| intent.id.clone()) {
+            self.cut().await;
+            return Err(CutError::Load(load));
+        }
+        let pushed = self.builder.push(&self.cursor.batch()?, &self.keep);
+        if let Err(PushError::Full { .. }) = pushed {
+            self.frame();
+            let again = self.builder.push(&self.cursor.batch()?, &self.keep);
+            again.map_err(|error| self.failed(&error))?;
+        } else {
+            pushed.map_err(|error| self.failed(&error))?;
+        }
+        (self.log_chain, self.file) = (self.cursor.chain(), self.cursor.file().number);
+        Ok(())
+    }
+
+    /// Finishes the frame that is being built.
+    fn frame(&mut self) {
+        let Some(frame) = self.builder.finish(Codec::Zstd, self.log_chain) else { return };
+        let header = FrameHeader::parse(&frame).ok().flatten();
+        self.gathered.last = Some(header.expect("a frame that was just built has a header"));
+        self.gathered.bytes.extend_from_slice(&frame);
+    }
+
+    /// Hands over what was gathered, and begins the next segment.
+    async fn cut(&mut self) {
+        self.frame();
+        let Some(last) = self.gathered.last else { return };
+        let header = self.gathered.header.clone();
+        let start = Start { position: last.end, chain: last.chain };
+        let next = Gathered::at(header.service, header.source.clone(), start);
+        let frames = std::mem::replace(&mut self.gathered, next).bytes;
+        let mut bytes = header.encode().expect("a shard's name is short");
+        bytes.extend_from_slice(&frames);
+        // Nobody listens any more: this is about to be dropped.
+        let _ = self.sender.send(Ok(Cut { bytes, header, last, file: self.file })).await;
+    }
+
+    fn failed(&self, error: &PushError) -> CutError {
+        let path = self.cursor.file().path.clone();
+        CursorError::Foreign { path, why: error.to_string() }.into()
+    }
+}
