@@ -28,6 +28,7 @@ pub mod member;
 pub mod metrics;
 pub mod node;
 pub mod redis;
+pub mod restore;
 pub mod settings;
 pub mod sidecar;
 pub mod source;

@@ -31,6 +31,11 @@ Examples:
     godwit-replicator catch-up --node-dir /var/lib/godwit
     godwit-replicator apply-anyway --yes --node-dir /var/lib/godwit
 
+  Which moments are archived, and a node's directory as of one
+    godwit-replicator archive list --from s3://backups/godwit
+    godwit-replicator restore --from s3://backups/godwit --shard a/0 --to /var/lib/godwit/restored \\
+        --at 2026-11-22T05:10:00Z
+
 Run it beside the node: same machine, same mount, same user.";
 
 #[derive(Parser)]

@@ -22,5 +22,3 @@ pub mod push;
 pub mod report;
 pub mod restore;
 pub mod verify;
-
-mod progress;

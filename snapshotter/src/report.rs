@@ -60,34 +60,4 @@ pub(crate) fn print(output: crate::cli::Output, text: &str, json: &impl Serializ
     }
 }
 
-/// A number of bytes for people: three digits and a unit.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let (mut value, mut unit) = (bytes as f64, 0);
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    let digits = if unit == 0 || value >= 99.5 { 0 } else { 1 };
-    format!("{value:.digits$} {}", UNITS[unit])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_are_short() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.0 KiB"),
-            (1 << 20, "1.0 MiB"),
-            (1_320_559, "1.3 MiB"),
-            (150 << 30, "150 GiB"),
-            (u64::MAX, "16777216 TiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
-    }
-}
+pub(crate) use ops::progress::size;

@@ -12,8 +12,8 @@ use store::{Address, Manifest, SnapshotId, Store, StoreError};
 use topology::ShardName;
 
 use crate::cli::Output;
-use crate::progress::Progress;
 use crate::report;
+use ops::progress::Progress;
 
 /// What is being restored; `db` once it is whole.
 const PARTIAL: &str = "db.partial";

@@ -5,8 +5,8 @@ use ops::exit::Exit;
 use store::{Address, SnapshotId, Store};
 
 use crate::cli::Output;
-use crate::progress::Progress;
 use crate::report;
+use ops::progress::Progress;
 
 /// Verifies the snapshot, or the newest one.
 ///

@@ -25,6 +25,8 @@ pub const LOAD: &[u8] = b"load";
 /// In a done batch: the first sequence that taking in a load consumed, and how many, eight bytes
 /// each, big endian.
 pub const CONSUMED: &[u8] = b"consumed";
+/// How far a directory has been restored, until a node opens it.
+pub const RESTORED: &[u8] = b"restored";
 
 const APPLIED: &str = "applied/";
 const LOADED: &str = "loaded/";

@@ -57,6 +57,7 @@ pub mod health;
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod progress;
 pub mod shutdown;
 pub mod tls;
 pub mod units;

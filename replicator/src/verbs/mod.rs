@@ -1,9 +1,13 @@
 //! What an operator asks of a sidecar, and of what it keeps: one file a verb.
 
+mod archive;
 mod compare;
 mod hold;
+mod key;
 mod ledger;
 mod redis;
+mod restore;
+mod store;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +41,11 @@ pub enum Verb {
     RedisIn(Box<redis::InArgs>),
     /// Feed a plain Redis with what a node has
     RedisOut(Box<redis::OutArgs>),
+    /// Make a node's directory of a shard as it was at any archived moment
+    Restore(Box<restore::RestoreArgs>),
+    /// Look after archives: what is there, is it whole, what may go
+    #[command(subcommand)]
+    Archive(Box<archive::ArchiveVerb>),
 }
 
 impl Verb {
@@ -130,6 +139,8 @@ pub async fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Discard(args) => hold::discard(args).await,
         Verb::RedisIn(args) => redis::enter(*args).await,
         Verb::RedisOut(args) => redis::leave(*args).await,
+        Verb::Restore(args) => restore::run(*args).await,
+        Verb::Archive(verb) => archive::run(*verb).await,
     }
 }
 

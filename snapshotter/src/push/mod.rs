@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::progress::Progress;
 use crate::report::{self, Pushed};
+use ops::progress::Progress;
 
 /// Takes a snapshot, seals it and prints what was sent.
 ///

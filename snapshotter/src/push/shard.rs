@@ -11,8 +11,8 @@ use stream::{Connection, Hello, Message, Purpose, Versions, names};
 use tokio::net::TcpStream;
 
 pub use super::discover::Target;
-use crate::progress::Progress;
 use crate::report::{PushedShard, Way};
+use ops::progress::Progress;
 
 /// How long to wait for the sidecar to take the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,5 +1,6 @@
 //! The archive of one shard: checkpoints, and the log between and after them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use keyspace::Hlc;
@@ -389,6 +390,18 @@ impl Archive {
     /// The number of the first record that any page that counts has, and of the next one.
     pub(super) fn pages(&self) -> (u64, u64, u64) {
         (floor(&self.known).page, self.chain.next(), self.marks.next())
+    }
+}
+
+impl Repository {
+    /// The archives that it holds. This lists names, as nothing else does that is done often.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub async fn archives(&self) -> Result<Vec<ArchiveName>, StoreError> {
+        let listed = self.bucket.list("archive/").await?;
+        let names = listed.iter().filter_map(|object| ArchiveName::of(&object.name));
+        Ok(names.collect::<BTreeSet<_>>().into_iter().collect())
     }
 }
 

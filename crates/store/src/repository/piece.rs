@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::fs::File;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::{Repository, What, gc};
 use crate::{ObjectId, StoreError};
@@ -179,6 +179,17 @@ impl Pieces {
     pub async fn of(path: &Path, size: u64) -> Result<Self, StoreError> {
         let file = File::open(path).await.map_err(StoreError::io("open", path))?;
         Ok(Self { file, left: size, path: path.to_owned() })
+    }
+
+    /// Of `size` bytes of a file from `offset` on.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub async fn part(path: &Path, offset: u64, size: u64) -> Result<Self, StoreError> {
+        let mut pieces = Self::of(path, size).await?;
+        let sought = pieces.file.seek(std::io::SeekFrom::Start(offset)).await;
+        sought.map_err(StoreError::io("read", path))?;
+        Ok(pieces)
     }
 
     /// The next piece; `None` at the end.

@@ -33,6 +33,13 @@ pub struct Step {
     pub until: Sequence,
 }
 
+impl Step {
+    /// The end of the last batch that is needed.
+    pub fn end(&self) -> Position {
+        Position { timeline: self.segment.end.timeline, sequence: self.until }
+    }
+}
+
 /// What leads to a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -255,6 +262,40 @@ impl Seen {
     }
 }
 
+/// A stretch of the log of which every batch's end can be restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its first checkpoint.
+    pub from: Position,
+    /// Of that checkpoint.
+    pub from_stamp: Hlc,
+    /// Its end.
+    pub to: Position,
+    /// At the end.
+    pub to_stamp: Hlc,
+    /// Segments in it.
+    pub segments: usize,
+    /// What does not fit, at its beginning.
+    pub broken: Option<Missing>,
+}
+
+/// What can be restored, newest first. What lies past a fork is a span of its own, up to the segment
+/// that holds the fork.
+pub fn spans(archive: &Archive) -> Vec<Span> {
+    let of = |line: Line<'_>| {
+        let (_, base) = line.bases.first()?;
+        Some(Span {
+            from: base.position,
+            from_stamp: base.stamp,
+            to: line.end,
+            to_stamp: line.stamp(),
+            segments: line.steps.len(),
+            broken: line.broken.clone(),
+        })
+    };
+    Lines::of(archive).all().into_iter().filter_map(of).collect()
+}
+
 impl Plan {
     /// What leads to a moment.
     ///
@@ -349,10 +390,7 @@ impl Plan {
 
     /// Where it ends. With a time it is so only once it is settled.
     pub fn end(&self) -> Position {
-        self.steps.last().map_or(self.base.position, |step| Position {
-            timeline: step.segment.end.timeline,
-            sequence: step.until,
-        })
+        self.steps.last().map_or(self.base.position, Step::end)
     }
 
     /// The bytes of the segments.

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::report::size;
-
 /// How often a terminal's line changes.
 const LINE_EVERY: Duration = Duration::from_millis(250);
 /// How often a line is logged where there is no terminal.
@@ -14,7 +12,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Counts of a running verb. Clones share them.
 #[derive(Clone, Debug)]
-pub(crate) struct Progress(Arc<Counts>);
+pub struct Progress(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
@@ -32,7 +30,8 @@ struct Counts {
 }
 
 impl Progress {
-    pub(crate) fn new(verb: &'static str) -> Self {
+    /// Of a verb, such as `restoring`; nothing is shown yet.
+    pub fn new(verb: &'static str) -> Self {
         Self(Arc::new(Counts {
             verb,
             begun: Instant::now(),
@@ -45,29 +44,30 @@ impl Progress {
     }
 
     /// There is this much more to move.
-    pub(crate) fn expect(&self, bytes: u64) {
+    pub fn expect(&self, bytes: u64) {
         self.0.todo.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// So many bytes of files were moved, and took so many on the network.
-    pub(crate) fn moved(&self, bytes: u64, sent: u64) {
+    pub fn moved(&self, bytes: u64, sent: u64) {
         self.0.done.fetch_add(bytes, Ordering::Relaxed);
         self.0.sent.fetch_add(sent, Ordering::Relaxed);
         self.show();
     }
 
     /// Compressed bytes so far.
-    pub(crate) fn sent(&self) -> u64 {
+    pub fn sent(&self) -> u64 {
         self.0.sent.load(Ordering::Relaxed)
     }
 
     /// Bytes that are still to move.
-    pub(crate) fn left(&self) -> u64 {
+    pub fn left(&self) -> u64 {
         let todo = self.0.todo.load(Ordering::Relaxed);
         todo.saturating_sub(self.0.done.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn elapsed(&self) -> Duration {
+    /// Since it began.
+    pub fn elapsed(&self) -> Duration {
         self.0.begun.elapsed()
     }
 
@@ -117,6 +117,38 @@ impl Drop for Counts {
     fn drop(&mut self) {
         if self.terminal && self.shown.load(Ordering::Relaxed) > 0 {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// A number of bytes for people: three digits and a unit.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = if unit == 0 || value >= 99.5 { 0 } else { 1 };
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_are_short() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 KiB"),
+            (1 << 20, "1.0 MiB"),
+            (1_320_559, "1.3 MiB"),
+            (150 << 30, "150 GiB"),
+            (u64::MAX, "16777216 TiB"),
+        ] {
+            assert_eq!(size(bytes), text);
         }
     }
 }
