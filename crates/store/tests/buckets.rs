@@ -8,7 +8,7 @@ mod moto;
 use std::net::TcpListener;
 
 use moto::Moto;
-use store::bucket::{Bucket, BucketAddress, S3Options};
+use store::bucket::{Bucket, BucketAddress, Put, S3Options};
 
 fn options(endpoint: &str) -> S3Options {
     S3Options {
@@ -35,6 +35,19 @@ async fn objects_are_whole_or_not_there(bucket: &Bucket) {
     assert_eq!(bucket.get("a/one", 6).await.unwrap().as_deref(), Some(&b"second"[..]));
     assert!(bucket.get("a/one", 5).await.unwrap_err().to_string().contains("longer than 5"));
     assert_eq!(bucket.head("a/one").await.unwrap(), Some(6));
+    // Of several who put a new one, one does.
+    let puts = (0..4_u8).map(|n| bucket.put_new("new", vec![n; 3]));
+    let puts = futures_util::future::try_join_all(puts).await.unwrap();
+    assert_eq!(puts.iter().filter(|put| **put == Put::New).count(), 1, "{puts:?}");
+    let new = bucket.get("new", 3).await.unwrap().unwrap();
+    assert_eq!(bucket.put_new("new", b"other".to_vec()).await.unwrap(), Put::Exists);
+    assert_eq!(bucket.get("new", 3).await.unwrap(), Some(new));
+    assert_eq!(bucket.get_range("a/one", 2, 3).await.unwrap().as_deref(), Some(&b"con"[..]));
+    assert_eq!(bucket.get_range("a/one", 4, 9).await.unwrap().as_deref(), Some(&b"nd"[..]));
+    assert_eq!(bucket.get_range("gone", 0, 9).await.unwrap(), None);
+    bucket.delete("new").await.unwrap();
+    bucket.delete("new").await.unwrap();
+    assert_eq!(bucket.head("new").await.unwrap(), None);
     let names = |listed: Vec<store::bucket::Object>| {
         listed.into_iter().map(|object| (object.name, object.size)).collect::<Vec<_>>()
     };

@@ -28,6 +28,8 @@ const PIECES: usize = 2;
 const PIECE_WITHIN: Duration = Duration::from_secs(600);
 /// The pause before a checkpoint that failed is taken again.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// How long the node may take to remove a checkpoint that is not needed.
+const CLEAR_WITHIN: Duration = Duration::from_secs(5);
 /// What is no data, or the node's own words about its directory.
 const NOT_DATA: [&str; 4] = ["LOG", "LOCK", crate::identity::FILE, admin::Adopt::FILE];
 
@@ -62,6 +64,18 @@ impl Taken {
         if let Err(error) = dropped {
             tracing::warn!("the checkpoint {} stays for now: {error}", self.made.path.display());
         }
+    }
+}
+
+/// Removes what a run that ended early has left on the node's disk, if the node answers.
+pub(super) async fn clear(sidecar: &Sidecar) {
+    if sidecar.spool.node_dir().join("checkpoints").join(NAME).exists() {
+        let clear = async {
+            let node = sidecar.node.own_client().await?;
+            node.drop_checkpoint(NAME).await
+        };
+        // The next run removes it otherwise.
+        let _ = tokio::time::timeout(CLEAR_WITHIN, clear).await;
     }
 }
 

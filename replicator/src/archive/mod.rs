@@ -35,6 +35,8 @@ use crate::source::became;
 
 /// What the archive is called among the followers of the spool.
 pub const PIN: &str = "archive";
+/// How often it is looked whether the log is still kept for us.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The first pause after a failure; each one in a row doubles it.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The longest pause.
@@ -53,8 +55,11 @@ pub async fn keep_archiving(sidecar: Arc<Sidecar>) {
         let ended = tokio::select! {
             ended = Box::pin(ship::run(&sidecar, &config, &pin, &check, &mut shipped)) => ended,
             () = no_more_primary(&sidecar) => Ok(()),
+            // Whatever it waits for: a store that hangs, say.
+            why = lost(&pin) => Err(anyhow::anyhow!(why)),
             () = sidecar.shutdown.cancelled() => return,
         };
+        base::clear(&sidecar).await;
         let Err(error) = ended else {
             pin.release();
             continue;
@@ -69,6 +74,16 @@ pub async fn keep_archiving(sidecar: Arc<Sidecar>) {
         tokio::select! {
             () = tokio::time::sleep(pause.mul_f64(jitter)) => {}
             () = sidecar.shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Returns once the log is no longer kept for us, with why.
+async fn lost(pin: &crate::spool::Pin) -> String {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if let Some(why) = pin.lost() {
+            return why;
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::sidecar::Sidecar;
 use crate::source::{account, became};
 use crate::spool::Pin;
 
-/// How often the state of the pin, and the requests, are looked at.
+/// How often what is measured is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a run and its checkpoints share.
@@ -88,7 +88,7 @@ pub(super) async fn run(
             cut = cutter.cuts.recv() => cut,
             never = &mut bases => return never,
             _ = tick.tick() => {
-                look(&run, pin, &cutter, &mut counted)?;
+                look(&run, &cutter, &mut counted);
                 continue;
             }
         };
@@ -110,7 +110,7 @@ pub(super) async fn run(
             tokio::select! {
                 added = &mut add => break added?,
                 never = &mut bases => return never,
-                _ = tick.tick() => look(&run, pin, &cutter, &mut counted)?,
+                _ = tick.tick() => look(&run, &cutter, &mut counted),
             }
         };
         pin.advance(&database, file);
@@ -124,16 +124,12 @@ pub(super) async fn run(
     }
 }
 
-/// What is due each second: whether the log is still kept for us.
-fn look(run: &Run<'_>, pin: &Pin, cutter: &Cutter, counted: &mut Counts) -> anyhow::Result<()> {
+/// What is due each second.
+fn look(run: &Run<'_>, cutter: &Cutter, counted: &mut Counts) {
     let meters = &run.sidecar.metrics.archive;
     let behind = cutter.behind.load(Ordering::Relaxed);
     meters.behind.set(i64::try_from(behind).unwrap_or(i64::MAX));
     count(meters, counted, run);
-    match pin.lost() {
-        Some(lost) => Err(anyhow!(lost)),
-        None => Ok(()),
-    }
 }
 
 fn count(meters: &super::ArchiveMeters, counted: &mut Counts, run: &Run<'_>) {

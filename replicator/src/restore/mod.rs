@@ -84,8 +84,8 @@ pub async fn run(archive: &mut Archive, wanted: &Wanted) -> anyhow::Result<Resto
         }
     };
     let mut plan = Plan::of(archive, target).map_err(refuse)?;
-    if let Some(last) = plan.steps.last() {
-        let bytes = archive.segment(&last.segment).await?;
+    while let Some(segment) = plan.unsettled() {
+        let bytes = archive.segment(segment).await?;
         plan.settle(archive.name(), &bytes).map_err(refuse)?;
     }
     let manifest = archive.manifest(&plan.base).await?;

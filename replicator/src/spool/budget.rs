@@ -109,9 +109,12 @@ impl Spool {
     fn hold_to_their_own(&self) {
         self.locked(|state| {
             let files = &state.files;
-            let kept = |database: &DatabaseId, from| {
-                let of = files.get(database).into_iter().flat_map(|files| files.values());
-                of.filter(|file| file.number >= from).map(LogFile::bytes).sum()
+            let kept = |from: Option<&(DatabaseId, u64)>| {
+                let needs = |database: &DatabaseId, file: &LogFile| {
+                    from.is_none_or(|(of, number)| of == database && file.number >= *number)
+                };
+                let all = files.iter().flat_map(|(of, files)| files.values().map(move |f| (of, f)));
+                all.filter(|(of, file)| needs(of, file)).map(|(_, file)| file.bytes()).sum()
             };
             for (follower, kept, within) in state.pins.past_their_own(kept) {
                 let why = format!(

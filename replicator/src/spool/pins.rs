@@ -28,12 +28,11 @@ impl Pins {
     /// Followers with a budget of their own that is less than what is kept for them; with both.
     pub(super) fn past_their_own(
         &self,
-        bytes: impl Fn(&DatabaseId, u64) -> u64,
+        bytes: impl Fn(Option<&(DatabaseId, u64)>) -> u64,
     ) -> Vec<(String, u64, u64)> {
         let past = |(name, need): (&String, &Need)| {
             let within = need.within.filter(|_| need.lost.is_none())?;
-            let (database, from) = need.from.as_ref()?;
-            let kept = bytes(database, *from);
+            let kept = bytes(need.from.as_ref());
             (kept > within).then(|| (name.clone(), kept, within))
         };
         self.0.iter().filter_map(past).collect()

@@ -82,7 +82,8 @@ impl Repository {
         };
         let listed = self.bucket.list("").await?;
         // What is pushed from here on is not in the list, so it is not judged.
-        let live = self.live(listed.iter().map(|object| object.name.as_str())).await?;
+        let mut live = self.live(listed.iter().map(|object| object.name.as_str())).await?;
+        live.names.insert(lease_name(marks.generation));
         let before: BTreeMap<_, _> = marks.names.iter().cloned().collect();
         let (now, grace_ms) = (unix_ms(), self.header.grace_seconds.saturating_mul(1000));
         let (mut swept, mut names) = (Swept::default(), Vec::new());
@@ -121,7 +122,7 @@ impl Repository {
 
     async fn lease(&self, holder: &str, first: u64) -> Result<(u64, u64), StoreError> {
         for generation in first.. {
-            let name = format!("gc/lease/{generation:016}");
+            let name = lease_name(generation);
             let until = unix_ms() + LEASE_MS;
             let lease = Lease { holder: holder.to_owned(), until };
             let (put, _) = self.put_text(&name, &lease).await?;
@@ -198,6 +199,10 @@ impl Live {
         };
         self.names.contains(name) || self.chains.iter().any(page)
     }
+}
+
+fn lease_name(generation: u64) -> String {
+    format!("gc/lease/{generation:016}")
 }
 
 fn busy(why: &str) -> StoreError {

@@ -52,6 +52,8 @@ pub struct Plan {
     pub at: Option<u64>,
     /// What whoever asked should know.
     pub note: Option<String>,
+    /// Whether the end of the last step is known to be that of a batch.
+    settled: bool,
 }
 
 /// Why a moment cannot be restored.
@@ -279,8 +281,8 @@ pub struct Span {
     pub broken: Option<Missing>,
 }
 
-/// What can be restored, newest first. What lies past a fork is a span of its own, up to the segment
-/// that holds the fork.
+/// What can be restored, newest first. What lies past a fork is not shown; it is restored if its
+/// position is asked for.
 pub fn spans(archive: &Archive) -> Vec<Span> {
     let of = |line: Line<'_>| {
         let (_, base) = line.bases.first()?;
@@ -381,11 +383,13 @@ impl Plan {
             if !here || base.position.sequence < *until {
                 steps.push(Step { segment: (*segment).clone(), until: *until });
             }
-            if at.is_some_and(|at| segment.stamp.ms() > at) {
+            // Of a segment that is left at a fork it is not known what stamps come before that.
+            let whole = *until == segment.end.sequence;
+            if whole && at.is_some_and(|at| segment.stamp.ms() > at) {
                 break;
             }
         }
-        Ok(Self { base: (*base).clone(), steps, at, note: None })
+        Ok(Self { base: (*base).clone(), steps, at, note: None, settled: false })
     }
 
     /// Where it ends. With a time it is so only once it is settled.
@@ -398,8 +402,19 @@ impl Plan {
         self.steps.iter().map(|step| step.segment.bytes).sum()
     }
 
+    /// The segment whose bytes are needed to know where it ends exactly, for [`Plan::settle`].
+    pub fn unsettled(&self) -> Option<&Segment> {
+        let last = self.steps.last().filter(|_| !self.settled)?;
+        let open = match self.at {
+            Some(at) => last.segment.stamp.ms() > at,
+            None => last.until != last.segment.end.sequence,
+        };
+        open.then_some(&last.segment)
+    }
+
     /// Finds the exact end in the last segment, whose bytes these are: the last batch by the time that
-    /// was asked for, or that there is a batch that ends at the position.
+    /// was asked for, or that there is a batch that ends at the position. Where nothing of it is of
+    /// that time, the segment before it may have to be looked at too: ask [`Plan::unsettled`] again.
     ///
     /// # Errors
     /// The segment is not what it should be, or the position is inside a batch.
@@ -432,7 +447,7 @@ impl Plan {
         if nothing {
             self.steps.pop();
         }
-        self.at = None;
+        self.settled = !nothing;
         Ok(())
     }
 }
