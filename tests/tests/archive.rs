@@ -33,7 +33,7 @@ fn archived(url: &str, more: &[&str]) -> Clouds {
 
 fn replicator(args: &[&str]) -> Output {
     let mut command = Command::new(binaries::path("godwit-replicator").unwrap());
-    command.args(args).args(["--log", "warn"]).output().unwrap()
+    command.args(args).env("GODWIT_LOG", "warn").output().unwrap()
 }
 
 fn ok(output: &Output) -> Value {

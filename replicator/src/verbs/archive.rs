@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use ::store::StoreError;
+use ::store::repository::archive::Mark;
+use ::store::repository::plan::{Frames, spans, time};
+use ::store::repository::{Archive, Base, Keep, Piece, Plan, Target};
 use clap::Subcommand;
 use ops::exit::Exit;
 use ops::progress::{Progress, size};
 use ops::units::Span;
 use serde_json::{Value, json};
-use ::store::StoreError;
-use ::store::repository::archive::Mark;
-use ::store::repository::plan::{Frames, spans, time};
-use ::store::repository::{Archive, Base, Keep, Piece, Plan, Target};
 
 use super::key::{self, KeyVerb};
 use super::store::StoreArgs;
@@ -287,7 +287,7 @@ async fn prune(store: &StoreArgs, keep: Span, dry: bool) -> anyhow::Result<Exit>
         swept.marked + swept.waiting
     ));
     store
-        .output
-        .print(&lines.join("\n"), &json!({ "archives": all, "swept": swept, "dry-run": dry }));
+        .form
+        .result(&lines.join("\n"), &json!({ "archives": all, "swept": swept, "dry-run": dry }))?;
     Ok(Exit::Done)
 }

@@ -5,11 +5,11 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use ::store::repository::Keys;
 use anyhow::Context;
 use clap::Subcommand;
 use ops::cli::say;
 use ops::exit::Exit;
-use ::store::repository::Keys;
 
 /// A verb.
 #[derive(Clone, Debug, Subcommand)]

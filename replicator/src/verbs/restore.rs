@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use ops::exit::Exit;
 use ::store::repository::Target;
+use ops::exit::Exit;
 use wal::Position;
 
 use super::store::StoreArgs;

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
 use ::store::bucket::{BucketAddress, S3Options};
 use ::store::repository::{Archive, ArchiveName, Repository};
+use anyhow::{Context, bail};
 use topology::ShardName;
 
 use super::Form;
