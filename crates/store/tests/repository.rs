@@ -276,7 +276,7 @@ async fn whoever_has_other_keys_is_refused_in_words() {
     assert!(matches!(none, StoreError::NoRepository { .. }), "{none}");
     std::fs::write(empty.path().join("GODWIT-STORE"), "godwit-store format 1\n").unwrap();
     let old = Repository::open(directory(empty.path()), Keys::none()).await.unwrap_err();
-    assert!(old.to_string().contains("not read any more"), "{old}");
+    assert!(old.to_string().contains("cannot share"), "{old}");
 }
 
 #[tokio::test]

@@ -65,8 +65,7 @@ impl Header {
         let refused = |why: &str| Err(StoreError::NoRepository { why: why.to_owned() });
         if bytes.starts_with(FORMAT_1) {
             return refused(
-                "it is a store of format 1, of a version before the first release, which is not read any \
-                 more: push to a new directory, and delete this one when that is verified",
+                "it is a directory of snapshots in format 1, which an archive cannot share: give another one",
             );
         }
         let header: Self = text::open(&Keys::none(), NAME, &bytes)?;
