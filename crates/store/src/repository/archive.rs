@@ -77,7 +77,7 @@ pub enum Record {
 
 /// A checkpoint that is stored whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Base {
     /// Its name.
     pub id: String,
@@ -97,7 +97,7 @@ pub struct Base {
 
 /// A run of frames.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Segment {
     /// Before its first batch.
     pub start: Position,

@@ -29,7 +29,7 @@ pub struct SealedShard {
 
 /// A sealed snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Snapshot {
     /// Its id.
     pub id: SnapshotId,
