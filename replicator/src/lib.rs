@@ -14,8 +14,8 @@
 //! what was stranded. [`verbs`] is what an operator asks. [`redis`] is the way in from a stock Redis and
 //! out to one.
 
-pub mod backoff;
 pub mod archive;
+pub mod backoff;
 pub mod board;
 pub mod cursor;
 pub mod drain;

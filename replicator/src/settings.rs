@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use topology::ShardName;
 use topology::record::is_name;
 
-use crate::link::LinkConfig;
 use crate::archive::{ArchiveConfig, ArchiveSettings};
+use crate::link::LinkConfig;
 use crate::spool::Budget;
 use crate::target::hold::HoldSettings;
 

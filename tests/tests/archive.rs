@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -156,6 +156,22 @@ fn any_moment_comes_back_when_everything_is_gone() {
     let (mut node, mut restored, _) = restore("moment", &["--at", &moment]);
     assert_eq!(restored.text(&["GET", "{m}moment"]).unwrap(), "second");
     node.end();
+    // One that is killed on its way goes on when the same is asked for again.
+    let dir = scratch.path().join("end");
+    let mut command = Command::new(binaries::path("godwit-replicator").unwrap());
+    command.args(["restore", "--from", &url, "--to", dir.to_str().unwrap(), "--position", &end]);
+    let mut killed = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait::until("the restore to begin", PATIENCE, || {
+        anyhow::ensure!(dir.join("restore.json").exists() || dir.join("db").exists());
+        Ok(())
+    })
+    .unwrap();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    if dir.join("db").exists() && !dir.join("restore.json").exists() {
+        // It was too fast.
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
     let (mut node, mut restored, admin) = restore("end", &["--position", &end]);
     assert_eq!(restored.text(&["GET", "{m}moment"]).unwrap(), "last");
     assert_eq!(digest(&admin).1, all);

@@ -32,6 +32,7 @@ pub use settings::{ArchiveConfig, ArchiveSettings, open_bucket};
 
 use crate::sidecar::Sidecar;
 use crate::source::became;
+use crate::spool::Pin;
 
 /// What the archive is called among the followers of the spool.
 pub const PIN: &str = "archive";
@@ -48,7 +49,7 @@ pub async fn keep_archiving(sidecar: Arc<Sidecar>) {
     let pin = sidecar.spool.pin_within(PIN, config.budget);
     let check = sidecar.health.check("archive");
     let mut pause = RETRY_MIN;
-    while wait_for_primary(&sidecar).await {
+    while wait_for_primary(&sidecar, &pin).await {
         // Until it is known where to go on, everything is kept.
         pin.hold();
         let mut shipped = false;
@@ -79,7 +80,7 @@ pub async fn keep_archiving(sidecar: Arc<Sidecar>) {
 }
 
 /// Returns once the log is no longer kept for us, with why.
-async fn lost(pin: &crate::spool::Pin) -> String {
+async fn lost(pin: &Pin) -> String {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if let Some(why) = pin.lost() {
@@ -100,14 +101,17 @@ fn is_primary(sidecar: &Sidecar) -> bool {
     record.is_primary(&sidecar.shard) && ready
 }
 
-/// `false` at shutdown.
-async fn wait_for_primary(sidecar: &Sidecar) -> bool {
+/// `false` at shutdown. Of a log that is known not to be ours nothing is kept.
+async fn wait_for_primary(sidecar: &Sidecar, pin: &Pin) -> bool {
     let (mut view, mut known) = (sidecar.service.watch(), sidecar.node.known());
     loop {
-        view.borrow_and_update();
-        known.borrow_and_update();
+        let asked = view.borrow_and_update().record().is_some();
+        let answered = known.borrow_and_update().is_some();
         if is_primary(sidecar) {
             return !sidecar.shutdown.is_requested();
+        }
+        if asked && answered {
+            pin.release();
         }
         tokio::select! {
             changed = view.changed() => if changed.is_err() { return false },

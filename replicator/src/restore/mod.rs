@@ -90,6 +90,10 @@ pub async fn run(archive: &mut Archive, wanted: &Wanted) -> anyhow::Result<Resto
     }
     let manifest = archive.manifest(&plan.base).await?;
     check_all_is_there(archive, &plan, &manifest).await?;
+    if let Some(piece) = manifest.pieces().next() {
+        // Keys that open nothing are told before anything is written.
+        archive.repository().piece(piece).await?;
+    }
 
     // From here on something is written.
     fs::create_dir_all(to).with_context(|| format!("making {}", to.display()))?;
