@@ -15,49 +15,52 @@ use store::repository::Keys;
 #[command(next_help_heading = "Archive")]
 pub struct ArchiveSettings {
     /// Where the log and checkpoints go: a directory, or s3://bucket/prefix; without it nothing is archived
-    #[arg(long = "archive-url", env = "GODWIT_ARCHIVE_URL", value_name = "URL")]
+    #[arg(id = "archive-url", long, env = "GODWIT_ARCHIVE_URL", value_name = "URL")]
     pub url: Option<String>,
     /// The URL of an S3 store that is not Amazon's
-    #[arg(long = "archive-endpoint", env = "GODWIT_ARCHIVE_ENDPOINT", value_name = "URL")]
+    #[arg(id = "archive-endpoint", long, env = "GODWIT_ARCHIVE_ENDPOINT", value_name = "URL")]
     pub endpoint: Option<String>,
     /// The region of the bucket
-    #[arg(long = "archive-region", env = "GODWIT_ARCHIVE_REGION", value_name = "NAME")]
+    #[arg(id = "archive-region", long, env = "GODWIT_ARCHIVE_REGION", value_name = "NAME")]
     pub region: Option<String>,
     /// Have the store encrypt what it keeps: AES256 or aws:kms
-    #[arg(long = "archive-sse", env = "GODWIT_ARCHIVE_SSE", value_name = "NAME")]
+    #[arg(id = "archive-sse", long, env = "GODWIT_ARCHIVE_SSE", value_name = "NAME")]
     pub sse: Option<String>,
     /// Encrypt before it is sent, with the keys in this file (`godwit-replicator archive key`)
-    #[arg(long = "archive-key-file", env = "GODWIT_ARCHIVE_KEY_FILE", value_name = "FILE")]
+    #[arg(id = "archive-key-file", long, env = "GODWIT_ARCHIVE_KEY_FILE", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// A segment of the log is sent so long after its first write [default: 60s]
     #[arg(
-        long = "archive-segment-every",
+        id = "archive-segment-every",
+        long,
         env = "GODWIT_ARCHIVE_SEGMENT_EVERY",
         value_name = "SPAN"
     )]
     pub segment_every: Option<Span>,
     /// Or when it has so many bytes [default: 8MiB]
     #[arg(
-        long = "archive-segment-bytes",
+        id = "archive-segment-bytes",
+        long,
         env = "GODWIT_ARCHIVE_SEGMENT_BYTES",
         value_name = "SIZE"
     )]
     pub segment_bytes: Option<Size>,
     /// How often a checkpoint is taken: a restore replays the log since the last one [default: 24h]
     #[arg(
-        long = "archive-checkpoint-every",
+        id = "archive-checkpoint-every",
+        long,
         env = "GODWIT_ARCHIVE_CHECKPOINT_EVERY",
         value_name = "SPAN"
     )]
     pub checkpoint_every: Option<Span>,
     /// Delete what no moment of this span needs; needs the right to list and delete [default: keep all]
-    #[arg(long = "archive-retention", env = "GODWIT_ARCHIVE_RETENTION", value_name = "SPAN")]
+    #[arg(id = "archive-retention", long, env = "GODWIT_ARCHIVE_RETENTION", value_name = "SPAN")]
     pub retention: Option<Span>,
     /// The most log files that are kept for it while the store does not answer [default: 4GiB]
-    #[arg(long = "archive-budget", env = "GODWIT_ARCHIVE_BUDGET", value_name = "SIZE")]
+    #[arg(id = "archive-budget", long, env = "GODWIT_ARCHIVE_BUDGET", value_name = "SIZE")]
     pub budget: Option<Size>,
     /// How many bytes a second it sends [default: 64MiB]
-    #[arg(long = "archive-bandwidth", env = "GODWIT_ARCHIVE_BANDWIDTH", value_name = "SIZE")]
+    #[arg(id = "archive-bandwidth", long, env = "GODWIT_ARCHIVE_BANDWIDTH", value_name = "SIZE")]
     pub bandwidth: Option<Size>,
 }
 
