@@ -123,7 +123,8 @@ impl Hold {
         }
         let within = |bound: Option<Sequence>| bound.is_some_and(|to| header.end.sequence <= to);
         let due = header.stamp.ms().saturating_add(delay);
-        if due > facts.now_ms && !facts.lifted && !within(inner.state.caught_up_to) {
+        // Without a delay stamps say nothing: those of a node that was restarted run ahead of its clock.
+        if delay > 0 && due > facts.now_ms && !facts.lifted && !within(inner.state.caught_up_to) {
             return Ok(Verdict::Delayed { left_ms: due - facts.now_ms });
         }
         let free = within(inner.state.allowed_to) || within(inner.counted);
@@ -226,4 +227,54 @@ pub fn sources_in(spool: &Path) -> std::io::Result<Vec<ShardName>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use keyspace::Hlc;
+    use wal::frame::Codec;
+    use wal::{Chain, Position, TimelineId};
+
+    use super::*;
+
+    const NOW_MS: u64 = 1_800_000_000_000;
+
+    fn verdict(delay: Duration, stamp_ms: u64) -> Verdict {
+        let dir = tempfile::tempdir().expect("a scratch directory");
+        let source = "a/0".parse().expect("a shard");
+        let hold = Hold::open(dir.path(), &source, HoldSettings { delay, breaker: None })
+            .expect("an empty directory");
+        let at = |end| Position { timeline: TimelineId(7), sequence: Sequence(end) };
+        let header = FrameHeader {
+            codec: Codec::None,
+            start: at(1),
+            end: at(2),
+            epoch: 1,
+            stamp: Hlc::new(stamp_ms, 0),
+            log_chain: Chain(0),
+            chain_before: Chain(0),
+            chain: Chain(0),
+            batches: 1,
+            raw_len: 0,
+            body_len: 0,
+            body_crc: 0,
+        };
+        let facts = Facts { now_ms: NOW_MS, lifted: false, slots: &SlotSet::default() };
+        hold.judge(&header, &[], facts).expect("nothing is written")
+    }
+
+    #[test]
+    fn without_a_delay_a_stamp_ahead_of_the_clock_holds_nothing_up() {
+        // What a node gives after a restart: past all that it may have given before.
+        assert_eq!(verdict(Duration::ZERO, NOW_MS + 9_000), Verdict::Pass);
+    }
+
+    #[test]
+    fn a_delay_is_counted_from_the_stamp() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(verdict(minute, NOW_MS - 60_000), Verdict::Pass);
+        let delayed = |left_ms| Verdict::Delayed { left_ms };
+        assert_eq!(verdict(minute, NOW_MS - 59_000), delayed(1_000));
+        assert_eq!(verdict(minute, NOW_MS + 9_000), delayed(69_000));
+    }
 }
