@@ -1,5 +1,6 @@
 //! The log: batches are applied to the checkpoint as they are.
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
@@ -7,11 +8,12 @@ use futures_util::{StreamExt, TryStreamExt};
 use keyspace::{Cf, system};
 use ops::progress::Progress;
 use rocksdb::{Cache, DB, Env, Options, WriteBatch, WriteOptions};
+use store::StoreError;
 use store::repository::plan::Frames;
-use store::repository::{Archive, ArchiveName, Plan, Step};
+use store::repository::{Archive, ArchiveName, Segment, Step};
 use wal::Position;
 
-use super::died;
+use crate::died;
 
 /// Segments that are fetched ahead.
 const AHEAD: usize = 2;
@@ -20,10 +22,39 @@ const CACHE_BYTES: usize = 16 << 20;
 /// The memory of what is not in a table file yet.
 const BUFFER_BYTES: usize = 64 << 20;
 
-/// Applies the plan's segments to the checkpoint in `dir`; how many batches that were.
-pub(super) async fn segments(
-    archive: &Archive,
-    plan: &Plan,
+/// What gives segments of one shard's log.
+pub trait Segments: Sync {
+    /// Whose log it is: what its segments say of themselves.
+    fn name(&self) -> &ArchiveName;
+
+    /// The bytes of a segment.
+    ///
+    /// # Errors
+    /// It is missing or damaged, or the store failed.
+    fn segment(
+        &self,
+        segment: &Segment,
+    ) -> impl Future<Output = Result<Vec<u8>, StoreError>> + Send;
+}
+
+impl Segments for Archive {
+    fn name(&self) -> &ArchiveName {
+        self.name()
+    }
+
+    async fn segment(&self, segment: &Segment) -> Result<Vec<u8>, StoreError> {
+        self.segment(segment).await
+    }
+}
+
+/// Applies the segments to the checkpoint in `dir`, which stands at `base`; how many batches that were.
+///
+/// # Errors
+/// The store or the disk failed, or a segment is not what it should be: asked again, it goes on.
+pub async fn segments(
+    log: &impl Segments,
+    base: Position,
+    steps: &[Step],
     dir: &Path,
     progress: &Progress,
 ) -> anyhow::Result<u64> {
@@ -33,7 +64,8 @@ pub(super) async fn segments(
     // Its note is at the end of a step, or there is none yet.
     let done = match copy.at {
         None => Some(0),
-        Some(at) => plan.steps.iter().position(|step| step.end() == at).map(|step| step + 1),
+        Some(at) if at == base => Some(0),
+        Some(at) => steps.iter().position(|step| step.end() == at).map(|step| step + 1),
     };
     let done = done.with_context(|| {
         format!(
@@ -41,14 +73,14 @@ pub(super) async fn segments(
             copy.at
         )
     })?;
-    copy.at = copy.at.or(Some(plan.base.position));
-    plan.steps[..done].iter().for_each(|step| progress.moved(step.segment.bytes, 0));
-    let steps = plan.steps[done..].iter().map(|step| async move {
-        Ok::<_, store::StoreError>((step, archive.segment(&step.segment).await?))
-    });
-    let mut steps = futures_util::stream::iter(steps).buffered(AHEAD);
-    while let Some((step, bytes)) = steps.try_next().await? {
-        let (step, name) = (step.clone(), archive.name().clone());
+    copy.at = copy.at.or(Some(base));
+    steps[..done].iter().for_each(|step| progress.moved(step.segment.bytes, 0));
+    let left = steps[done..]
+        .iter()
+        .map(|step| async move { Ok::<_, StoreError>((step, log.segment(&step.segment).await?)) });
+    let mut left = futures_util::stream::iter(left).buffered(AHEAD);
+    while let Some((step, bytes)) = left.try_next().await? {
+        let (step, name) = (step.clone(), log.name().clone());
         let moved = bytes.len() as u64;
         let apply = move || copy.apply(&name, &step, &bytes).map(|()| copy);
         copy = tokio::task::spawn_blocking(apply).await.map_err(died)??;
@@ -56,17 +88,18 @@ pub(super) async fn segments(
     }
     let (at, batches) = (copy.at, copy.batches);
     tokio::task::spawn_blocking(move || copy.close()).await.map_err(died)??;
-    if at != Some(plan.end()) {
+    let end = steps.last().map_or(base, Step::end);
+    if at != Some(end) {
         return Err(anyhow!(
-            "the log was applied up to {at:?} and should end at {}: the directory is not used",
-            plan.end()
+            "the log was applied up to {at:?} and should end at {end}: the directory is not used"
         ));
     }
     Ok(batches)
 }
 
 /// A checkpoint that is open.
-struct Copy {
+#[derive(Debug)]
+pub struct Copy {
     path: PathBuf,
     db: DB,
     /// Up to where it has been restored.
@@ -76,7 +109,10 @@ struct Copy {
 
 impl Copy {
     /// Opens it as the node had it: the options are the checkpoint's own.
-    fn open(path: PathBuf) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// It is no database, or a damaged one.
+    pub fn open(path: PathBuf) -> anyhow::Result<Self> {
         let what = || format!("opening the checkpoint in {}", path.display());
         let env = Env::new().with_context(what)?;
         let cache = Cache::new_lru_cache(CACHE_BYTES);
@@ -96,7 +132,15 @@ impl Copy {
 
     /// Applies what it lacks of a segment. Flushed or not: whoever opens it again goes on at its note,
     /// and applying a run of batches once more ends in the same.
-    fn apply(&mut self, archive: &ArchiveName, step: &Step, bytes: &[u8]) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// It is another segment, or does not follow on what is here.
+    pub fn apply(
+        &mut self,
+        archive: &ArchiveName,
+        step: &Step,
+        bytes: &[u8],
+    ) -> anyhow::Result<()> {
         let segment = &step.segment;
         let at = self.at.unwrap_or(segment.start);
         if at != segment.start && !segment.contains(at) {
@@ -129,7 +173,11 @@ impl Copy {
         Ok(())
     }
 
-    fn close(self) -> anyhow::Result<()> {
+    /// Writes all of it to the disk.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn close(self) -> anyhow::Result<()> {
         let what = || format!("flushing {}", self.path.display());
         let families = Cf::ALL.map(|cf| self.db.cf_handle(cf.name()));
         let families: Vec<_> = families.into_iter().flatten().collect();

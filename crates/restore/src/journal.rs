@@ -6,36 +6,44 @@ use std::path::Path;
 use anyhow::{Context, anyhow};
 use ops::exit::{Exit, Stop};
 use serde::{Deserialize, Serialize};
-use store::repository::{Archive, Plan, Target};
 use wal::Position;
 
-use super::Wanted;
+use crate::place;
 
 /// The file.
 const FILE: &str = "restore.json";
 /// Its format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Asked {
+    /// The id of the repository.
+    pub repository: String,
+    /// Of what in it: an archive or a snapshot.
+    pub of: String,
+    /// Which moment or part of that, as people say it.
+    pub what: String,
+}
 
 /// What is being restored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) struct Journal {
+pub struct Journal {
     format: u32,
-    /// Of which repository and shard.
-    repository: String,
-    archive: String,
-    /// What was asked for, as text.
-    asked: String,
-    /// What that came to.
+    asked: Asked,
+    /// The checkpoint that it begins with.
     base: String,
+    /// Where it ends.
     end: Position,
-    pub(super) phase: Phase,
+    phase: Phase,
 }
 
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Phase {
+pub enum Phase {
     /// Fetching the checkpoint's files.
     Files,
     /// Applying the log.
@@ -43,7 +51,11 @@ pub(super) enum Phase {
 }
 
 impl Journal {
-    pub(super) fn read(to: &Path) -> anyhow::Result<Option<Self>> {
+    /// What was begun in a node's directory.
+    ///
+    /// # Errors
+    /// Its journal cannot be read, so that is not known.
+    pub fn read(to: &Path) -> anyhow::Result<Option<Self>> {
         let path = to.join(FILE);
         match fs::read(&path) {
             Ok(bytes) => {
@@ -63,42 +75,56 @@ impl Journal {
         }
     }
 
-    /// What to go on with, if what is asked for is what was begun.
-    pub(super) fn resumes(&self, archive: &Archive, wanted: &Wanted) -> anyhow::Result<Target> {
-        let same = self.repository == archive.repository().header().id
-            && self.archive == archive.name().to_string()
-            && self.asked == said(wanted.target);
-        if same {
-            return Ok(Target::Position(self.end));
+    /// Where it ends, if what is asked for is what was begun.
+    ///
+    /// # Errors
+    /// Refused: it is something else.
+    pub fn resumes(&self, asked: &Asked, to: &Path) -> anyhow::Result<Position> {
+        if self.asked == *asked {
+            return Ok(self.end);
         }
         let refusal = format!(
             "{} holds an unfinished restore of {} ({}): ask for the same to finish it, or give another directory",
-            wanted.to.display(),
-            self.archive,
-            self.asked
+            to.display(),
+            self.asked.of,
+            self.asked.what
         );
         Err(Stop::new(Exit::Refused, refusal).into())
     }
 
-    pub(super) fn begin(archive: &Archive, wanted: &Wanted, plan: &Plan) -> anyhow::Result<Self> {
-        let journal = Self {
-            format: FORMAT,
-            repository: archive.repository().header().id.clone(),
-            archive: archive.name().to_string(),
-            asked: said(wanted.target),
-            base: plan.base.id.clone(),
-            end: plan.end(),
-            phase: Phase::Files,
-        };
-        journal.write(&wanted.to).map(|()| journal)
+    /// Notes in the directory, which exists, that this was begun.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn begin(to: &Path, asked: Asked, base: String, end: Position) -> anyhow::Result<Self> {
+        let journal = Self { format: FORMAT, asked, base, end, phase: Phase::Files };
+        journal.write(to).map(|()| journal)
     }
 
-    pub(super) fn enter(&mut self, to: &Path, phase: Phase) -> anyhow::Result<()> {
+    /// The checkpoint that was begun with.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// What is being done.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Notes what is done from here on.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn enter(&mut self, to: &Path, phase: Phase) -> anyhow::Result<()> {
         self.phase = phase;
         self.write(to)
     }
 
-    pub(super) fn end(to: &Path) -> anyhow::Result<()> {
+    /// Notes that all is done.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn end(to: &Path) -> anyhow::Result<()> {
         let path = to.join(FILE);
         fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))
     }
@@ -109,19 +135,9 @@ impl Journal {
         let written = || -> std::io::Result<()> {
             fs::write(&new, &bytes)?;
             fs::File::open(&new)?.sync_all()?;
-            fs::rename(&new, &path)?;
-            fs::File::open(to)?.sync_all()
+            fs::rename(&new, &path)
         };
-        written().with_context(|| format!("writing {}", path.display()))
-    }
-}
-
-fn said(target: Target) -> String {
-    match target {
-        Target::Latest => "all there is".to_owned(),
-        Target::At(ms) => {
-            format!("--at {}", store::repository::plan::time(keyspace::Hlc::new(ms, 0)))
-        }
-        Target::Position(position) => format!("--position {position}"),
+        written().with_context(|| format!("writing {}", path.display()))?;
+        place::sync(to)
     }
 }

@@ -5,24 +5,63 @@ use std::path::Path;
 
 use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt};
+use ops::exit::{Exit, Stop};
 use ops::progress::Progress;
+use store::StoreError;
+use store::bucket::{Bucket, CONCURRENT_MAX};
 use store::repository::piece::Pieces;
-use store::repository::{FileEntry, Manifest, Repository};
+use store::repository::{FileEntry, Repository};
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
 /// Pieces on their way at a time.
 const PIECES: usize = 4;
+/// Names of what is missing that are said.
+const NAMED_MAX: usize = 20;
+
+/// Asks for every object that will be needed; its bytes are compared when they are fetched. `instead`
+/// says what to do if one is missing.
+///
+/// # Errors
+/// Refused, naming what is missing; or the store failed.
+pub async fn check_all_are_there(
+    bucket: &Bucket,
+    names: impl IntoIterator<Item = String>,
+    instead: &str,
+) -> anyhow::Result<()> {
+    let names: std::collections::BTreeSet<_> = names.into_iter().collect();
+    let asked = futures_util::stream::iter(names.into_iter().map(|name| async move {
+        let there = bucket.head(&name).await?.is_some();
+        Ok::<_, StoreError>((!there).then_some(name))
+    }));
+    let missing: Vec<Option<String>> = asked.buffer_unordered(CONCURRENT_MAX).try_collect().await?;
+    let mut missing: Vec<_> = missing.into_iter().flatten().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    missing.sort();
+    let (all, more) = (missing.len(), missing.len().saturating_sub(NAMED_MAX));
+    missing.truncate(NAMED_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let why = format!(
+        "it cannot be restored: {all} objects are missing: {}{more}; nothing was written. {instead}",
+        missing.join(", ")
+    );
+    Err(Stop::new(Exit::Refused, why).into())
+}
 
 /// Fetches every file into `dir`.
-pub(super) async fn files(
+///
+/// # Errors
+/// A piece is missing or damaged, or the store or the disk failed: asked again, it goes on.
+pub async fn fetch_all(
     repository: &Repository,
-    manifest: &Manifest,
+    files: &[FileEntry],
     dir: &Path,
     progress: &Progress,
 ) -> anyhow::Result<()> {
     fs::create_dir_all(dir).await.with_context(|| format!("making {}", dir.display()))?;
-    for file in &manifest.files {
+    for file in files {
         let path = dir.join(file.name.as_str());
         let fetched = fetch(repository, file, &path, progress).await;
         fetched.with_context(|| format!("restoring {}", path.display()))?;
@@ -31,15 +70,21 @@ pub(super) async fn files(
     dir.sync_all().await.context("syncing the directory")
 }
 
-async fn fetch(
+/// Fetches one file, synced. A link that lies where the file should be is not followed.
+///
+/// # Errors
+/// As [`fetch_all`].
+pub async fn fetch(
     repository: &Repository,
     entry: &FileEntry,
     path: &Path,
     progress: &Progress,
 ) -> anyhow::Result<()> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+    let mut file = options.open(path).await?;
     let (good, len) = good_pieces(repository, entry, path).await?;
     progress.moved(len, 0);
-    let mut file = OpenOptions::new().create(true).append(true).open(path).await?;
     file.set_len(len).await?;
     let pieces = entry.pieces.iter().skip(good).map(|piece| repository.piece(piece));
     let mut pieces = futures_util::stream::iter(pieces).buffered(PIECES);
@@ -51,8 +96,11 @@ async fn fetch(
     Ok(file.sync_all().await?)
 }
 
-/// How many pieces of a file are there, and their bytes.
-async fn good_pieces(
+/// How many pieces of a file are there, from its beginning, and their bytes.
+///
+/// # Errors
+/// The file cannot be read.
+pub async fn good_pieces(
     repository: &Repository,
     entry: &FileEntry,
     path: &Path,
