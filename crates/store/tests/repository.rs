@@ -136,6 +136,9 @@ async fn manifest(repository: &Repository, position: Position) -> Manifest {
         epoch: 1,
         taken_at: stamp(position.sequence.0).ms(),
         files,
+        log: Vec::new(),
+        cut: None,
+        digest: None,
     }
 }
 

@@ -196,6 +196,9 @@ impl<'a> Bases<'a> {
             epoch: run.known.epoch.0,
             taken_at: taken.taken_at,
             files,
+            log: Vec::new(),
+            cut: None,
+            digest: None,
         };
         let base = run.archive.lock().await.add_base(&manifest, self.stream).await?;
         Ok((base, sent))

@@ -58,12 +58,26 @@ pub(super) fn encode(
     };
     let packed = packed.filter(|packed| (packed.len() as f64) < plain.len() as f64 * WORTH);
     let codec = u8::from(packed.is_some());
-    let mut out = Vec::with_capacity(HEADER + plain.len());
+    let body = packed.as_deref().unwrap_or(plain);
+    wrap(keys, repository, what, id, plain.len(), codec, body)
+}
+
+/// A blob of bytes that were packed already.
+fn wrap(
+    keys: &Keys,
+    repository: &str,
+    what: What,
+    id: &ObjectId,
+    plain_len: usize,
+    codec: u8,
+    body: &[u8],
+) -> Result<Vec<u8>, StoreError> {
+    let reject = |why: String| StoreError::Rejected { name: format!("blob {id}"), why };
+    let mut out = Vec::with_capacity(HEADER + cipher::OVERHEAD + body.len());
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&[FORMAT, what as u8, codec, u8::from(keys.is_encrypting())]);
     out.extend_from_slice(&keys.public().map_or([0; 8], cipher::key_id));
-    out.extend_from_slice(&(plain.len() as u32).to_le_bytes());
-    let body = packed.as_deref().unwrap_or(plain);
+    out.extend_from_slice(&(plain_len as u32).to_le_bytes());
     let sealed = match keys.public() {
         Some(public) => {
             let aad = [&out[..COVERED], &id.0[..]].concat();
@@ -78,6 +92,44 @@ pub(super) fn encode(
     out.extend_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(body);
     Ok(out)
+}
+
+/// Bytes as they came from somebody else, who says what they unpack to.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// The hash of the plain bytes.
+    pub blake3: ObjectId,
+    /// How many plain bytes there are.
+    pub size: u32,
+    /// One Zstandard frame; or the plain bytes.
+    pub is_zstd: bool,
+    /// The bytes.
+    pub body: Vec<u8>,
+}
+
+impl Packed {
+    /// The plain bytes, compared with their hash.
+    fn check(&self, keys: &Keys, what: What) -> Result<(), String> {
+        let len = self.size as usize;
+        if len > what.bytes_max() {
+            return Err(format!("it says that it holds {len} bytes"));
+        }
+        let unpacked = match self.is_zstd {
+            true => Some(
+                zstd::bulk::decompress(&self.body, len)
+                    .map_err(|why| format!("it does not decompress: {why}"))?,
+            ),
+            false => None,
+        };
+        let plain = unpacked.as_deref().unwrap_or(&self.body);
+        if plain.len() != len {
+            return Err(format!("it holds {} of its {len} bytes", plain.len()));
+        }
+        if keys.id_of(plain) != self.blake3 {
+            return Err("its bytes have another hash than was said".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// The plain bytes of a blob that should be `what`, have this hash and, where it is known, this length.
@@ -183,6 +235,28 @@ impl Repository {
         let bytes = bytes.expect("packing does not panic, and nobody cancels it")?;
         let stored = bytes.len() as u64;
         Ok((self.bucket.put_new(name, bytes).await?, stored))
+    }
+
+    /// Writes a blob of bytes that another has packed, once they were unpacked and compared with their
+    /// hash.
+    pub(super) async fn put_packed(
+        &self,
+        name: &str,
+        what: What,
+        packed: Packed,
+    ) -> Result<u64, StoreError> {
+        let (keys, repository) = (self.keys.clone(), self.header.id.clone());
+        let at = name.to_owned();
+        let pack = move || {
+            packed.check(&keys, what).map_err(|why| damaged(&at, &why))?;
+            let Packed { blake3, size, is_zstd, body } = packed;
+            wrap(&keys, &repository, what, &blake3, size as usize, u8::from(is_zstd), &body)
+        };
+        let bytes = tokio::task::spawn_blocking(pack).await;
+        let bytes = bytes.expect("packing does not panic, and nobody cancels it")?;
+        let stored = bytes.len() as u64;
+        self.bucket.put_new(name, bytes).await?;
+        Ok(stored)
     }
 
     /// The plain bytes of a blob, compared with their hash.

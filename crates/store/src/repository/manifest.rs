@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use admin::Digest;
 use keyspace::{Hlc, SlotSet};
 use serde::{Deserialize, Serialize};
-use wal::{History, Position};
+use wal::{Chain, History, Position};
 
-use super::{PIECE_BYTES, Piece};
-use crate::FileName;
+use super::{PIECE_BYTES, Piece, What};
+use crate::{FileName, ObjectId};
 
 /// One file of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,46 @@ pub struct FileEntry {
     pub size: u64,
     /// What it is cut into, in order.
     pub pieces: Vec<Piece>,
+}
+
+/// A segment that leads on from a checkpoint, as a manifest names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LogSegment {
+    /// Before its first batch.
+    pub start: Position,
+    /// The end of its last one; all its frames end on this timeline.
+    pub end: Position,
+    /// The stream's chain before.
+    pub chain_before: Chain,
+    /// And at the end.
+    pub chain: Chain,
+    /// The source's log's chain at the end.
+    pub log_chain: Chain,
+    /// The highest stamp up to the end.
+    pub stamp: Hlc,
+    /// The highest epoch up to the end.
+    pub epoch: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// The hash of its bytes.
+    pub blake3: ObjectId,
+    /// Which copy of its blob: 0, or one that was made while others were marked for deletion.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub copy: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks it
+fn is_zero(copy: &u64) -> bool {
+    *copy == 0
+}
+
+impl LogSegment {
+    /// The name of its blob.
+    pub fn name(&self) -> String {
+        // A blob's name says nothing of what it is: its header does.
+        Piece { blake3: self.blake3, size: 0, copy: self.copy }.name()
+    }
 }
 
 /// The manifest of one shard.
@@ -47,6 +88,15 @@ pub struct Manifest {
     pub taken_at: u64,
     /// Its files.
     pub files: Vec<FileEntry>,
+    /// What leads from `position` to the end of the snapshot, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<LogSegment>,
+    /// Every batch up to this stamp is in it, and none above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Hlc>,
+    /// What the source had at a position between `position` and the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
 }
 
 impl Manifest {
@@ -54,6 +104,8 @@ impl Manifest {
     pub const FORMAT: u32 = 2;
     /// The most files that a checkpoint may have.
     pub const FILES_MAX: usize = 1 << 20;
+    /// The most segments that may lead on from its files.
+    pub const LOG_MAX: usize = 1 << 16;
     /// The most bytes that a manifest may have.
     pub(super) const BYTES_MAX: u64 = 256 << 20;
 
@@ -65,6 +117,21 @@ impl Manifest {
     /// Every piece of every file.
     pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
         self.files.iter().flat_map(|file| &file.pieces)
+    }
+
+    /// The end of what a snapshot of this manifest holds.
+    pub fn end(&self) -> Position {
+        self.log.last().map_or(self.position, |last| last.end)
+    }
+
+    /// The bytes of the segments that lead there.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// The names of all blobs that it needs.
+    pub fn blobs(&self) -> impl Iterator<Item = String> {
+        self.pieces().map(Piece::name).chain(self.log.iter().map(LogSegment::name))
     }
 
     /// What cannot be right in it.
@@ -95,6 +162,25 @@ impl Manifest {
             if sum != file.size || !file.pieces.iter().all(whole) {
                 return Err(format!("the pieces of {} are not its {} bytes", file.name, file.size));
             }
+        }
+        self.validate_log()
+    }
+
+    fn validate_log(&self) -> Result<(), String> {
+        if self.log.len() > Self::LOG_MAX {
+            return Err(format!("it names {} segments", self.log.len()));
+        }
+        let (mut at, mut chain) = (self.position, Chain::START);
+        for segment in &self.log {
+            if (segment.start, segment.chain_before) != (at, chain) {
+                return Err(format!("its segment from {} does not follow on {at}", segment.start));
+            }
+            if segment.end.sequence < segment.start.sequence
+                || segment.bytes > What::Segment.bytes_max() as u64
+            {
+                return Err(format!("its segment from {} cannot be one", segment.start));
+            }
+            (at, chain) = (segment.end, segment.chain);
         }
         Ok(())
     }

@@ -34,11 +34,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use archive::{Archive, ArchiveName, Base, Record, Segment};
-pub use blob::What;
+pub use blob::{Packed, What};
 pub use chain::Chain;
 pub use header::Header;
 pub use keys::Keys;
-pub use manifest::{FileEntry, Manifest};
+pub use manifest::{FileEntry, LogSegment, Manifest};
 pub use piece::{PIECE_BYTES, Piece};
 pub use plan::{Missing, Plan, Step, Target};
 pub use retain::Keep;

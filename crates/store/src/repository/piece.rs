@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
+use super::blob::Packed;
 use super::{Repository, What, gc};
 use crate::{ObjectId, StoreError};
 
@@ -117,17 +118,45 @@ impl Repository {
         known: &Known,
         bytes: &[u8],
     ) -> Result<Option<Piece>, StoreError> {
-        let id = self.id_of(bytes);
-        let held = known.locked().get(&id).copied();
-        if held.is_some() {
-            return Ok(held);
+        self.find_named(known, self.id_of(bytes), bytes.len() as u32).await
+    }
+
+    /// A piece or a segment of that hash that is there already and may be relied on.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn find_named(
+        &self,
+        known: &Known,
+        blake3: ObjectId,
+        size: u32,
+    ) -> Result<Option<Piece>, StoreError> {
+        let held = known.locked().get(&blake3).copied();
+        if let Some(held) = held.filter(|held| held.size == size) {
+            return Ok(Some(held));
         }
-        let piece = known.candidate(id, bytes.len() as u32);
+        let piece = known.candidate(blake3, size);
         if self.bucket.head(&piece.name()).await?.is_none() {
             return Ok(None);
         }
-        known.locked().insert(id, piece);
+        known.locked().insert(blake3, piece);
         Ok(Some(piece))
+    }
+
+    /// Stores a piece or a segment that another has packed; with the bytes that this took.
+    ///
+    /// # Errors
+    /// It is not what it is said to be, or the store failed.
+    pub async fn put_named(
+        &self,
+        known: &Known,
+        what: What,
+        packed: Packed,
+    ) -> Result<(Piece, u64), StoreError> {
+        let piece = known.candidate(packed.blake3, packed.size);
+        let stored = self.put_packed(&piece.name(), what, packed).await?;
+        known.locked().insert(piece.blake3, piece);
+        Ok((piece, stored))
     }
 
     /// Stores a piece that is not there; with the bytes that this took.

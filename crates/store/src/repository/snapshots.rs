@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use keyspace::Hlc;
 use serde::{Deserialize, Serialize};
 
 use super::chain::Chain;
@@ -23,7 +24,7 @@ pub struct SealedShard {
     pub shard: String,
     /// The hash line of its manifest.
     pub manifest: ObjectId,
-    /// The bytes of the shard's files.
+    /// The bytes of the shard's files and of the log that leads on from them.
     pub bytes: u64,
 }
 
@@ -39,12 +40,15 @@ pub struct Snapshot {
     pub cluster: String,
     /// When it was sealed: milliseconds since 1970, UTC.
     pub sealed_at: u64,
+    /// Every batch up to this stamp is in it, and none above, on all shards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Hlc>,
     /// Its shards, by number.
     pub shards: Vec<SealedShard>,
 }
 
 impl Snapshot {
-    /// The bytes of all its files.
+    /// The bytes of all its files and of the logs that lead on from them.
     pub fn bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.bytes).sum()
     }
@@ -149,6 +153,10 @@ impl Snapshots {
         if manifests.is_empty() || manifests.len() > SHARDS_MAX {
             return Err(reject(format!("it has {} shards", manifests.len())));
         }
+        let cut = manifests[0].cut;
+        if manifests.iter().any(|manifest| manifest.cut != cut) {
+            return Err(reject("its shards are not of one cut".to_owned()));
+        }
         let mut shards = Vec::with_capacity(manifests.len());
         for (n, manifest) in manifests.iter().enumerate() {
             manifest.validate().map_err(reject)?;
@@ -157,7 +165,8 @@ impl Snapshots {
             if put == Put::Exists {
                 return Err(reject("there is one of that name".to_owned()));
             }
-            let (shard, bytes) = (manifest.shard.clone(), manifest.bytes());
+            let bytes = manifest.bytes().saturating_add(manifest.log_bytes());
+            let shard = manifest.shard.clone();
             shards.push(SealedShard { shard, manifest: line, bytes });
         }
         let snapshot = Snapshot {
@@ -165,6 +174,7 @@ impl Snapshots {
             service: service.to_owned(),
             cluster: cluster.to_owned(),
             sealed_at,
+            cut,
             shards,
         };
         self.add(Event::Sealed(snapshot.clone())).await?;
