@@ -88,7 +88,7 @@ pub async fn run(
         memory_bytes: config.store.memory,
         tls: listeners.tls_facts()?,
     };
-    let users = Users::open(config.dir.join(USERS))?;
+    let users = Arc::new(Users::open(config.dir.join(USERS))?);
     let owner = config.member.as_ref().map(|m| (m.service.clone(), m.shard.clone()));
     let options = config.store;
     let cache_bytes = options.shares().records;
@@ -107,7 +107,7 @@ pub async fn run(
         opened.current().clone(),
         shutdown.clone(),
         (client, facts),
-        Arc::new(users),
+        users.clone(),
     ));
     let herald: std::sync::Weak<dyn crate::worker::Herald> = Arc::downgrade(&shared) as _;
     workers.listeners().set_herald(herald);
@@ -128,6 +128,7 @@ pub async fn run(
             (_, None) => admin.address().to_string(),
         },
         metrics: metrics.as_ref().map(|m| m.local_addr()).transpose()?.map(|a| a.to_string()),
+        users: Some(users),
     };
     tracing::info!(%client, admin = %announce.admin, metrics = ?announce.metrics, dir = %config.dir.display(), "serving");
 

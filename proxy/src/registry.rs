@@ -130,6 +130,7 @@ impl Member {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             epoch,
             holding,
+            hold_ms: u64::try_from(self.shared.config.hold_time.as_millis()).ok(),
             at: UnixMs::now(),
         };
         if let Err(why) = self.service.put_proxy(&member, MEMBER_TTL).await {

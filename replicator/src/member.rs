@@ -1,12 +1,14 @@
 //! The sidecar's key in the registry: written at each change, at most every quarter of a second,
 //! and every second in any case.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use topology::members::SidecarMember;
 use topology::record::UnixMs;
 use topology::service::MEMBER_TTL;
+use topology::{ServiceView, ShardName};
 
 use crate::sidecar::Sidecar;
 
@@ -21,6 +23,7 @@ const EVERY: Duration = Duration::from_millis(900);
 pub async fn keep_publishing(sidecar: Arc<Sidecar>, address: String, metrics: Option<String>) {
     let check = sidecar.health.check("registry");
     let mut last = sidecar.board.read();
+    let mut leases = Leases::new();
     loop {
         let notes = sidecar.board.read();
         let tail = notes.tail.max(sidecar.node.position().map(|p| p.sequence));
@@ -36,6 +39,7 @@ pub async fn keep_publishing(sidecar: Arc<Sidecar>, address: String, metrics: Op
             drained: notes.drained.clone(),
             streams: notes.streams.clone(),
             receiving: notes.receiving.clone(),
+            leased_until: leases.look(&sidecar.service.view(), &sidecar.shard),
             at: UnixMs::now(),
         };
         match sidecar.service.put_sidecar(&member, MEMBER_TTL).await {
@@ -51,6 +55,39 @@ pub async fn keep_publishing(sidecar: Arc<Sidecar>, address: String, metrics: Op
     }
     if let Err(error) = sidecar.service.remove_sidecar(&sidecar.shard).await {
         tracing::info!("the registry keeps our key until it expires: {error}");
+    }
+}
+
+/// Until when each primary whose log comes here may have written, by the last lease that was seen of
+/// it. Its key in the registry ends with it; this bounds what it wrote after what is here.
+struct Leases {
+    until: BTreeMap<String, UnixMs>,
+    looked: Instant,
+}
+
+impl Leases {
+    fn new() -> Self {
+        Self { until: BTreeMap::new(), looked: Instant::now() }
+    }
+
+    fn look(&mut self, view: &ServiceView, shard: &ShardName) -> BTreeMap<String, UnixMs> {
+        let Some(record) = view.record() else { return BTreeMap::new() };
+        let gap = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
+        // A lease may have begun and ended since the last look.
+        let missed = gap >= Duration::from_millis(record.lease_ms);
+        let all = record.primaries.iter();
+        let sources: Vec<_> = all.filter(|p| record.followers_of(p).contains(shard)).collect();
+        self.until.retain(|source, _| sources.iter().any(|s| s.to_string() == *source));
+        for source in sources {
+            let until = match view.leases.get(source) {
+                Some(lease) => lease.at.after(Duration::from_millis(lease.lease_ms)),
+                None if missed && self.until.contains_key(&source.to_string()) => UnixMs::now(),
+                None => continue,
+            };
+            let known = self.until.entry(source.to_string()).or_insert(until);
+            *known = (*known).max(until);
+        }
+        self.until.clone()
     }
 }
 

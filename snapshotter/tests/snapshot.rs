@@ -97,6 +97,7 @@ impl Stage {
                 drained: None,
                 streams: BTreeMap::new(),
                 receiving: BTreeMap::new(),
+                leased_until: BTreeMap::new(),
                 at: UnixMs::now(),
             };
             self.service.put_sidecar(&member, Duration::from_secs(600)).await.unwrap();

@@ -1,20 +1,25 @@
 //! The command line.
 
+mod accept;
+mod settings;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use keyspace::SlotSet;
 use ops::units::Span;
-use serde::{Deserialize, Serialize};
+
+pub use accept::Accept;
+pub use settings::{Config, Guards, Hooks, Settings};
 
 const EXAMPLES: &str = "Examples:
-  godwit-switchover --registry file:/var/lib/godwit/registry --service shop init \\
-      --cluster a=0-8191,8192-16383 --cluster b=0-8191,8192-16383 --active a
-  godwit-switchover --registry ... --service shop status
-  godwit-switchover --registry ... --service shop plan --to b
-  godwit-switchover --registry ... --service shop run --to b --yes
-  godwit-switchover --registry ... --service shop failover --to b --yes
-  godwit-switchover --registry ... --service shop failback --yes
+  export GODWIT_REGISTRY=file:/var/lib/godwit/registry GODWIT_SERVICE=shop
+  godwit-switchover init --cluster a=0-8191,8192-16383 --cluster b=0-8191,8192-16383 --active a
+  godwit-switchover status
+  godwit-switchover plan --to b
+  godwit-switchover run --to b --yes --reason 'kernel update in a'
+  godwit-switchover failover --to b --accept-loss 3s --yes
+  godwit-switchover failback --yes
 
 Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 refused by a guard; 4 rolled back;
 5 committed but not complete, run `resume`; 6 outcome unknown.";
@@ -23,7 +28,7 @@ Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 refused by a guard; 4 
 #[derive(Parser, Debug)]
 #[command(name = "godwit-switchover", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Args {
-    /// Settings as TOML (registry, service, journal); flags and GODWIT_* come first
+    /// Settings as TOML, with the names of the flags as keys; flags and GODWIT_* come first
     #[arg(long, global = true, env = "GODWIT_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Check the settings, print `config is good` and exit
@@ -32,30 +37,21 @@ pub struct Args {
     /// What the result on stdout looks like; progress goes to stderr
     #[arg(long, global = true, value_enum, default_value_t)]
     pub output: Output,
+    /// Say what would be done and change nothing; exit 3 if it would be refused
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+    /// Why it is done; the journal keeps it
+    #[arg(long, global = true, value_name = "TEXT")]
+    pub reason: Option<String>,
     /// Print a completion script for this shell and exit
     #[arg(long, value_enum, value_name = "SHELL")]
     pub completions: Option<ops::cli::Shell>,
-    /// Where and what.
+    /// Where, and within which limits.
     #[command(flatten)]
     pub settings: Settings,
     /// What to do.
     #[command(subcommand)]
     pub verb: Option<Verb>,
-}
-
-/// Settings that may stand in a config file.
-#[derive(clap::Args, Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Settings {
-    /// The registry, such as file:/var/lib/godwit/registry
-    #[arg(long, global = true, env = "GODWIT_REGISTRY", value_name = "ADDRESS")]
-    pub registry: Option<String>,
-    /// The service
-    #[arg(long, global = true, env = "GODWIT_SERVICE", value_name = "NAME")]
-    pub service: Option<String>,
-    /// Where operations are journaled on this machine [default: godwit/ under XDG_STATE_HOME]
-    #[arg(long, global = true, env = "GODWIT_JOURNAL", value_name = "DIR")]
-    pub journal: Option<PathBuf>,
 }
 
 /// The form of the result.
@@ -83,16 +79,26 @@ pub enum Verb {
         #[arg(long, value_name = "SPAN", default_value = "3s")]
         lease: Span,
     },
-    /// Show roles, epoch, leases, positions, lag, streams and proxies
-    Status,
+    /// Show roles, epoch, leases, positions, lag, streams, proxies, and what was done last
+    Status {
+        /// Again and again: a live table on a terminal, a line each time elsewhere
+        #[arg(long)]
+        watch: bool,
+        /// With --watch: how often
+        #[arg(long, value_name = "SPAN", default_value = "1s", requires = "watch")]
+        every: Span,
+        /// With --watch: how many times [default: until it is interrupted]
+        #[arg(long, value_name = "TIMES", requires = "watch")]
+        count: Option<u64>,
+    },
     /// Say what `run` would do, and what the guards think of it; exit 3 if they refuse
     Plan {
         /// The cluster that is to take over
         #[arg(long, value_name = "CLUSTER")]
         to: String,
-        /// The guards' limits.
-        #[command(flatten)]
-        guards: Guards,
+        /// The plan of a failover in place of a planned switch
+        #[arg(long)]
+        failover: bool,
     },
     /// Planned switchover: loses nothing, or is rolled back
     Run {
@@ -101,97 +107,104 @@ pub enum Verb {
         to: String,
         /// How to do it.
         #[command(flatten)]
-        switch: Switch,
+        how: How,
     },
     /// Take over from a cluster that failed; says what is missing before anything is decided
     Failover {
         /// The cluster that is to take over
         #[arg(long, value_name = "CLUSTER")]
         to: String,
-        /// Do it; without, print the plan and exit 3
-        #[arg(long)]
-        yes: bool,
-        /// Go on even if acknowledged writes are lost; how many, or how old, is printed
-        #[arg(long)]
-        accept_loss: bool,
-        /// How long to wait for a dead node's sidecar to drain its log, and for the rest to be applied
-        #[arg(long, value_name = "SPAN", default_value = "10s")]
-        drain_wait: Span,
-        /// The freeze's deadline: nobody commits after it [default: lease + 2 drain waits + 10s]
-        #[arg(long, value_name = "SPAN")]
-        timeout: Option<Span>,
-        /// What to wait for after the commit.
+        /// What is accepted.
         #[command(flatten)]
-        after: After,
+        loss: Loss,
+        /// How to do it.
+        #[command(flatten)]
+        how: How,
     },
     /// Go back to the cluster that was active before, once it follows and is level
     Failback {
-        /// How long the old side may take to rejoin and become level
-        #[arg(long, value_name = "SPAN", default_value = "10m")]
-        rejoin_timeout: Span,
         /// How to do it.
         #[command(flatten)]
-        switch: Switch,
+        how: How,
     },
     /// Finish or report an operation whose tool died, from any machine
     Resume {
-        /// For a failover: go on even if acknowledged writes are lost
-        #[arg(long)]
-        accept_loss: bool,
-        /// For a failover: as for `failover`
-        #[arg(long, value_name = "SPAN", default_value = "10s")]
-        drain_wait: Span,
-        /// What to wait for after the commit.
+        /// What is accepted, for a failover.
         #[command(flatten)]
-        after: After,
+        loss: Loss,
+        /// Do not wait until the old side follows the new one
+        #[arg(long)]
+        no_wait_reverse: bool,
     },
-    /// End a freeze without a commit
-    Cancel,
+    /// End a freeze before its commit: writes go on where they were, and nothing is lost
+    Abort,
+    /// List the operations that are journaled, here and in the registry
+    History,
+    /// Show one operation: what was done, by whom and why, when each step was
+    Report {
+        /// Its id or the beginning of it, as `history` shows it, or `last`
+        #[arg(value_name = "ID", default_value = "last")]
+        id: String,
+        /// Write a page with the timeline of each shard to this file
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
+    /// Look at everything that a switch would need; exit 1 if something is in the way
+    Doctor {
+        /// How to ask nodes of other machines.
+        #[command(flatten)]
+        access: admin::Access,
+    },
+    /// Ask for quiet while you work by hand: nothing switches by itself until it is off
+    Maintenance {
+        /// Without it, say how it is
+        #[arg(value_enum)]
+        to: Option<OnOff>,
+    },
+    /// Write state, journals and settings without secrets to one tar, for whoever helps
+    SupportBundle {
+        /// Where to; the file must not exist
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// How to ask nodes of other machines.
+        #[command(flatten)]
+        access: admin::Access,
+    },
     /// Compare per-slot digests of the active cluster and its followers at one position
     Verify {
-        /// How long the digests may take
-        #[arg(long, value_name = "SPAN", default_value = "5m")]
-        timeout: Span,
         /// How to ask nodes of other machines.
         #[command(flatten)]
         access: admin::Access,
     },
 }
 
-/// Limits of the guards of a planned switchover.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Guards {
-    /// The greatest lag of a follower at the start
-    #[arg(long, value_name = "SPAN", default_value = "5s")]
-    pub max_lag: Span,
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnOff {
+    /// Yes.
+    On,
+    /// No.
+    Off,
 }
 
-/// How a planned switchover is done.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Switch {
-    /// Do it; without, print the plan and exit 3
+/// How a switch is done.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct How {
+    /// Do it without asking; without, and where nobody can be asked, print the plan and exit 3
     #[arg(long)]
     pub yes: bool,
-    /// The freeze's deadline: if the followers are not level by then, it is rolled back
-    #[arg(long, value_name = "SPAN", default_value = "10s")]
-    pub timeout: Span,
-    /// The guards' limits.
-    #[command(flatten)]
-    pub guards: Guards,
-    /// What to wait for after the commit.
-    #[command(flatten)]
-    pub after: After,
-}
-
-/// What to wait for after the commit.
-#[derive(clap::Args, Clone, Debug)]
-pub struct After {
     /// Do not wait until the old side follows the new one
     #[arg(long)]
     pub no_wait_reverse: bool,
-    /// How long each step after the commit may take before the report says `incomplete`
-    #[arg(long, value_name = "SPAN", default_value = "30s")]
-    pub settle_timeout: Span,
+}
+
+/// What may be missing after a failover.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Loss {
+    /// Go on if no more than this is missing: a time (`3s`), a number (`1000 writes`), or `any`, which
+    /// is what it means alone. What is missing, or may be, is printed for each shard before it is decided
+    #[arg(long, value_name = "LOSS", num_args = 0..=1, default_missing_value = "any", default_value = "0 writes", hide_default_value = true)]
+    pub accept_loss: Accept,
 }
 
 fn cluster(text: &str) -> Result<(String, Vec<SlotSet>), String> {
@@ -217,5 +230,21 @@ mod tests {
             ("a", vec!["0-99,200-16383".to_owned(), "100-199".to_owned()])
         );
         assert!(cluster("a").unwrap_err().contains("a=0-8191"));
+    }
+
+    #[test]
+    fn a_loss_that_is_accepted_has_a_size_or_none() {
+        let accepted = |flags: &[&str]| {
+            let words = ["godwit-switchover", "failover", "--to", "b"];
+            let args = Args::try_parse_from(words.iter().chain(flags)).unwrap();
+            match args.verb {
+                Some(Verb::Failover { loss, .. }) => loss.accept_loss,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(accepted(&[]), Accept::Writes(0));
+        assert_eq!(accepted(&["--accept-loss", "--yes"]), Accept::Any);
+        assert_eq!(accepted(&["--accept-loss", "3s"]), Accept::Time(Span::secs(3)));
+        assert_eq!(accepted(&["--yes", "--accept-loss", "1000 writes"]), Accept::Writes(1000));
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ops::exit::{Exit, Stop};
 use topology::members::AppliedStatus;
 use topology::record::Fork;
-use topology::{ServiceView, ShardName};
+use topology::{FreezeId, ServiceView, ShardName};
 use wal::Position;
 
 use crate::operation::Operation;
@@ -25,14 +25,14 @@ const HOLD_WAIT: Duration = Duration::from_millis(100);
 const LEASE_MARGIN: Duration = Duration::from_millis(100);
 
 /// Where a source's log ends; `None` if that cannot be known now.
-type Ends = BTreeMap<ShardName, Option<Position>>;
+pub(crate) type Ends = BTreeMap<ShardName, Option<Position>>;
 
 fn over() -> Stop {
     Stop::new(Exit::RolledBack, "the freeze was ended by someone else, or its deadline passed")
 }
 
 /// What a target has applied of a source.
-fn applied<'v>(
+pub(crate) fn applied<'v>(
     view: &'v ServiceView,
     source: &ShardName,
     target: &ShardName,
@@ -40,13 +40,13 @@ fn applied<'v>(
     view.nodes.get(target)?.applied.get(&source.to_string())
 }
 
-impl Operation<'_> {
-    /// Whether `target` has all of `source`, whose log ends at `end`.
-    fn is_level(&self, at: &AppliedStatus, end: Position) -> bool {
-        let reached = at.position.timeline == end.timeline && at.position.sequence >= end.sequence;
-        at.ended == Some(self.freeze.id) || reached
-    }
+/// Whether who has applied this has all of a log that ends at `end`.
+pub(crate) fn is_level(freeze: FreezeId, at: &AppliedStatus, end: Position) -> bool {
+    let reached = at.position.timeline == end.timeline && at.position.sequence >= end.sequence;
+    at.ended == Some(freeze) || reached
+}
 
+impl Operation<'_> {
     fn pairs(&self) -> Vec<(ShardName, ShardName)> {
         pairs(&self.record, &self.freeze.shards, &self.freeze.to)
     }
@@ -54,18 +54,19 @@ impl Operation<'_> {
     /// Waits for every end batch, and until it is applied everywhere.
     pub(crate) async fn drain_planned(&mut self) -> Result<Vec<Fork>, Stop> {
         let mut view = self.view.clone();
-        let ended = until(&mut view, self.deadline, |view| {
+        let ended = until(self.tool, &mut view, self.deadline, |view| {
             if self.is_over(view) {
                 return Look::Over;
             }
             let end = |shard: &ShardName| Some((shard.clone(), Some(self.end_batch(view, shard)?)));
             let ends: Ends = self.freeze.shards.iter().filter_map(end).collect();
+            ends.keys().for_each(|shard| self.mark(shard, "end"));
             let late = self.freeze.shards.iter().filter(|s| !ends.contains_key(*s));
             all(ends.clone(), late.map(|s| format!("{s} has not ended its log")).collect())
         });
         let ends = self.settled(ended.await)?;
         self.done("end", false).await;
-        let drained = until(&mut view, self.deadline, |view| {
+        let drained = until(self.tool, &mut view, self.deadline, |view| {
             if self.is_over(view) { Look::Over } else { self.look_level(view, &ends) }
         });
         let forks = self.settled(drained.await)?;
@@ -100,8 +101,12 @@ impl Operation<'_> {
             match applied(view, &source, &target) {
                 None => missing.push(format!("{target} says nothing of {source}")),
                 Some(at) => {
-                    if end.is_some_and(|end| !self.is_level(at, end)) {
-                        missing.push(format!("{target} has not applied all of {source}"));
+                    match end {
+                        Some(end) if !is_level(self.freeze.id, at, end) => {
+                            missing.push(format!("{target} has not applied all of {source}"));
+                        }
+                        Some(_) => self.mark(&target, "level"),
+                        None => {}
                     }
                     forks.push(self.fork(&source, &target, at.position, end));
                 }
@@ -135,7 +140,7 @@ impl Operation<'_> {
             let late = view.proxies.values().filter(|p| p.holding != Some(id));
             late.map(|p| p.id.clone()).collect::<Vec<_>>()
         };
-        let _ = until(&mut view, deadline, |view| all((), not_holding(view))).await;
+        let _ = until(self.tool, &mut view, deadline, |view| all((), not_holding(view))).await;
         self.report.proxies_not_holding = not_holding(&view.borrow());
     }
 
@@ -149,7 +154,7 @@ impl Operation<'_> {
             "waiting for the end of each log: from its node, from its sidecar, or one lease ({} ms) for what cannot be reached",
             lease.as_millis()
         ));
-        let ended = until(&mut view, self.deadline, |view| {
+        let ended = until(self.tool, &mut view, self.deadline, |view| {
             if self.is_over(view) {
                 return Look::Over;
             }
@@ -160,6 +165,7 @@ impl Operation<'_> {
                 let end = self.end_batch(view, shard).or_else(|| self.drained_end(view, shard));
                 let given_up = now >= lease_ends && (silent || now >= drain_ends);
                 if end.is_some() || given_up {
+                    self.mark(shard, if end.is_some() { "end" } else { "given up" });
                     ends.insert(shard.clone(), end);
                 } else {
                     missing.push(format!("the end of {shard} is not known"));
@@ -173,7 +179,7 @@ impl Operation<'_> {
         }
         self.done("end", false).await;
         let patience = self.deadline.min(Instant::now() + self.limits.drain_wait);
-        let drained = until(&mut view, patience, |view| {
+        let drained = until(self.tool, &mut view, patience, |view| {
             if self.is_over(view) {
                 return Look::Over;
             }
@@ -238,49 +244,5 @@ impl Operation<'_> {
             Ok(self.fork(source, target, at.position, ends.get(source).copied().flatten()))
         };
         self.pairs().iter().map(fork).collect()
-    }
-
-    /// Says what is missing before anything is decided, and stops if nobody accepted it.
-    fn weigh_loss(&mut self, view: &ServiceView, ends: &Ends, forks: &[Fork]) -> Result<(), Stop> {
-        let (mut known, mut bound_ms, mut bounded) = (0, 0, false);
-        for fork in forks {
-            let Some(at) = applied(view, &fork.source, &fork.target) else {
-                let gone = format!("{} has gone: it cannot take over now", fork.target);
-                return Err(Stop::new(Exit::Refused, gone));
-            };
-            let end = ends.get(&fork.source).copied().flatten();
-            match end {
-                Some(end) if self.is_level(at, end) => {}
-                Some(end) if at.position.timeline == end.timeline => {
-                    known += end.sequence.0.saturating_sub(at.position.sequence.0);
-                }
-                _ => {
-                    bounded = true;
-                    // Who cannot be reached may not have seen the freeze: it wrote on until its lease
-                    // ended.
-                    let blind = if end.is_none() { self.record.lease_ms } else { 0 };
-                    let last = self.freeze.since.0.saturating_add(blind);
-                    bound_ms = bound_ms.max(last.saturating_sub(at.stamp_ms));
-                }
-            }
-        }
-        let lost = match bounded {
-            true => Lost::BoundSeconds(Duration::from_millis(bound_ms).as_secs_f64()),
-            false => Lost::Known(known),
-        };
-        let says = match &lost {
-            Lost::Known(0) => "nothing is lost: every log was applied to its end".to_owned(),
-            lost => format!("not on `{}`: {}", self.freeze.to, lost.text()),
-        };
-        self.tool.progress(&says);
-        let refused = lost != Lost::Known(0) && !self.limits.accept_loss;
-        self.report.lost = Some(lost);
-        match refused {
-            true => Err(Stop::new(
-                Exit::Refused,
-                format!("{says}. Say --accept-loss to go on all the same"),
-            )),
-            false => Ok(()),
-        }
     }
 }

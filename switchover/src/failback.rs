@@ -1,21 +1,18 @@
 //! `failback`: back to the cluster that was active before, once it follows and is level.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ops::exit::{Exit, Stop};
-use ops::units::Span;
 use topology::members::Role;
 use topology::{Record, ServiceView, ShardName};
 
-use crate::args::{Guards, Switch};
-use crate::plan::{self, active, pairs};
+use crate::args::{Guards, How};
+use crate::guards;
+use crate::plan::{active, pairs};
 use crate::report::BytesMoved;
 use crate::switch::{finish, planned};
 use crate::tool::Tool;
 use crate::wait::{Look, Waited, all, until};
-
-/// How often the person hears how far it is.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// The cluster that was active before the present one.
 fn previous(record: &Record) -> Option<String> {
@@ -43,7 +40,7 @@ fn behind(
     view: &ServiceView,
     source: &ShardName,
     target: &ShardName,
-    guards: &Guards,
+    limits: &Guards,
 ) -> Option<String> {
     let Some(node) = view.nodes.get(target) else { return Some(format!("{target} is not there")) };
     let streams = view.sidecars.get(source).map(|s| &s.streams);
@@ -60,15 +57,16 @@ fn behind(
     if node.role != Role::Standby {
         return Some(format!("{target} is {:?}", node.role));
     }
-    plan::behind(stream, guards).map(|how| format!("{target} is {how} behind"))
+    guards::behind(stream, limits).map(|how| format!("{target} is {how} behind"))
 }
 
 /// `failback`.
-pub(crate) async fn failback(tool: &Tool, patience: Span, switch: &Switch) -> anyhow::Result<Exit> {
+pub(crate) async fn failback(tool: &Tool, how: &How) -> anyhow::Result<Exit> {
+    let patience = tool.config.rejoin_timeout;
     let (_, record, _) = tool.view()?;
     if let Some(freeze) = record.freeze() {
         let busy = format!(
-            "a freeze to `{}` is under way; nothing was changed: `resume` or `cancel` it",
+            "a freeze to `{}` is under way; nothing was changed: `resume` or `abort` it",
             freeze.to
         );
         return Err(Stop::new(Exit::Refused, busy).into());
@@ -82,9 +80,8 @@ pub(crate) async fn failback(tool: &Tool, patience: Span, switch: &Switch) -> an
     };
     let pairs = pairs(&record, &record.primaries, &to);
     let mut view = tool.service.watch();
-    if switch.yes {
-        let mut told = Instant::now();
-        let level = until(&mut view, Instant::now() + patience.duration(), |view| {
+    if how.yes && !tool.dry_run {
+        let level = until(tool, &mut view, Instant::now() + patience.duration(), |view| {
             let changed =
                 view.record().is_none_or(|now| now.epoch != record.epoch || now.freeze().is_some());
             if changed {
@@ -92,13 +89,8 @@ pub(crate) async fn failback(tool: &Tool, patience: Span, switch: &Switch) -> an
             }
             let late = pairs
                 .iter()
-                .filter_map(|(source, target)| behind(view, source, target, &switch.guards));
-            let missing: Vec<_> = late.collect();
-            if !missing.is_empty() && told.elapsed() >= PROGRESS_EVERY {
-                told = Instant::now();
-                tool.progress(format!("rejoining: {}", missing.join("; ")));
-            }
-            all((), missing)
+                .filter_map(|(source, target)| behind(view, source, target, &tool.config.guards));
+            all((), late.collect())
         });
         match level.await {
             Waited::Done(()) => {}
@@ -119,6 +111,6 @@ pub(crate) async fn failback(tool: &Tool, patience: Span, switch: &Switch) -> an
     }
     let moved = moved(&view.borrow().clone(), &pairs);
     let report =
-        planned(tool, "failback", &to, switch, |report| report.bytes_moved = Some(moved)).await?;
+        planned(tool, "failback", &to, how, |report| report.bytes_moved = Some(moved)).await?;
     finish(tool, &report)
 }

@@ -29,6 +29,15 @@ pub(crate) async fn init(
         let json = json!({"operation": "init", "service": record.service, "active": active, "epoch": record.epoch, "exit": 0});
         tool.result(&text, &json).map(|()| Exit::Done)
     };
+    if tool.dry_run {
+        let text = format!(
+            "would create service `{}`: cluster `{active}` active, {} shards in all",
+            record.service,
+            record.shards().count()
+        );
+        let json = json!({"operation": "init", "record": record, "message": text, "exit": 0});
+        return tool.result(&text, &json).map(|()| Exit::Done);
+    }
     if tool.service.create_record(&record).await? != Outcome::Conflict {
         return done("was created");
     }

@@ -6,26 +6,41 @@
 //! cancels its freeze when the deadline passes, after COMMIT members go on by themselves, and
 //! `resume` finishes the report from any machine.
 //!
-//! Start with [`args`] for the verbs, [`plan`] for the guards, [`operation`] for the steps and
+//! Start with [`args`] for the verbs, [`plan`] and `guards` for what is looked at, [`operation`] for the steps and
 //! [`report`] for what is printed. `run` and `failover` differ in how they [`drain`] only.
 
 #![forbid(unsafe_code)]
 
+pub mod abort;
 pub mod args;
+mod bundle;
+pub mod claim;
+mod doctor;
 pub mod drain;
 pub mod failback;
+mod guards;
+mod history;
+mod hooks;
 pub mod init;
 pub mod journal;
+pub mod loss;
+mod maintenance;
 pub mod operation;
+mod page;
 pub mod plan;
 pub mod report;
 pub mod resume;
 pub mod settle;
 pub mod status;
 pub mod switch;
+mod table;
+mod tar;
+mod time;
 pub mod tool;
 pub mod verify;
 pub mod wait;
+mod watch;
+mod who;
 
 pub use args::Args;
 pub use tool::main;

@@ -4,6 +4,7 @@
 //! another one that resumed the operation, or a member when the deadline has passed. After an
 //! outcome that is not known, the record decides.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,12 @@ use serde_json::json;
 use tokio::sync::watch;
 use topology::record::{Cause, Fork, Freeze, Phase, UnixMs};
 use topology::service::Cancelled;
-use topology::{FreezeId, Outcome, Record, RegistryError, Revision, ServiceView};
+use topology::{FreezeId, Outcome, Record, RegistryError, Revision, ServiceView, ShardName};
 
-use crate::args::After;
+use crate::args::Accept;
 use crate::journal::Journal;
 use crate::plan::active;
-use crate::report::{Report, Step, ms};
+use crate::report::{Mark, Report, Step, ms};
 use crate::tool::Tool;
 
 /// How long to try to learn what became of a swap before giving up.
@@ -29,8 +30,8 @@ const DECIDE_AGAIN: Duration = Duration::from_millis(200);
 pub(crate) struct Limits {
     /// How long to wait for a sidecar that may drain, and for the rest to be applied.
     pub(crate) drain_wait: Duration,
-    /// Whether to go on with losses.
-    pub(crate) accept_loss: bool,
+    /// Which losses to go on with.
+    pub(crate) accept: Accept,
 }
 
 /// A switch under way: its freeze is in the record.
@@ -51,6 +52,8 @@ pub(crate) struct Operation<'a> {
     pub(crate) deadline: Instant,
     journal: Journal,
     step: Instant,
+    /// What each shard did, and when.
+    marks: RefCell<Vec<Mark>>,
 }
 
 /// Whether this freeze ended in a commit: the record keeps its forks.
@@ -81,9 +84,13 @@ impl<'a> Operation<'a> {
         report.freeze = Some(freeze.id.to_string());
         let about = json!({
             "operation": report.operation, "from": report.from, "to": report.to,
-            "epoch": record.epoch, "accept-loss": limits.accept_loss,
+            "epoch": record.epoch, "accept-loss": limits.accept.to_string(),
         });
-        let journal = Journal::begin(&tool.service, &tool.journal_dir, freeze.id, about).await?;
+        report.sign(tool);
+        let journal = Journal::begin(tool, freeze.id, about).await?;
+        if let Err(lost) = tool.still_claimed() {
+            return Err(Stop::new(Exit::Failed, format!("{lost}; nothing was changed")).into());
+        }
         let frozen_record = Record { phase: Phase::Frozen(freeze.clone()), ..record };
         let frozen = Instant::now();
         let mut operation = Self {
@@ -100,6 +107,7 @@ impl<'a> Operation<'a> {
             deadline: frozen + timeout,
             journal,
             step: began,
+            marks: RefCell::default(),
         };
         if let Err(why) = operation.write_freeze().await {
             operation.journal.end("failed", json!(why.to_string())).await;
@@ -114,7 +122,7 @@ impl<'a> Operation<'a> {
     /// Takes up an operation whose freeze is in the record.
     pub(crate) async fn adopt(
         tool: &'a Tool,
-        report: Report,
+        mut report: Report,
         (record, revision): (Record, Revision),
         freeze: Freeze,
         limits: Limits,
@@ -124,8 +132,11 @@ impl<'a> Operation<'a> {
         let began = Instant::now();
         let frozen = began.checked_sub(ago(freeze.since)).unwrap_or(began);
         let left = Duration::from_millis(freeze.deadline.0.saturating_sub(now));
-        let about = json!({"operation": report.operation, "from": report.from, "to": report.to, "resumed": true});
-        let journal = Journal::begin(&tool.service, &tool.journal_dir, freeze.id, about).await?;
+        let about = Journal::held(&tool.service, freeze.id).await.unwrap_or_else(|| {
+            tool.signed(json!({"operation": report.operation, "from": report.from, "to": report.to, "began_ms": freeze.since}))
+        });
+        report.sign(tool);
+        let journal = Journal::resume(tool, freeze.id, about).await?;
         Ok(Self {
             view: tool.service.watch(),
             tool,
@@ -141,11 +152,12 @@ impl<'a> Operation<'a> {
             leases_from: began,
             journal,
             step: began,
+            marks: RefCell::default(),
         })
     }
 
     /// From the freeze to the end, whichever it is; the report says which.
-    pub(crate) async fn drive(mut self, after: &After) -> Report {
+    pub(crate) async fn drive(mut self, no_wait_reverse: bool) -> Report {
         let drained = match self.freeze.cause {
             Cause::Switchover => self.drain_planned().await,
             Cause::Failover => self.drain_failover().await,
@@ -155,15 +167,15 @@ impl<'a> Operation<'a> {
             Err(stop) => self.roll_back(stop).await,
         };
         match committed {
-            Ok(()) => self.finish(after).await,
+            Ok(()) => self.finish(no_wait_reverse).await,
             Err(stop) => self.close(stop.exit, Some(stop.to_string())).await,
         }
     }
 
     /// What comes after the commit.
-    pub(crate) async fn finish(mut self, after: &After) -> Report {
+    pub(crate) async fn finish(mut self, no_wait_reverse: bool) -> Report {
         self.report.epoch = Some(self.record.epoch.0);
-        match self.settle(after).await {
+        match self.settle(no_wait_reverse).await {
             Ok(()) => self.close(Exit::Done, None).await,
             Err(what) => {
                 let message = format!(
@@ -177,8 +189,9 @@ impl<'a> Operation<'a> {
 
     async fn close(mut self, exit: Exit, message: Option<String>) -> Report {
         self.report.close(exit, message);
+        self.report.marks = self.marks.take();
         let detail = serde_json::to_value(&self.report).unwrap_or_default();
-        self.journal.end(self.report.outcome, detail).await;
+        self.journal.end(&self.report.outcome, detail).await;
         self.report
     }
 
@@ -249,6 +262,9 @@ impl<'a> Operation<'a> {
             );
             return self.roll_back(stop).await;
         }
+        if let Err(lost) = self.tool.still_claimed() {
+            return self.roll_back(lost).await;
+        }
         if ops::failpoint::hit("switchover-die-before-commit") {
             std::process::abort();
         }
@@ -290,14 +306,18 @@ impl<'a> Operation<'a> {
 
     async fn decide(&mut self, why: &str) -> Result<(), Stop> {
         let (record, how) = match self.end_freeze().await? {
-            Cancelled::Ended(record) => (record, "writes go on where they were"),
+            Cancelled::Ended(record) => {
+                (record, "nothing is lost, and writes go on where they were")
+            }
             Cancelled::WasOver(record) if was_committed(&record, self.freeze.id) => {
                 self.tool.progress("it is committed: the record says so");
                 self.record = record;
                 self.done("commit", false).await;
                 return Ok(());
             }
-            Cancelled::WasOver(record) => (record, "someone else ended the freeze; writes go on"),
+            Cancelled::WasOver(record) => {
+                (record, "someone else ended the freeze; nothing is lost, and writes go on")
+            }
         };
         self.report.epoch = Some(record.epoch.0);
         self.done("cancel", true).await;
@@ -313,11 +333,21 @@ impl<'a> Operation<'a> {
         newer.is_some_and(|(record, _)| record.freeze().is_none_or(|f| f.id != self.freeze.id))
     }
 
+    /// Notes what a shard did, once.
+    pub(crate) fn mark(&self, shard: &ShardName, did: &'static str) {
+        let (shard, at_ms) = (shard.to_string(), ms(self.began.elapsed()));
+        let mut marks = self.marks.borrow_mut();
+        if !marks.iter().any(|m| m.shard == shard && m.did == did) {
+            marks.push(Mark { shard, did: did.to_owned(), at_ms });
+        }
+    }
+
     /// Notes the end of a step.
     pub(crate) async fn done(&mut self, name: &'static str, in_registry: bool) {
         let took = ms(self.step.elapsed());
         self.step = Instant::now();
-        self.report.steps.push(Step { name, ms: took });
+        let at_ms = ms(self.began.elapsed());
+        self.report.steps.push(Step { name: name.to_owned(), ms: took, at_ms });
         self.tool.progress(format!("{name} ({took} ms)"));
         self.journal.note(name, json!({ "ms": took }), in_registry).await;
     }

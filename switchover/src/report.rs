@@ -4,13 +4,25 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use ops::exit::Exit;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use topology::operator::Actor;
+use topology::record::UnixMs;
+
+use crate::loss::ShardLoss;
+use crate::tool::Tool;
 
 /// The result of an operation. Its JSON names are stable: scripts read them.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Report {
-    /// `switchover`, `failover`, `failback`, `resume`.
+    /// `switchover`, `failover`, `failback`.
     pub operation: String,
+    /// Who did it, or the last part of it.
+    pub by: Option<Actor>,
+    /// Why, as far as it was said.
+    pub reason: Option<String>,
+    /// When this tool began.
+    pub began_ms: Option<UnixMs>,
     /// The clusters that were active before.
     pub from: String,
     /// The cluster that takes over.
@@ -20,7 +32,7 @@ pub struct Report {
     /// The freeze, which names the operation.
     pub freeze: Option<String>,
     /// `done`, `refused`, `rolled-back`, `incomplete`, `failed`, `unknown`.
-    pub outcome: &'static str,
+    pub outcome: String,
     /// From the freeze to the last new primary that could write.
     pub pause_ms: Option<f64>,
     /// Of a failover: from the command to the last new primary that could write.
@@ -29,8 +41,12 @@ pub struct Report {
     pub lease_wait_ms: Option<f64>,
     /// The steps that were done, in order.
     pub steps: Vec<Step>,
+    /// What each shard did, and when.
+    pub marks: Vec<Mark>,
     /// What was acknowledged on the old side and is not on the new one.
     pub lost: Option<Lost>,
+    /// The same shard by shard, of a failover.
+    pub losses: Vec<ShardLoss>,
     /// Proxies that acknowledged the new epoch.
     pub proxies: Vec<ProxyAck>,
     /// Proxies that have not.
@@ -46,16 +62,30 @@ pub struct Report {
 }
 
 /// A step and how long it took.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Step {
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// Milliseconds.
     pub ms: f64,
+    /// Milliseconds from the beginning to its end.
+    pub at_ms: f64,
+}
+
+/// What a shard did: `end` of its log, `given up`, `level` with what it follows, `promoted`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The shard.
+    pub shard: String,
+    /// What.
+    pub did: String,
+    /// Milliseconds from the beginning.
+    pub at_ms: f64,
 }
 
 /// What is missing on the new side.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lost {
     /// The end of each log is known: this many sequences are missing. Each record that a batch
@@ -85,7 +115,7 @@ impl Lost {
 }
 
 /// A proxy that routes by the new epoch.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProxyAck {
     /// Its id.
     pub id: String,
@@ -94,7 +124,7 @@ pub struct ProxyAck {
 }
 
 /// Bytes on the wire from the active side to the old one, as compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BytesMoved {
     /// All of them.
     pub sent: u64,
@@ -108,6 +138,13 @@ pub(crate) fn ms(duration: Duration) -> f64 {
 }
 
 impl Report {
+    /// Says who does it and why.
+    pub(crate) fn sign(&mut self, tool: &Tool) {
+        self.by = Some(tool.by.clone());
+        self.reason.clone_from(&tool.reason);
+        self.began_ms = Some(UnixMs::now());
+    }
+
     /// Ends the report.
     pub(crate) fn close(&mut self, exit: Exit, message: Option<String>) {
         self.outcome = match exit {
@@ -117,7 +154,8 @@ impl Report {
             Exit::RolledBack => "rolled-back",
             Exit::Incomplete => "incomplete",
             Exit::Unknown => "unknown",
-        };
+        }
+        .to_owned();
         self.exit = exit.code();
         self.message = message.or(self.message.take());
     }
@@ -131,6 +169,12 @@ impl Report {
         };
         if let Some(message) = &self.message {
             line("", message.clone());
+        }
+        if let Some(by) = &self.by {
+            line("by", by.to_string());
+        }
+        if let Some(reason) = &self.reason {
+            line("reason", reason.clone());
         }
         if let Some(epoch) = self.epoch {
             line("epoch", epoch.to_string());
@@ -152,6 +196,9 @@ impl Report {
         }
         if let Some(lost) = &self.lost {
             line("lost", lost.text());
+        }
+        for loss in &self.losses {
+            line("", loss.text());
         }
         if let Some(moved) = self.bytes_moved {
             line(

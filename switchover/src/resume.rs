@@ -1,13 +1,12 @@
-//! `resume` and `cancel`: an operation whose tool died, from any machine.
+//! `resume`: an operation whose tool died, from any machine.
 
 use ops::exit::Exit;
-use ops::units::Span;
 use serde_json::{Value, json};
 use topology::record::{Cause, Freeze};
-use topology::service::Cancelled;
 use topology::{FreezeId, Record, Revision};
 
-use crate::args::After;
+use crate::args::Accept;
+use crate::claim::Patience;
 use crate::operation::{Limits, Operation, was_committed};
 use crate::plan::active;
 use crate::report::Report;
@@ -17,36 +16,66 @@ use crate::tool::Tool;
 /// `resume`: the record says how far it came; the journal only what it was called.
 pub(crate) async fn resume(
     tool: &Tool,
-    accept_loss: bool,
-    drain_wait: Span,
-    after: &After,
+    accept: Accept,
+    no_wait_reverse: bool,
 ) -> anyhow::Result<Exit> {
-    let (_, record, revision) = tool.view()?;
+    if tool.dry_run {
+        return would(tool).await;
+    }
+    let work = Box::pin(go_on(tool, accept, no_wait_reverse));
+    tool.claimed("resume", Patience::ForTheDead, work).await
+}
+
+/// What there is to resume.
+async fn would(tool: &Tool) -> anyhow::Result<Exit> {
+    let (_, record, _) = tool.view()?;
     let journals = tool.service.journals().await?;
-    let limits = Limits { drain_wait: drain_wait.duration(), accept_loss };
+    let text = match (record.freeze(), journals.iter().rev().find(is_open)) {
+        (Some(freeze), _) => format!(
+            "would go on with the freeze {} to `{}`: it has not committed",
+            freeze.id, freeze.to
+        ),
+        (None, Some((op, about))) => {
+            format!("would see through {} {op} to {}", about["operation"], about["to"])
+        }
+        (None, None) => "nothing to resume".to_owned(),
+    };
+    let json = json!({"operation": "resume", "message": text, "epoch": record.epoch, "exit": 0});
+    tool.result(&text, &json).map(|()| Exit::Done)
+}
+
+/// Whether a journal does not say how its operation ended.
+fn is_open((_, about): &&(String, Value)) -> bool {
+    ["running", "incomplete", "unknown"].iter().any(|state| about["state"] == json!(state))
+}
+
+async fn go_on(tool: &Tool, accept: Accept, no_wait_reverse: bool) -> anyhow::Result<Exit> {
+    // What was seen while the claim was waited for is old.
+    let found = tool.service.read_record().await?;
+    let Some((record, revision)) = found else { return tool.view().map(|_| Exit::Failed) };
+    let journals = tool.service.journals().await?;
+    let limits = Limits { drain_wait: tool.config.drain_wait, accept };
     if let Some(freeze) = record.freeze().cloned() {
         let journal = journals.iter().find(|(op, _)| *op == freeze.id.to_string());
-        let accepted = journal.is_some_and(|(_, about)| about["accept-loss"] == json!(true));
-        let limits = Limits { accept_loss: accept_loss || accepted, ..limits };
+        let accepted = journal.and_then(|(_, about)| about["accept-loss"].as_str()?.parse().ok());
+        let accept = if accept == Accept::NOTHING { accepted.unwrap_or(accept) } else { accept };
+        let limits = Limits { accept, ..limits };
         let report = report(journal.map(|(_, about)| about), &freeze, &active(&record));
         tool.progress(format!(
             "the freeze {} to `{}` is under way: going on",
             freeze.id, freeze.to
         ));
         let operation = Operation::adopt(tool, report, (record, revision), freeze, limits).await?;
-        return finish(tool, &operation.drive(after).await);
+        return finish(tool, &operation.drive(no_wait_reverse).await);
     }
-    let open = |(_, about): &&(String, Value)| {
-        ["running", "incomplete", "unknown"].iter().any(|state| about["state"] == json!(state))
-    };
-    let Some((op, about)) = journals.iter().rev().find(open) else {
+    let Some((op, about)) = journals.iter().rev().find(is_open) else {
         let text =
             "nothing to resume: no freeze is under way, and every journaled operation has ended";
         let json =
             json!({"operation": "resume", "message": text, "epoch": record.epoch, "exit": 0});
         return tool.result(text, &json).map(|()| Exit::Done);
     };
-    ended(tool, (record, revision), op, about, limits, after).await
+    ended(tool, (record, revision), op, about, limits, no_wait_reverse).await
 }
 
 /// The operation's freeze is over, and its journal does not say how.
@@ -56,7 +85,7 @@ async fn ended(
     op: &str,
     about: &Value,
     limits: Limits,
-    after: &After,
+    no_wait_reverse: bool,
 ) -> anyhow::Result<Exit> {
     let id = FreezeId::try_from(op.to_owned())
         .map_err(|why| anyhow::anyhow!("a journal is named `{op}`: {why}"))?;
@@ -70,13 +99,15 @@ async fn ended(
     if !was_committed(&record, id) {
         report.epoch = Some(record.epoch.0);
         let message = format!(
-            "it was rolled back: its freeze ended without a commit, and {} is active at epoch {}",
+            "it was rolled back: its freeze ended without a commit, nothing is lost, and {} is active at epoch {}",
             active(&record),
             record.epoch
         );
         report.close(Exit::RolledBack, Some(message));
         let mut closed = about.clone();
         closed["state"] = json!(report.outcome);
+        closed["report"] = json!(report);
+        closed["resumed_by"] = json!(tool.by);
         tool.service.put_journal(op, &closed).await?;
         return finish(tool, &report);
     }
@@ -86,7 +117,7 @@ async fn ended(
         false => "it was committed: waiting for its members",
     });
     let operation = Operation::adopt(tool, report, (record, revision), freeze, limits).await?;
-    finish(tool, &operation.finish(after).await)
+    finish(tool, &operation.finish(no_wait_reverse).await)
 }
 
 fn report(about: Option<&Value>, freeze: &Freeze, from: &str) -> Report {
@@ -102,28 +133,4 @@ fn report(about: Option<&Value>, freeze: &Freeze, from: &str) -> Report {
         freeze: Some(freeze.id.to_string()),
         ..Report::default()
     }
-}
-
-/// `cancel`.
-pub(crate) async fn cancel(tool: &Tool) -> anyhow::Result<Exit> {
-    let (_, record, _) = tool.view()?;
-    let (text, epoch) = match record.freeze() {
-        None => ("no freeze is under way; nothing was changed".to_owned(), record.epoch),
-        Some(freeze) => match tool.service.cancel(freeze.id).await? {
-            Cancelled::Ended(now) => (
-                format!("the freeze is over: {} is active at epoch {}", active(&now), now.epoch),
-                now.epoch,
-            ),
-            Cancelled::WasOver(now) => (
-                format!(
-                    "the freeze was over already: {} is active at epoch {}",
-                    active(&now),
-                    now.epoch
-                ),
-                now.epoch,
-            ),
-        },
-    };
-    let json = json!({"operation": "cancel", "message": text, "epoch": epoch, "exit": 0});
-    tool.result(&text, &json).map(|()| Exit::Done)
 }

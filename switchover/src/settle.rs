@@ -7,7 +7,6 @@ use topology::members::Role;
 use topology::record::Cause;
 use topology::{Record, ServiceView, ShardName};
 
-use crate::args::After;
 use crate::operation::Operation;
 use crate::report::{ProxyAck, ms};
 use crate::wait::{Waited, all, until};
@@ -24,13 +23,13 @@ fn is_promoted(view: &ServiceView, record: &Record, shard: &ShardName) -> bool {
 
 impl Operation<'_> {
     /// Waits until it is complete; an error says what is not.
-    pub(crate) async fn settle(&mut self, after: &After) -> Result<(), String> {
-        let patience = after.settle_timeout.duration();
+    pub(crate) async fn settle(&mut self, no_wait_reverse: bool) -> Result<(), String> {
+        let patience = self.tool.config.settle_timeout;
         self.promoted(patience).await?;
         self.registered(patience.min(PROXY_WAIT)).await?;
         // Of a failover the old side may be gone for good; it follows when it returns.
         let unplanned = self.freeze.cause == Cause::Failover;
-        match after.no_wait_reverse || unplanned {
+        match no_wait_reverse || unplanned {
             true => Ok(()),
             false => self.reversed(patience).await,
         }
@@ -39,8 +38,11 @@ impl Operation<'_> {
     async fn promoted(&mut self, patience: Duration) -> Result<(), String> {
         let mut view = self.view.clone();
         let record = self.record.clone();
-        let promoted = until(&mut view, Instant::now() + patience, |view| {
-            let late = record.primaries.iter().filter(|s| !is_promoted(view, &record, s));
+        let promoted = until(self.tool, &mut view, Instant::now() + patience, |view| {
+            let (done, late): (Vec<_>, Vec<_>) =
+                record.primaries.iter().partition(|s| is_promoted(view, &record, s));
+            done.into_iter().for_each(|shard| self.mark(shard, "promoted"));
+            let late = late.into_iter();
             all((), late.map(|s| format!("{s} does not accept writes yet")).collect())
         });
         let waited = promoted.await;
@@ -59,7 +61,7 @@ impl Operation<'_> {
         let mut view = self.view.clone();
         let (epoch, frozen) = (self.record.epoch, self.frozen);
         let mut acknowledged = BTreeMap::new();
-        let registered = until(&mut view, Instant::now() + patience, |view| {
+        let registered = until(self.tool, &mut view, Instant::now() + patience, |view| {
             let (has, has_not): (Vec<_>, Vec<_>) =
                 view.proxies.values().partition(|proxy| proxy.epoch >= epoch);
             for proxy in has {
@@ -87,7 +89,7 @@ impl Operation<'_> {
     async fn reversed(&mut self, patience: Duration) -> Result<(), String> {
         let mut view = self.view.clone();
         let record = self.record.clone();
-        let reversed = until(&mut view, Instant::now() + patience, |view| {
+        let reversed = until(self.tool, &mut view, Instant::now() + patience, |view| {
             let mut missing = Vec::new();
             for source in &record.primaries {
                 for target in record.followers_of(source) {

@@ -6,14 +6,18 @@ use std::fmt::Write as _;
 use ops::exit::Exit;
 use serde::Serialize;
 use topology::members::{Lease, NodeMember, ProxyMember, Role, SidecarMember};
+use topology::operator::{Claim, DRILL, Maintenance, Note, SNAPSHOT_PROVEN, SNAPSHOT_SEALED};
 use topology::record::{Phase, UnixMs};
-use topology::{Record, ServiceView, ShardName};
+use topology::{Record, Revision, ServiceView, ShardName};
 
-use crate::plan::{self, active};
+use crate::guards;
+use crate::plan::active;
+use crate::table::{aligned, row};
+use crate::time::ago;
 use crate::tool::Tool;
 
 #[derive(Serialize)]
-struct Status<'a> {
+pub(crate) struct Status<'a> {
     service: &'a str,
     active: String,
     epoch: u64,
@@ -24,6 +28,9 @@ struct Status<'a> {
     sidecars: BTreeMap<String, &'a SidecarMember>,
     proxies: &'a BTreeMap<String, ProxyMember>,
     leases: BTreeMap<String, &'a Lease>,
+    operation: &'a Option<Claim>,
+    maintenance: &'a Option<Maintenance>,
+    notes: &'a BTreeMap<String, Note>,
     problems: &'a BTreeMap<String, String>,
     exit: u8,
 }
@@ -32,30 +39,61 @@ fn named<T>(map: &BTreeMap<ShardName, T>) -> BTreeMap<String, &T> {
     map.iter().map(|(shard, member)| (shard.to_string(), member)).collect()
 }
 
-/// `status`.
-pub(crate) fn status(tool: &Tool) -> anyhow::Result<Exit> {
-    let (view, record, revision) = tool.view()?;
-    let json = Status {
-        service: tool.service.name(),
-        active: active(&record),
+/// What the service is, for programs.
+pub(crate) fn json<'a>(
+    service: &'a str,
+    view: &'a ServiceView,
+    record: &'a Record,
+    revision: Revision,
+) -> Status<'a> {
+    Status {
+        service,
+        active: active(record),
         epoch: record.epoch.0,
         state: if record.freeze().is_some() { "frozen" } else { "steady" },
         revision: revision.0,
-        record: &record,
+        record,
         nodes: named(&view.nodes),
         sidecars: named(&view.sidecars),
         proxies: &view.proxies,
         leases: named(&view.leases),
+        operation: &view.claim,
+        maintenance: &view.maintenance,
+        notes: &view.notes,
         problems: &view.problems,
         exit: 0,
-    };
+    }
+}
+
+/// `status`.
+pub(crate) fn status(tool: &Tool) -> anyhow::Result<Exit> {
+    let (view, record, revision) = tool.view()?;
+    let json = json(tool.service.name(), &view, &record, revision);
     tool.result(&text(&view, &record), &json)?;
     Ok(Exit::Done)
 }
 
-fn text(view: &ServiceView, record: &Record) -> String {
+/// How old a moment is, by the clock of this machine.
+fn age(at: UnixMs) -> String {
+    format!("{:.1} s", UnixMs::now().0.saturating_sub(at.0) as f64 / 1000.0)
+}
+
+/// What the service is, for people.
+pub(crate) fn text(view: &ServiceView, record: &Record) -> String {
+    let mut out = head(view, record);
+    for table in [shards(view, record), streams(view, record), proxies(view)] {
+        out.push('\n');
+        out.push_str(&aligned(&table));
+    }
+    for (key, why) in &view.problems {
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "\nPROBLEM {key}: {why}");
+    }
+    out
+}
+
+fn head(view: &ServiceView, record: &Record) -> String {
     let now = UnixMs::now().0;
-    let age = |at: UnixMs| format!("{:.1} s", now.saturating_sub(at.0) as f64 / 1000.0);
     let mut out = format!(
         "service {}   active {}   epoch {}   ",
         record.service,
@@ -75,15 +113,41 @@ fn text(view: &ServiceView, record: &Record) -> String {
             );
         }
     }
-    let mut shards =
+    if let Some(claim) = &view.claim {
+        let _ = writeln!(out, "{} is at a {} for {}", claim.by, claim.operation, age(claim.since));
+    }
+    if let Some(quiet) = &view.maintenance {
+        let reason = quiet.reason.as_deref().unwrap_or("no reason given");
+        let _ = writeln!(out, "MAINTENANCE since {}, by {}: {reason}", age(quiet.since), quiet.by);
+    }
+    let note = |what: &str| match view.notes.get(what) {
+        None => "none known".to_owned(),
+        Some(note) => {
+            let how = if note.good { "" } else { "FAILED " };
+            format!("{how}{}", ago(now.saturating_sub(note.at.0)))
+        }
+    };
+    let _ = writeln!(
+        out,
+        "last snapshot sealed {}, proven {}; last drill {}",
+        note(SNAPSHOT_SEALED),
+        note(SNAPSHOT_PROVEN),
+        note(DRILL)
+    );
+    out
+}
+
+type Rows = Vec<[String; crate::table::COLUMNS]>;
+
+fn shards(view: &ServiceView, record: &Record) -> Rows {
+    let mut rows =
         vec![row(["shard", "slots", "role", "epoch", "lease", "position", "client", "seen"])];
-    let mut streams = vec![row(["stream", "state", "lag", "behind", "sent", "applied", "why", ""])];
     for (shard, slots) in record.shards() {
         let lease = view
             .leases
             .get(&shard)
             .map_or("-".to_owned(), |l| format!("{} ({} ago)", l.epoch, age(l.at)));
-        shards.push(match view.nodes.get(&shard) {
+        rows.push(match view.nodes.get(&shard) {
             None => {
                 row([&shard.to_string(), &slots.to_string(), "ABSENT", "-", &lease, "-", "-", "-"])
             }
@@ -98,46 +162,66 @@ fn text(view: &ServiceView, record: &Record) -> String {
                 &age(node.at),
             ]),
         });
+    }
+    rows
+}
+
+/// How many records of its source's log a follower has not applied, where both are on one timeline.
+pub(crate) fn behind(
+    view: &ServiceView,
+    source: &ShardName,
+    target: &ShardName,
+    applied: Option<wal::Position>,
+) -> Option<u64> {
+    let end = view.nodes.get(source)?.position?;
+    let at = view.nodes.get(target).and_then(|n| n.applied.get(&source.to_string()));
+    let at = at.map(|a| a.position).or(applied)?;
+    (at.timeline == end.timeline).then(|| end.sequence.0.saturating_sub(at.sequence.0))
+}
+
+fn streams(view: &ServiceView, record: &Record) -> Rows {
+    let mut rows =
+        vec![row(["stream", "state", "lag", "unstaged", "unapplied", "sent", "applied", "why"])];
+    for (shard, _) in record.shards() {
         let Some(sidecar) = view.sidecars.get(&shard) else {
-            streams.push(row([&format!("{shard} -> ?"), "sidecar ABSENT", "", "", "", "", "", ""]));
+            rows.push(row([&format!("{shard} -> ?"), "sidecar ABSENT", "", "", "", "", "", ""]));
             continue;
         };
         for (target, stream) in &sidecar.streams {
-            let target_shard = target.parse().ok();
-            let held = target_shard.and_then(|target| plan::held(view, &shard, &target));
-            streams.push(row([
+            let target_shard: Option<ShardName> = target.parse().ok();
+            let held = target_shard.as_ref().and_then(|t| guards::held(view, &shard, t));
+            let records = target_shard.and_then(|t| behind(view, &shard, &t, stream.applied));
+            rows.push(row([
                 &format!("{shard} -> {target}"),
                 &stream.state,
                 &stream.lag_ms.map_or("-".to_owned(), |ms| format!("{ms} ms")),
                 &format!("{} B", stream.behind_bytes),
+                &records.map_or("-".to_owned(), |count| format!("{count} records")),
                 &format!("{} B", stream.sent_bytes),
                 &stream.applied.map_or("-".to_owned(), short),
                 stream.reason.as_deref().or(held.map(|held| &*held.reason)).unwrap_or(""),
-                "",
             ]));
         }
     }
-    let mut proxies = vec![row(["proxy", "cluster", "epoch", "holding", "client", "seen", "", ""])];
+    rows
+}
+
+fn proxies(view: &ServiceView) -> Rows {
+    let mut rows =
+        vec![row(["proxy", "cluster", "epoch", "holding", "holds", "client", "seen", ""])];
     for proxy in view.proxies.values() {
-        proxies.push(row([
+        rows.push(row([
             proxy.id.as_str(),
             &proxy.cluster,
             &proxy.epoch.to_string(),
             if proxy.holding.is_some() { "yes" } else { "no" },
+            &proxy.hold_ms.map_or("-".to_owned(), |ms| format!("up to {} s", ms / 1000)),
             &proxy.client,
             &age(proxy.at),
             "",
-            "",
         ]));
     }
-    for table in [shards, streams, proxies] {
-        out.push('\n');
-        out.push_str(&aligned(&table));
-    }
-    for (key, why) in &view.problems {
-        let _ = writeln!(out, "\nPROBLEM {key}: {why}");
-    }
-    out
+    rows
 }
 
 fn role(role: Role) -> &'static str {
@@ -155,20 +239,4 @@ fn role(role: Role) -> &'static str {
 fn short(position: wal::Position) -> String {
     let timeline = position.timeline.to_string();
     format!("{}@{}", &timeline[..6], position.sequence.0)
-}
-
-const COLUMNS: usize = 8;
-
-fn row<T: ToString>(cells: [T; COLUMNS]) -> [String; COLUMNS] {
-    cells.map(|cell| cell.to_string())
-}
-
-fn aligned(rows: &[[String; COLUMNS]]) -> String {
-    let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..COLUMNS).map(width).collect();
-    let line = |row: &[String; COLUMNS]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  "));
-        format!("{}\n", cells.collect::<String>().trim_end())
-    };
-    rows.iter().map(line).collect()
 }

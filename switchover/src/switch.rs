@@ -6,32 +6,40 @@ use ops::exit::Exit;
 use ops::units::Span;
 use topology::record::Cause;
 
-use crate::args::{After, Guards, Switch};
+use crate::args::{Accept, How};
+use crate::claim::Patience;
+use crate::hooks;
 use crate::operation::{Limits, Operation};
 use crate::plan::Plan;
 use crate::report::{Report, ms};
 use crate::tool::Tool;
 
-/// How a failover may go.
-pub(crate) struct Failover {
-    pub(crate) accept_loss: bool,
-    pub(crate) drain_wait: Span,
-    pub(crate) timeout: Option<Span>,
-}
-
+/// The deadline of a planned switch's freeze, where none was asked for.
+const TIMEOUT: Span = Span::secs(10);
 /// Besides lease and drains, for the rest of what a failover does under its freeze.
 const FAILOVER_SLACK: Duration = Duration::from_secs(10);
 
+/// The deadline of a freeze.
+pub(crate) fn timeout(tool: &Tool, cause: Cause, lease_ms: u64) -> Duration {
+    let config = &tool.config;
+    match (config.timeout, cause) {
+        (Some(asked), _) => asked.duration(),
+        (None, Cause::Switchover) => TIMEOUT.duration(),
+        (None, Cause::Failover) => {
+            Duration::from_millis(lease_ms) + config.drain_wait * 2 + FAILOVER_SLACK
+        }
+    }
+}
+
 /// A report of an operation that these guards let pass, or the closed report of their refusal.
-fn checked(
+async fn checked(
     tool: &Tool,
     operation: &str,
-    (cause, to): (Cause, &str),
-    guards: &Guards,
+    (cause, to, accept): (Cause, &str, Accept),
     yes: bool,
 ) -> anyhow::Result<Result<Report, Report>> {
-    let (view, record, _) = tool.view()?;
-    let plan = Plan::of(cause, &view, &record, to, guards)?;
+    let plan = Plan::of(tool, cause, to, accept).await?;
+    let (_, record, _) = tool.view()?;
     let mut report = Report {
         operation: operation.to_owned(),
         from: plan.from.clone(),
@@ -39,14 +47,24 @@ fn checked(
         ..Report::default()
     };
     report.epoch = Some(record.epoch.0);
-    if plan.refused || !yes {
+    let refuse = |mut report: Report, exit, why: String| {
+        report.close(exit, Some(why));
+        Ok(Err(report))
+    };
+    if plan.refused || tool.dry_run || !yes || cause == Cause::Failover {
         eprint!("{}", plan.text());
-        let why = match plan.refused {
-            true => format!("refused, nothing was changed: {}", plan.reasons()),
-            false => "nothing was changed: say --yes to do it".to_owned(),
-        };
-        report.close(Exit::Refused, Some(why));
-        return Ok(Err(report));
+    }
+    if plan.refused {
+        let why = format!("refused, nothing was changed: {}", plan.reasons());
+        return refuse(report, Exit::Refused, why);
+    }
+    if tool.dry_run {
+        return refuse(report, Exit::Done, "a dry run: nothing was changed".to_owned());
+    }
+    let agreed = yes || tool.confirm(&format!("{operation} to `{to}`?")).unwrap_or(false);
+    if !agreed {
+        let why = "nothing was changed: say --yes to do it".to_owned();
+        return refuse(report, Exit::Refused, why);
     }
     Ok(Ok(report))
 }
@@ -61,8 +79,8 @@ pub(crate) fn finish(tool: &Tool, report: &Report) -> anyhow::Result<Exit> {
 }
 
 /// `run`.
-pub(crate) async fn run(tool: &Tool, to: &str, switch: &Switch) -> anyhow::Result<Exit> {
-    let report = planned(tool, "switchover", to, switch, |_| {}).await?;
+pub(crate) async fn run(tool: &Tool, to: &str, how: &How) -> anyhow::Result<Exit> {
+    let report = planned(tool, "switchover", to, how, |_| {}).await?;
     finish(tool, &report)
 }
 
@@ -71,12 +89,12 @@ pub(crate) async fn planned(
     tool: &Tool,
     operation: &str,
     to: &str,
-    switch: &Switch,
+    how: &How,
     about: impl FnOnce(&mut Report),
 ) -> anyhow::Result<Report> {
     let began = Instant::now();
-    let guarded = checked(tool, operation, (Cause::Switchover, to), &switch.guards, switch.yes)?;
-    let mut report = match guarded {
+    let what = (Cause::Switchover, to, Accept::NOTHING);
+    let mut report = match checked(tool, operation, what, how.yes).await? {
         Ok(report) => report,
         Err(refused) => return Ok(refused),
     };
@@ -86,31 +104,47 @@ pub(crate) async fn planned(
         report.from,
         ms(began.elapsed())
     ));
-    let limits = Limits { drain_wait: switch.timeout.duration(), accept_loss: false };
-    let timeout = switch.timeout.duration();
-    let operation = Operation::begin(tool, report, Cause::Switchover, timeout, limits).await?;
-    Ok(operation.drive(&switch.after).await)
+    let limits = Limits { drain_wait: tool.config.drain_wait, accept: Accept::NOTHING };
+    go(tool, report, Cause::Switchover, limits, how).await
+}
+
+/// Does what was checked, with the service claimed.
+async fn go(
+    tool: &Tool,
+    report: Report,
+    cause: Cause,
+    limits: Limits,
+    how: &How,
+) -> anyhow::Result<Report> {
+    let name = report.operation.clone();
+    let work = Box::pin(async {
+        let (_, record, _) = tool.view()?;
+        let timeout = timeout(tool, cause, record.lease_ms);
+        if let Err(veto) = hooks::before(tool, &report).await {
+            let mut report = report;
+            report.close(veto.exit, Some(veto.to_string()));
+            return Ok(report);
+        }
+        let operation = Operation::begin(tool, report, cause, timeout, limits).await?;
+        let report = operation.drive(how.no_wait_reverse).await;
+        hooks::after(tool, &report).await;
+        Ok(report)
+    });
+    tool.claimed(&name, Patience::None, work).await
 }
 
 /// `failover`.
 pub(crate) async fn failover(
     tool: &Tool,
     to: &str,
-    yes: bool,
-    how: &Failover,
-    after: &After,
+    accept: Accept,
+    how: &How,
 ) -> anyhow::Result<Exit> {
-    // Lag and streams of a cluster that failed are no reason to refuse.
-    let guards = Guards { max_lag: Span(Duration::MAX) };
-    let report = match checked(tool, "failover", (Cause::Failover, to), &guards, yes)? {
+    let report = match checked(tool, "failover", (Cause::Failover, to, accept), how.yes).await? {
         Ok(report) => report,
         Err(refused) => return finish(tool, &refused),
     };
-    let (_, record, _) = tool.view()?;
-    let lease = Duration::from_millis(record.lease_ms);
-    let drain_wait = how.drain_wait.duration();
-    let timeout = how.timeout.map_or(lease + drain_wait * 2 + FAILOVER_SLACK, Span::duration);
-    let limits = Limits { drain_wait, accept_loss: how.accept_loss };
-    let operation = Operation::begin(tool, report, Cause::Failover, timeout, limits).await?;
-    finish(tool, &operation.drive(after).await)
+    let limits = Limits { drain_wait: tool.config.drain_wait, accept };
+    let report = go(tool, report, Cause::Failover, limits, how).await?;
+    finish(tool, &report)
 }

@@ -1,27 +1,41 @@
 //! What every verb needs: the service, where to journal, how to talk to the person.
 
-use std::io::{Write as _, stderr, stdout};
-use std::path::PathBuf;
+use std::io::{IsTerminal as _, Write as _, stderr, stdin, stdout};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
-use ops::config::ConfigError;
 use ops::exit::{Exit, Stop};
 use serde::Serialize;
+use serde_json::{Value, json};
+use topology::operator::Actor;
 use topology::{Record, Revision, Service, ServiceView};
 
-use crate::args::{Args, Output, Settings, Verb};
-use crate::{failback, init, plan, resume, status, switch, verify};
+use crate::args::{Args, Config, Output, Verb};
+use crate::claim::{Claimed, Patience};
+use crate::{
+    abort, bundle, doctor, failback, history, init, maintenance, plan, resume, status, switch,
+    verify, watch, who,
+};
 
 /// The service under the hands of an operator.
 #[derive(Debug)]
 pub struct Tool {
     /// The service.
     pub service: Service,
-    /// Where operations are journaled on this machine.
-    pub journal_dir: PathBuf,
-    output: Output,
+    /// Places, times and limits.
+    pub config: Config,
+    /// Who runs this tool.
+    pub by: Actor,
+    /// Why, as far as it was said.
+    pub reason: Option<String>,
+    /// Whether only to say what would be done.
+    pub dry_run: bool,
+    /// Set when this tool's claim on the service has ended under its hands.
+    pub(crate) claim_lost: Arc<AtomicBool>,
+    pub(crate) output: Output,
     began: Instant,
 }
 
@@ -31,13 +45,7 @@ pub async fn main(args: Args) -> anyhow::Result<Exit> {
         ops::cli::completions::<Args>(shell);
         return Ok(Exit::Done);
     }
-    let settings = ops::config::load(args.settings, args.config.as_deref())?;
-    let (registry, service) = addresses(&settings)?;
-    let journal_dir = settings.journal.clone().or_else(state_dir).ok_or_else(|| {
-        ConfigError::invalid(
-            "there is no place for the journal: set --journal DIR, XDG_STATE_HOME or HOME",
-        )
-    })?;
+    let config = ops::config::load(args.settings, args.config.as_deref())?.validate()?;
     if args.check_config {
         ops::cli::say("config is good");
         return Ok(Exit::Done);
@@ -50,29 +58,19 @@ pub async fn main(args: Args) -> anyhow::Result<Exit> {
         ops::log::Format::Text,
     )?;
     let registry =
-        topology::open(&registry).map_err(|why| Stop::new(Exit::Usage, why.to_string()))?;
-    let service = Service::open(registry, &service).await?;
-    let tool = Tool { service, journal_dir, output: args.output, began: Instant::now() };
-    tool.run(verb).await
-}
-
-fn addresses(settings: &Settings) -> Result<(String, String), ConfigError> {
-    let need = |value: &Option<String>, name: &str| {
-        value.clone().ok_or_else(|| {
-            ConfigError::invalid(format!(
-                "--{name} is missing (or GODWIT_{}, or `{name}` in the config file)",
-                name.to_uppercase()
-            ))
-        })
+        topology::open(&config.registry).map_err(|why| Stop::new(Exit::Usage, why.to_string()))?;
+    let service = Service::open(registry, &config.service).await?;
+    let tool = Tool {
+        service,
+        config,
+        by: who::me(),
+        reason: args.reason,
+        dry_run: args.dry_run,
+        claim_lost: Arc::default(),
+        output: args.output,
+        began: Instant::now(),
     };
-    Ok((need(&settings.registry, "registry")?, need(&settings.service, "service")?))
-}
-
-/// `godwit/` in the user's state directory (XDG Base Directory specification).
-fn state_dir() -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
-    Some(state?.join("godwit"))
+    tool.run(verb).await
 }
 
 impl Tool {
@@ -81,21 +79,48 @@ impl Tool {
             Verb::Init { clusters, active, lease } => {
                 init::init(self, clusters, active, lease).await
             }
-            Verb::Status => status::status(self),
-            Verb::Plan { to, guards } => plan::print(self, &to, &guards),
-            Verb::Run { to, switch } => switch::run(self, &to, &switch).await,
-            Verb::Failover { to, yes, accept_loss, drain_wait, timeout, after } => {
-                let loss = switch::Failover { accept_loss, drain_wait, timeout };
-                switch::failover(self, &to, yes, &loss, &after).await
+            Verb::Status { watch: false, .. } => status::status(self),
+            Verb::Status { watch: true, every, count } => watch::watch(self, every, count).await,
+            Verb::Plan { to, failover } => plan::print(self, &to, failover).await,
+            Verb::Run { to, how } => switch::run(self, &to, &how).await,
+            Verb::Failover { to, loss, how } => {
+                switch::failover(self, &to, loss.accept_loss, &how).await
             }
-            Verb::Failback { rejoin_timeout, switch } => {
-                failback::failback(self, rejoin_timeout, &switch).await
+            Verb::Failback { how } => failback::failback(self, &how).await,
+            Verb::Resume { loss, no_wait_reverse } => {
+                resume::resume(self, loss.accept_loss, no_wait_reverse).await
             }
-            Verb::Resume { accept_loss, drain_wait, after } => {
-                resume::resume(self, accept_loss, drain_wait, &after).await
-            }
-            Verb::Cancel => resume::cancel(self).await,
-            Verb::Verify { timeout, access } => verify::verify(self, timeout, &access).await,
+            Verb::Abort => abort::abort(self).await,
+            Verb::History => history::history(self).await,
+            Verb::Report { id, html } => history::report(self, &id, html.as_ref()).await,
+            Verb::Doctor { access } => doctor::doctor(self, &access).await,
+            Verb::Maintenance { to } => maintenance::maintenance(self, to).await,
+            Verb::SupportBundle { out, access } => bundle::bundle(self, &out, &access).await,
+            Verb::Verify { access } => verify::verify(self, &access).await,
+        }
+    }
+
+    /// Does `work` with the service claimed for it, so that it is the only operation.
+    pub(crate) async fn claimed<T>(
+        &self,
+        operation: &str,
+        patience: Patience,
+        work: Pin<Box<dyn Future<Output = anyhow::Result<T>> + '_>>,
+    ) -> anyhow::Result<T> {
+        let claim = Claimed::take(self, operation, patience).await?;
+        let done = work.await;
+        claim.release(self).await;
+        done
+    }
+
+    /// An error if another tool may be at an operation now.
+    pub(crate) fn still_claimed(&self) -> Result<(), Stop> {
+        match self.claim_lost.load(Ordering::SeqCst) {
+            false => Ok(()),
+            true => Err(Stop::new(
+                Exit::RolledBack,
+                "this tool was away for so long that its claim on the service has ended; another may be at an operation",
+            )),
         }
     }
 
@@ -114,9 +139,28 @@ impl Tool {
         Ok((view, record, revision))
     }
 
+    /// What every journal says of who began it.
+    pub(crate) fn signed(&self, mut about: Value) -> Value {
+        about["by"] = json!(self.by);
+        about["reason"] = json!(self.reason);
+        about
+    }
+
     /// Tells the person how it goes, on stderr. Nobody may be reading: that ends no switch.
     pub(crate) fn progress(&self, text: impl std::fmt::Display) {
         let _ = writeln!(stderr(), "[{:>8.3}s] {text}", self.began.elapsed().as_secs_f64());
+    }
+
+    /// Asks a person at a terminal; `None` where there is nobody to ask.
+    pub(crate) fn confirm(&self, question: &str) -> Option<bool> {
+        if !stdin().is_terminal() || !stderr().is_terminal() {
+            return None;
+        }
+        let _ = write!(stderr(), "{question} [y/N] ");
+        let mut answer = String::new();
+        // An end of input is no.
+        let _ = stdin().read_line(&mut answer);
+        Some(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 
     /// Prints the result: its text, or one line of JSON. A reader that has gone (`| head`) changes

@@ -5,7 +5,6 @@ use std::time::Instant;
 use admin::{Access, Client, Digest, SlotDigest};
 use anyhow::Context;
 use ops::exit::{Exit, Stop};
-use ops::units::Span;
 use serde::Serialize;
 use topology::{Record, ServiceView, ShardName};
 
@@ -38,9 +37,9 @@ struct Verified {
 }
 
 /// `verify`.
-pub(crate) async fn verify(tool: &Tool, timeout: Span, access: &Access) -> anyhow::Result<Exit> {
+pub(crate) async fn verify(tool: &Tool, access: &Access) -> anyhow::Result<Exit> {
     let (view, record, _) = tool.view()?;
-    let deadline = Instant::now() + timeout.duration();
+    let deadline = Instant::now() + tool.config.digest_timeout;
     let mut comparisons = Vec::new();
     let mut total = SlotDigest::default();
     for source in &record.primaries {

@@ -6,8 +6,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use topology::ServiceView;
 
+use crate::tool::Tool;
+
 /// Conditions that depend on the time are looked at this often; on members, at each change.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The person hears so often what is waited for.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// What a look at the service finds.
 pub(crate) enum Look<T> {
@@ -31,10 +35,12 @@ pub(crate) enum Waited<T> {
 
 /// Looks at the service until it is so or the time is up.
 pub(crate) async fn until<T>(
+    tool: &Tool,
     view: &mut watch::Receiver<Arc<ServiceView>>,
     deadline: Instant,
     mut look: impl FnMut(&ServiceView) -> Look<T>,
 ) -> Waited<T> {
+    let mut told = Instant::now();
     loop {
         let now = view.borrow_and_update().clone();
         let missing = match look(&now) {
@@ -45,6 +51,10 @@ pub(crate) async fn until<T>(
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Waited::TimedOut(missing);
+        }
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            tool.progress(format!("waiting, {:.0} s left: {missing}", left.as_secs_f64()));
         }
         tokio::select! {
             _ = view.changed() => {}

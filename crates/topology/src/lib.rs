@@ -1,7 +1,7 @@
 //! Services, clusters, shards and epochs, and the registry that holds them.
 //!
 //! The registry holds [one record](record::Record) for a service; every change of who may write is
-//! one compare-and-swap of it. Each process beside that has [a key of its own](members). Nothing
+//! one compare-and-swap of it. Each process beside that has [a key of its own](members), and operators [leave theirs](operator). Nothing
 //! here decides when to switch: programs do.
 //!
 //! Start with [`record`], then [`registry`] for what a registry is, [`open`] to reach one, and
@@ -12,6 +12,7 @@
 pub mod any;
 pub mod file;
 pub mod members;
+pub mod operator;
 pub mod record;
 pub mod registry;
 pub mod service;

@@ -69,6 +69,15 @@ pub struct NodeMember {
     pub ended: Option<(FreezeId, Position)>,
     /// What it has applied, by source shard.
     pub applied: BTreeMap<String, AppliedStatus>,
+    /// The settings that two clusters should agree on and that are not at their default, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+    /// A digest of its users and what they may do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<String>,
+    /// Bytes that are free on the volume of its directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_free: Option<u64>,
     /// When this was written.
     pub at: UnixMs,
 }
@@ -166,6 +175,10 @@ pub struct SidecarMember {
     pub streams: BTreeMap<String, StreamStatus>,
     /// What it receives, by source shard.
     pub receiving: BTreeMap<String, ReceiveStatus>,
+    /// Until when each source of its node might write, by the last lease that was seen of it: on the
+    /// source's own wall clock, which its stamps are of too. Bounds what a source that is gone wrote.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leased_until: BTreeMap<String, UnixMs>,
     /// When this was written.
     pub at: UnixMs,
 }
@@ -190,6 +203,9 @@ pub struct ProxyMember {
     pub epoch: Epoch,
     /// The freeze that it holds writes for.
     pub holding: Option<FreezeId>,
+    /// How long it can hold a write, in milliseconds; a freeze that lasts longer shows clients errors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_ms: Option<u64>,
     /// When this was written.
     pub at: UnixMs,
 }

@@ -1,9 +1,10 @@
 //! The typed view of one service, and what its members and tools write.
 //!
 //! Keys under `services/<service>/`: `record`, `member/<cluster>/<shard>/node`,
-//! `member/<cluster>/<shard>/sidecar`, `proxy/<id>`, `lease/<cluster>/<shard>`, `journal/<op>`. All
-//! values are JSON.
+//! `member/<cluster>/<shard>/sidecar`, `proxy/<id>`, `lease/<cluster>/<shard>`, `journal/<op>`,
+//! `operation`, `maintenance`, `note/<what>`. All values are JSON.
 
+mod operator;
 mod view;
 
 use std::time::Duration;

@@ -106,6 +106,7 @@ async fn members_come_and_go_and_what_cannot_be_read_is_named() {
         version: "0".to_owned(),
         epoch: Epoch(1),
         holding: None,
+        hold_ms: None,
         at: UnixMs::now(),
     };
     service.put_proxy(&proxy, Duration::from_secs(60)).await.unwrap();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
+use sha2::{Digest as _, Sha256};
 
 use super::file::{self, FileError, Loaded};
 use super::selector::has_spaces;
@@ -159,6 +160,21 @@ impl Users {
             *by_name = left;
         }
         Ok(Changed { gone, fewer_channels: Vec::new() })
+    }
+
+    /// The same text for the same users with the same rules and passwords, and no other; says nothing
+    /// of them.
+    pub(crate) fn digest(&self) -> String {
+        let by_name = self.by_name();
+        let mut lines: Vec<_> =
+            by_name.values().map(|account| account.user.load().line()).collect();
+        lines.sort_unstable();
+        let mut hash = Sha256::new();
+        for line in lines {
+            hash.update(line);
+            hash.update(b"\n");
+        }
+        hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// ACL SAVE.

@@ -1,5 +1,6 @@
 //! The tasks that keep a node in step with its service.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use wal::{Kind, Sequence};
 
 use super::lease::Next;
 use super::{Control, Mode};
+use crate::acl::Users;
 use crate::store::reclaim::Search;
 use crate::store::{CommitError, Durability};
 
@@ -33,7 +35,7 @@ const LEASE_LOOK: Duration = Duration::from_millis(500);
 const CANCEL_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the node tells others of itself.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Announce {
     /// Where clients connect.
     pub client: String,
@@ -41,6 +43,8 @@ pub struct Announce {
     pub admin: String,
     /// Where metrics are served.
     pub metrics: Option<String>,
+    /// Its users, of whom only a digest is told.
+    pub users: Option<Arc<Users>>,
 }
 
 /// The tasks, until shutdown.

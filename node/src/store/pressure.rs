@@ -97,6 +97,11 @@ impl Store {
         }
     }
 
+    /// Bytes that are free on its volume; `None` where it does not say.
+    pub fn room(&self) -> Option<u64> {
+        free_bytes(&self.path)
+    }
+
     /// Whether a database of this directory could be written now; in words, if not.
     pub fn check_room(&self) -> Result<(), String> {
         let (free, reserve) = (free_bytes(&self.path), self.options.reserve());

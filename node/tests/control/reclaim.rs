@@ -34,6 +34,7 @@ async fn say(cloud: &Cloud, state: &str, staged: Option<Position>) {
         drained: None,
         streams: streams.into(),
         receiving: Default::default(),
+        leased_until: Default::default(),
         at: UnixMs::now(),
     };
     let lasts = std::time::Duration::from_secs(60);

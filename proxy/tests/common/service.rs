@@ -69,6 +69,9 @@ impl World {
             own_end: None,
             ended: None,
             applied: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            users: None,
+            disk_free: None,
             at: UnixMs::now(),
         };
         self.runtime.block_on(self.service.put_node(&member, Duration::from_secs(60))).unwrap();

@@ -23,6 +23,8 @@ pub(crate) const POSITION: u64 = 1000;
 /// Where a standby stands that is told to lag.
 pub(crate) const STUCK_AT: u64 = 900;
 const MEMBER_TTL: Duration = Duration::from_millis(1500);
+/// How long proxies can hold writes.
+pub(crate) const HOLD_MS: u64 = 90_000;
 const HEARTBEAT: Duration = Duration::from_millis(200);
 
 /// What a shard is told to do wrong.
@@ -36,6 +38,8 @@ pub(crate) struct Faults {
     pub(crate) mute: AtomicBool,
     /// As a standby it applies nothing more.
     pub(crate) stuck: AtomicBool,
+    /// Its settings are not what the other cluster has.
+    pub(crate) drifted: AtomicBool,
     /// Its role is seeding, not standby.
     pub(crate) seeding: AtomicBool,
 }
@@ -276,6 +280,12 @@ fn node(
         own_end: None,
         ended: freeze.map(|f| (f.id, at(shard, POSITION + 1))),
         applied,
+        settings: match faults.drifted.load(Ordering::SeqCst) {
+            true => BTreeMap::from([("maxclients".to_owned(), "77".to_owned())]),
+            false => BTreeMap::new(),
+        },
+        users: Some("same".to_owned()),
+        disk_free: Some(1 << 40),
         at: UnixMs(0),
     }
 }
@@ -317,6 +327,7 @@ fn sidecar(
         }),
         streams: followers.into_iter().map(stream).collect(),
         receiving: BTreeMap::from([("x/0".to_owned(), receive)]),
+        leased_until: BTreeMap::new(),
         at: UnixMs(0),
     }
 }
@@ -349,6 +360,7 @@ async fn play_proxy(service: Service, cluster: &str, rng: SmallRng) {
             version: "0".to_owned(),
             epoch: record.epoch,
             holding,
+            hold_ms: Some(HOLD_MS),
             at: UnixMs::now(),
         };
         let _ = service.put_proxy(&proxy, MEMBER_TTL).await;

@@ -4,6 +4,7 @@
 
 mod fakes;
 mod guards;
+mod operators;
 mod planned;
 mod unplanned;
 mod verify;

@@ -100,12 +100,12 @@ async fn a_tool_that_dies_after_the_commit_is_seen_through_by_resume() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cancel_ends_a_freeze_that_a_dead_tool_left() {
+async fn abort_ends_a_freeze_that_a_dead_tool_left() {
     let clouds = Clouds::up(seed()).await;
     let mut command = clouds.command(&["run", "--to", "b", "--yes", "--timeout", "60s"]);
     command.env("GODWIT_FAILPOINTS", "switchover-die-before-commit");
     assert!(!command.output().await.unwrap().status.success());
-    assert_eq!(clouds.ask(&["cancel"]).await.0, 0);
+    assert_eq!(clouds.ask(&["abort"]).await.0, 0);
     let record = clouds.record().await;
     assert_eq!((record.active(), record.epoch, record.freeze()), (Some("a"), Epoch(2), None));
 }

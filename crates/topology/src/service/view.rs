@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::members::{Lease, NodeMember, ProxyMember, SidecarMember};
+use crate::operator::{Claim, Maintenance, Note};
 use crate::record::{Record, ShardName};
 use crate::registry::{Revision, View};
 
@@ -24,6 +25,12 @@ pub struct ServiceView {
     pub proxies: BTreeMap<String, ProxyMember>,
     /// The leases that have not ended, by holder.
     pub leases: BTreeMap<ShardName, Lease>,
+    /// The operation that somebody is at.
+    pub claim: Option<Claim>,
+    /// That operators asked for quiet.
+    pub maintenance: Option<Maintenance>,
+    /// What was done last, by what it was.
+    pub notes: BTreeMap<String, Note>,
     /// Keys that cannot be understood, and why.
     pub problems: BTreeMap<String, String>,
 }
@@ -122,6 +129,11 @@ impl ServiceView {
             ["lease", cluster, shard] => {
                 self.leases.insert(shard_name(cluster, shard)?, parse(value)?);
             }
+            ["operation"] => self.claim = Some(parse(value)?),
+            ["maintenance"] => self.maintenance = Some(parse(value)?),
+            ["note", what] => {
+                self.notes.insert(what.to_owned(), parse(value)?);
+            }
             ["journal", _] => {}
             _ => return Err("it is no key of this version".to_owned()),
         }
@@ -132,6 +144,11 @@ impl ServiceView {
         self.problems.remove(name);
         match name.split('/').collect::<Vec<_>>()[..] {
             ["record"] => self.record = None,
+            ["operation"] => self.claim = None,
+            ["maintenance"] => self.maintenance = None,
+            ["note", what] => {
+                self.notes.remove(what);
+            }
             ["member", cluster, shard, "node"] => {
                 shard_name(cluster, shard).ok().and_then(|s| self.nodes.remove(&s));
             }

@@ -1,0 +1,97 @@
+//! Whether those who take part are there, in the right role and at the right epoch.
+
+use std::time::Duration;
+
+use topology::members::Role;
+use topology::{Record, ServiceView, ShardName};
+
+use super::Verdict;
+use crate::who;
+
+/// Whether nobody is at an operation.
+pub(super) fn free(view: &ServiceView, record: &Record) -> Verdict {
+    let busy = record
+        .freeze()
+        .map(|f| format!("a freeze to `{}` ({}) is under way: `resume` or `abort` it", f.to, f.id));
+    let other = view.claim.as_ref().filter(|claim| !who::is_dead(&claim.by));
+    let claimed = other.map(|claim| format!("{} is at a {}", claim.by, claim.operation));
+    let well = match &view.maintenance {
+        None => "no other operation".to_owned(),
+        Some(quiet) => format!("no other operation; maintenance is on, by {}", quiet.by),
+    };
+    Verdict::of("free", busy.into_iter().chain(claimed).collect(), well)
+}
+
+/// Whether there is anything to move.
+pub(super) fn elsewhere(record: &Record, to: &str) -> Verdict {
+    let there = record.active() == Some(to);
+    let problem = there.then(|| format!("cluster `{to}` is active already"));
+    Verdict::of("target", problem.into_iter().collect(), format!("cluster `{to}` has every slot"))
+}
+
+/// Whether all that is active works.
+pub(super) fn primaries(view: &ServiceView, record: &Record) -> Verdict {
+    let problem = |shard: &ShardName| {
+        let Some(node) = view.nodes.get(shard) else {
+            return Some(format!("{shard} is not there: if it is dead, use `failover`"));
+        };
+        let leased = view.leases.get(shard).is_some_and(|l| l.epoch == record.epoch);
+        let is_well = node.role == Role::Primary && node.epoch == record.epoch && leased;
+        (!is_well).then(|| {
+            format!(
+                "{shard} does not accept writes (role {:?}, epoch {}, lease: {leased})",
+                node.role, node.epoch
+            )
+        })
+    };
+    let problems = record.primaries.iter().filter_map(problem).collect();
+    Verdict::of("primaries", problems, "all accept writes")
+}
+
+/// Whether all that takes over may be promoted.
+pub(super) fn standbys(view: &ServiceView, pairs: &[(ShardName, ShardName)]) -> Verdict {
+    let problem = |(source, target): &(ShardName, ShardName)| {
+        let Some(node) = view.nodes.get(target) else {
+            return Some(format!("{target} is not there"));
+        };
+        if node.role != Role::Standby {
+            return Some(format!("{target} is {:?}, no standby that can be promoted", node.role));
+        }
+        let follows = node.applied.contains_key(&source.to_string());
+        (!follows).then(|| format!("{target} has applied nothing of {source}"))
+    };
+    Verdict::of("standbys", pairs.iter().filter_map(problem).collect(), "all can be promoted")
+}
+
+/// Whether all proxies route by the present epoch.
+pub(super) fn proxies(view: &ServiceView, record: &Record) -> Verdict {
+    let late = view.proxies.values().filter(|p| p.epoch != record.epoch);
+    let problems =
+        late.map(|p| format!("{} routes by epoch {}, not {}", p.id, p.epoch, record.epoch));
+    let well = match view.proxies.len() {
+        0 => "none registered: clients must find the new primaries by themselves".to_owned(),
+        count => format!("{count} acknowledged epoch {}", record.epoch),
+    };
+    Verdict::of("proxies", problems.collect(), well)
+}
+
+/// Whether proxies can hold writes for as long as the freeze may last.
+pub(super) fn holds(view: &ServiceView, freeze: Duration) -> Verdict {
+    let short = view.proxies.values().filter_map(|proxy| {
+        let hold = Duration::from_millis(proxy.hold_ms?);
+        (hold < freeze).then(|| {
+            format!(
+                "{} holds writes for {hold:?} (hold-time) and the freeze may last {freeze:?} (timeout): clients would see errors before it is rolled back",
+                proxy.id
+            )
+        })
+    });
+    let least = view.proxies.values().filter_map(|p| p.hold_ms).min();
+    let well = match least {
+        Some(ms) => {
+            format!("proxies hold writes for {ms} ms or more; the freeze ends within {freeze:?}")
+        }
+        None => format!("no proxy says how long it holds; the freeze ends within {freeze:?}"),
+    };
+    Verdict::of("holds", short.collect(), well)
+}

@@ -1,0 +1,98 @@
+//! What is looked at before a switch. Each guard says what it saw, whether it lets the switch pass or
+//! not; of a failover some only say it, since there may be nothing better to go to.
+
+mod agreement;
+mod hosts;
+mod members;
+mod past;
+mod stake;
+mod streams;
+
+use std::time::Duration;
+
+use serde::Serialize;
+use topology::record::Cause;
+use topology::{Record, ServiceView, ShardName};
+
+use crate::args::{Accept, Guards};
+
+pub(crate) use past::Past;
+pub(crate) use streams::{behind, held};
+
+/// A guard's verdict.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// What was looked at.
+    pub guard: &'static str,
+    /// Whether it lets the operation pass.
+    pub pass: bool,
+    /// What it saw.
+    pub detail: String,
+}
+
+impl Verdict {
+    /// Passes unless there are problems.
+    fn of(guard: &'static str, problems: Vec<String>, well: impl Into<String>) -> Self {
+        match problems.is_empty() {
+            true => Self { guard, pass: true, detail: well.into() },
+            false => Self { guard, pass: false, detail: problems.join("; ") },
+        }
+    }
+
+    /// Only says what it saw.
+    fn said(self) -> Self {
+        match self.pass {
+            true => self,
+            false => {
+                Self { pass: true, detail: format!("(does not refuse) {}", self.detail), ..self }
+            }
+        }
+    }
+}
+
+/// What is asked for.
+pub(crate) struct Asked<'a> {
+    /// Planned or not.
+    pub(crate) cause: Cause,
+    /// The cluster that is to take over.
+    pub(crate) to: &'a str,
+    /// Which losses are accepted.
+    pub(crate) accept: Accept,
+    /// The freeze's deadline, from its beginning.
+    pub(crate) timeout: Duration,
+}
+
+/// Asks all guards.
+pub(crate) fn ask(
+    view: &ServiceView,
+    record: &Record,
+    past: &Past,
+    pairs: &[(ShardName, ShardName)],
+    asked: &Asked<'_>,
+    limits: &Guards,
+) -> Vec<Verdict> {
+    let mut found = vec![members::free(view, record), members::elsewhere(record, asked.to)];
+    let planned = asked.cause == Cause::Switchover;
+    if planned {
+        found.push(members::primaries(view, record));
+        found.push(streams::streams(view, pairs));
+        found.push(streams::lag(view, pairs, limits));
+        found.push(streams::timelines(view, pairs));
+    }
+    found.push(members::standbys(view, pairs));
+    let rest = [
+        members::proxies(view, record),
+        members::holds(view, asked.timeout),
+        hosts::disks(view, pairs, limits),
+        hosts::clocks(view, limits),
+        agreement::settings(view, pairs, limits),
+        agreement::users(view, pairs, limits),
+        past::snapshot(view, limits),
+        past::interval(past, limits),
+    ];
+    found.extend(rest.into_iter().map(|v| if planned { v } else { v.said() }));
+    if !planned {
+        found.push(stake::at_stake(view, record, pairs, asked.accept));
+    }
+    found
+}
