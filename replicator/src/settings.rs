@@ -11,6 +11,7 @@ use topology::ShardName;
 use topology::record::is_name;
 
 use crate::archive::{ArchiveConfig, ArchiveSettings};
+use crate::export::{KEEPING_DEFAULT, Keeping, RATE_DEFAULT};
 use crate::link::LinkConfig;
 use crate::spool::Budget;
 use crate::target::hold::HoldSettings;
@@ -95,6 +96,12 @@ pub struct Settings {
     /// How many bytes a second a snapshot reads of the node's disk [default: 256MiB]
     #[arg(long, env = "GODWIT_EXPORT_RATE", value_name = "SIZE")]
     pub export_rate: Option<Size>,
+    /// The most log files that are kept since the last snapshot, so that the next one can be the log [default: 8GiB]
+    #[arg(long, env = "GODWIT_SNAPSHOT_LOG_BUDGET", value_name = "SIZE")]
+    pub snapshot_log_budget: Option<Size>,
+    /// How old these may become [default: 48h]
+    #[arg(long, env = "GODWIT_SNAPSHOT_LOG_AGE", value_name = "SPAN")]
+    pub snapshot_log_age: Option<Span>,
     /// Whether TLS is spoken; `off` where only trusted machines are on the network [default: on if there is a certificate]
     #[arg(long, env = "GODWIT_TLS", value_enum)]
     pub tls: Option<Switch>,
@@ -142,6 +149,8 @@ pub struct Config {
     pub hold: HoldSettings,
     /// Bytes a second that an export reads.
     pub export_rate: u64,
+    /// What is kept of the log for the next snapshot.
+    pub snapshot_log: Keeping,
     /// TLS with other sidecars and snapshotters, unless it is off.
     pub tls: Option<MutualConfig>,
     /// Where the log and checkpoints are archived, if they are.
@@ -207,7 +216,11 @@ impl Config {
                 delay: settings.apply_delay.map_or(Duration::ZERO, |span| span.0),
                 breaker: settings.breaker_deletes.map(|share| share.0),
             },
-            export_rate: bytes(settings.export_rate, crate::export::RATE_DEFAULT),
+            export_rate: bytes(settings.export_rate, RATE_DEFAULT),
+            snapshot_log: Keeping {
+                bytes: bytes(settings.snapshot_log_budget, KEEPING_DEFAULT.bytes),
+                age: settings.snapshot_log_age.map_or(KEEPING_DEFAULT.age, |span| span.0),
+            },
             archive: ArchiveConfig::of(settings.archive)?,
         };
         config.validate().map(|()| config)

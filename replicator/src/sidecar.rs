@@ -100,9 +100,10 @@ pub async fn run(
     let exports = export::Context::new(
         &config.service,
         &config.shard,
-        &config.node_dir,
         &config.node_admin,
         config.export_rate,
+        &spool,
+        config.snapshot_log,
     );
     let sidecar = Arc::new(Sidecar {
         shard: config.shard.clone(),

@@ -2,18 +2,26 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use ops::config::ConfigError;
 use ops::tls::{MutualConfig, MutualSettings, Switch};
-use ops::units::Span;
+use ops::units::{Size, Span};
 use serde::{Deserialize, Serialize};
-use store::Address;
+use store::StoreError;
+use store::bucket::{Bucket, BucketAddress, S3Options};
+use store::repository::{Keys, Manifest};
 
 use crate::cli::Output;
+use crate::push::ChainLimits;
 
 /// How many shards are fetched at a time, if nothing else is said.
 const PARALLEL_DEFAULT: usize = 4;
 /// More connections at a time help nobody.
 const PARALLEL_MAX: usize = 256;
+/// Segments that may follow on one set of files, if nothing else is said: a restore fetches each.
+const LOG_SEGMENTS_DEFAULT: usize = 1024;
+/// Their bytes, of a hundred of the files'.
+const LOG_PERCENT_DEFAULT: u64 = 25;
 /// How long to wait for the registry to show a record and every sidecar.
 const WAIT_DEFAULT: Span = Span::secs(10);
 
@@ -30,9 +38,36 @@ pub struct Settings {
     /// The cluster whose shards are to be stored; a standby cluster will do, and spares the active
     #[arg(long, env = "GODWIT_CLUSTER", value_name = "NAME")]
     pub cluster: Option<String>,
-    /// The store: `file:///path`; made if it is not there
+    /// The store: a directory, or s3://bucket/prefix; made if it is not there
     #[arg(long, env = "GODWIT_TO", value_name = "URL")]
     pub to: Option<String>,
+    /// The URL of an S3 store that is not Amazon's
+    #[arg(long, env = "GODWIT_ENDPOINT", value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// The region of the bucket
+    #[arg(long, env = "GODWIT_REGION", value_name = "NAME")]
+    pub region: Option<String>,
+    /// Have the store encrypt what it keeps: AES256 or aws:kms
+    #[arg(long, env = "GODWIT_SSE", value_name = "NAME")]
+    pub sse: Option<String>,
+    /// Encrypt before it is sent, with the keys in this file; those that write are enough
+    #[arg(long, env = "GODWIT_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// By files or by the log since the last snapshot, whichever is less; or by files alone [default: cheapest]
+    #[arg(long, env = "GODWIT_WAY", value_enum)]
+    pub way: Option<WaySetting>,
+    /// Segments of log that may follow on one set of files [default: 1024]
+    #[arg(long, env = "GODWIT_LOG_SEGMENTS", value_name = "N")]
+    pub log_segments: Option<usize>,
+    /// Bytes of log that may follow on one set of files, of a hundred of theirs [default: 25]
+    #[arg(long, env = "GODWIT_LOG_PERCENT", value_name = "PERCENT")]
+    pub log_percent: Option<u64>,
+    /// Whether the nodes digest what they hold, for `prove`: this reads all of it [default: off]
+    #[arg(long, env = "GODWIT_DIGEST", value_enum)]
+    pub digest: Option<Digests>,
+    /// Bytes a second from all sidecars together [default: no bound]
+    #[arg(long, env = "GODWIT_BANDWIDTH", value_name = "SIZE")]
+    pub bandwidth: Option<Size>,
     /// How many shards to fetch at a time [default: 4]
     #[arg(long, env = "GODWIT_PARALLEL", value_name = "N")]
     pub parallel: Option<usize>,
@@ -59,6 +94,49 @@ pub struct Settings {
     pub tls_peers: Option<Vec<String>>,
 }
 
+/// Which ways a push may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaySetting {
+    /// Files, or the log since the last snapshot: whichever is less.
+    #[default]
+    Cheapest,
+    /// Files alone.
+    Files,
+}
+
+/// Whether digests are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Digests {
+    /// They are.
+    On,
+    /// They are not.
+    #[default]
+    Off,
+}
+
+/// Where a store is, and how to get there.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Where.
+    pub url: BucketAddress,
+    /// How.
+    pub options: S3Options,
+    /// The keys, if it is encrypted.
+    pub key_file: Option<PathBuf>,
+}
+
+impl StoreConfig {
+    /// The bucket and the keys; nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// The key file cannot be read, or the keys of the bucket are missing.
+    pub fn open(&self) -> Result<(Bucket, Keys), StoreError> {
+        Ok((Bucket::open(&self.url, &self.options)?, Keys::read_if(self.key_file.as_deref())?))
+    }
+}
+
 /// Settings that were checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -69,7 +147,15 @@ pub struct Config {
     /// The cluster.
     pub cluster: String,
     /// The store.
-    pub to: Address,
+    pub store: StoreConfig,
+    /// Which ways there are.
+    pub way: WaySetting,
+    /// How far snapshots may go on by their logs.
+    pub chain: ChainLimits,
+    /// Whether nodes digest what they hold.
+    pub digest: bool,
+    /// Bytes a second from all sidecars together.
+    pub bandwidth: Option<u64>,
     /// Shards at a time.
     pub parallel: usize,
     /// How long to wait for the registry.
@@ -108,14 +194,35 @@ impl Settings {
             key: self.tls_key,
             peers: self.tls_peers.unwrap_or_default(),
         };
-        let to = need("to", self.to)?;
+        let wrong = |why: StoreError| ConfigError::invalid(why.to_string());
+        let store = StoreConfig {
+            url: need("to", self.to)?.parse().map_err(wrong)?,
+            options: S3Options::with(self.endpoint, self.region, self.sse).map_err(wrong)?,
+            key_file: self.key_file,
+        };
+        let segments = self.log_segments.unwrap_or(LOG_SEGMENTS_DEFAULT);
+        if segments > Manifest::LOG_MAX / 2 {
+            return Err(ConfigError::invalid(format!(
+                "--log-segments {segments}: at most {}",
+                Manifest::LOG_MAX / 2
+            )));
+        }
+        let bandwidth = self.bandwidth.map(|size| size.0);
+        if bandwidth.is_some_and(|bytes| bytes < 64 << 10) {
+            return Err(ConfigError::invalid("--bandwidth must be at least 64KiB"));
+        }
         Ok(Config {
             registry: need("registry", self.registry)?,
             service: name("service", "service", self.service)?,
             cluster: name("cluster", "cluster", self.cluster)?,
-            to: to
-                .parse()
-                .map_err(|why: store::StoreError| ConfigError::invalid(why.to_string()))?,
+            store,
+            way: self.way.unwrap_or_default(),
+            chain: ChainLimits {
+                segments,
+                percent: self.log_percent.unwrap_or(LOG_PERCENT_DEFAULT),
+            },
+            digest: self.digest.unwrap_or_default() == Digests::On,
+            bandwidth,
             parallel,
             wait: self.wait.unwrap_or(WAIT_DEFAULT).duration(),
             output: self.output.unwrap_or_default(),
@@ -152,7 +259,10 @@ mod tests {
         assert_eq!(good().validate().unwrap().parallel, PARALLEL_DEFAULT);
         let refusal = |settings: Settings| settings.validate().unwrap_err().to_string();
         assert!(refusal(Settings { to: None, ..good() }).contains("--to"));
-        assert!(refusal(Settings { to: Some("s3://b".into()), ..good() }).contains("not built"));
+        assert!(refusal(Settings { to: Some("gs://b".into()), ..good() }).contains("not known"));
+        assert!(refusal(Settings { sse: Some("none".into()), ..good() }).contains("AES256"));
+        let slow = Settings { bandwidth: Some(Size(1)), ..good() };
+        assert!(refusal(slow).contains("at least 64KiB"));
         assert!(refusal(Settings { parallel: Some(0), ..good() }).contains("--parallel 0"));
         assert!(refusal(Settings { cluster: Some("a/b".into()), ..good() }).contains("`a/b`"));
     }

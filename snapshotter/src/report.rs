@@ -15,6 +15,9 @@ pub struct Pushed {
     pub bytes_sent: u64,
     /// Bytes of all files of the snapshot.
     pub bytes_total: u64,
+    /// Every write up to this moment is in it and none after it, on all shards; none if the cluster is a
+    /// standby.
+    pub cut: Option<String>,
     /// From the first connection to the seal.
     pub seconds: f64,
     /// Each shard.
@@ -27,8 +30,10 @@ pub struct Pushed {
 pub enum Way {
     /// The store had nothing of it: every file was sent.
     Full,
-    /// Some of its files, or all, were in the store and were read back instead.
+    /// Some of its files, or all, were in the store.
     ObjectsReused,
+    /// Its log since the last snapshot, which follows on that one's files.
+    Log,
 }
 
 /// A shard of a push.
@@ -38,16 +43,26 @@ pub struct PushedShard {
     pub shard: String,
     /// Which way was taken.
     pub way: Way,
+    /// Why, in words.
+    pub why: String,
+    /// About how many bytes its files would have been, where that was compared.
+    pub files_estimate: Option<u64>,
+    /// About how many bytes its log would have been, where it could have been the way.
+    pub log_estimate: Option<u64>,
     /// Files of its checkpoint.
     pub files: usize,
     /// Of those, how many the store had.
     pub reused: usize,
+    /// Segments that follow on them.
+    pub segments: usize,
     /// Compressed bytes that came over the network.
     pub bytes_sent: u64,
-    /// Bytes of its files.
+    /// Bytes of its files and segments.
     pub bytes_total: u64,
-    /// The end of what its checkpoint holds.
+    /// The end of what it holds.
     pub position: String,
+    /// Why its sidecar keeps no log for the next snapshot, if it does not.
+    pub log_not_kept: Option<String>,
 }
 
 /// Prints an answer: as it is for people, as one line of JSON for scripts.

@@ -1,17 +1,19 @@
-//! The snapshotter as its users run it, against sidecars that follow a script.
+//! A push as its users run it, against sidecars that follow a script.
 
 #![allow(clippy::unwrap_used)] // a helper of a test may stop at the first surprise
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keyspace::Hlc;
 use serde_json::Value;
-use stream::export::{self, Arrived, Export, ExportFile, ExportManifest};
+use store::bucket::{Bucket, BucketAddress, S3Options};
+use store::repository::{Keys, Manifest, Repository, Snapshot, Snapshots};
+use stream::export::{self, Arrived, Begun, End, Export, ExportFile, PIECE_BYTES, Ready};
 use stream::{Message, Purpose};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -27,7 +29,9 @@ type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 #[derive(Clone, Copy, PartialEq)]
 enum Script {
     Honest,
-    /// Closes the connection in the middle of the first file.
+    /// Knows the hashes of table files before it reads them.
+    Remembers,
+    /// Closes the connection after the first piece.
     Dies,
     /// Says a hash that the bytes do not have.
     Lies,
@@ -81,10 +85,18 @@ impl Stage {
         let files = Files::default();
         files.lock().unwrap().extend([
             ("CURRENT".to_owned(), b"MANIFEST-000005\n".to_vec()),
-            ("000012.sst".to_owned(), format!("shard {n} ").repeat(400_000).into_bytes()),
+            // Three pieces, each another.
+            (
+                "000012.sst".to_owned(),
+                (0..2_500_000_u32)
+                    .flat_map(|i| (i * 7 + n as u32).to_le_bytes())
+                    .chain(vec![n as u8; 8 << 20])
+                    .collect(),
+            ),
             ("000013.log".to_owned(), Vec::new()),
         ]);
         self.files.push(files.clone());
+        let store = self.dir.path().join("store");
         self.runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let member = SidecarMember {
@@ -103,7 +115,14 @@ impl Stage {
             self.service.put_sidecar(&member, Duration::from_secs(600)).await.unwrap();
             tokio::spawn(async move {
                 while let Ok((socket, _)) = listener.accept().await {
-                    tokio::spawn(serve(socket, shard.clone(), slots, files.clone(), script));
+                    tokio::spawn(serve(
+                        socket,
+                        shard.clone(),
+                        slots,
+                        files.clone(),
+                        script,
+                        store.clone(),
+                    ));
                 }
             });
         });
@@ -114,10 +133,15 @@ impl Stage {
     }
 
     fn push(&self) -> Output {
+        self.push_with(&[])
+    }
+
+    fn push_with(&self, more: &[&str]) -> Output {
         let registry = format!("file:{}", self.dir.path().join("registry").display());
         let store = self.store();
         let mut args = vec!["push", "--registry", &registry, "--service", "demo"];
         args.extend(["--cluster", "a", "--to", &store, "--wait", "500ms", "--output", "json"]);
+        args.extend(more);
         run(&args)
     }
 
@@ -127,17 +151,20 @@ impl Stage {
         last_line(&output)
     }
 
-    fn store_files(&self, part: &str) -> Vec<std::path::PathBuf> {
-        let mut found = Vec::new();
-        let mut dirs = vec![self.dir.path().join("store").join(part)];
-        while let Some(dir) = dirs.pop() {
-            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if path.is_dir() { dirs.push(path) } else { found.push(path) }
-            }
-        }
-        found
+    fn store_files(&self, part: &str) -> Vec<PathBuf> {
+        files_below(&self.dir.path().join("store").join(part))
     }
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let (mut found, mut dirs) = (Vec::new(), vec![dir.to_owned()]);
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() { dirs.push(path) } else { found.push(path) }
+        }
+    }
+    found
 }
 
 async fn serve(
@@ -146,49 +173,92 @@ async fn serve(
     slots: &str,
     files: Files,
     script: Script,
+    store: PathBuf,
 ) -> Option<()> {
     let mut conn = stream::split(socket);
     let Message::Hello(hello) = conn.reader.message().await.ok()? else { return None };
     assert_eq!((hello.purpose, hello.to.as_str()), (Purpose::Export, shard.to_string().as_str()));
-    let opened = export::next(&mut conn.reader).await.ok()?;
-    assert!(matches!(opened, Arrived::Message(Export::Open { .. })));
+    let Arrived::Message(Export::Open(open)) = export::next(&mut conn.reader).await.ok()? else {
+        return None;
+    };
     if script == Script::Refuses {
         let sentence = "a snapshot is being taken already".to_owned();
         export::send(&mut conn.writer, &Export::Refusal { sentence }).await.ok()?;
         return None;
     }
+    let say = async |conn: &mut stream::Connection<TcpStream>, message: Export| {
+        export::send(&mut conn.writer, &message).await.ok()
+    };
+    let ready = Ready { files: Vec::new(), files_permille: 1000, log: Err("none here".to_owned()) };
+    say(&mut conn, Export::Ready(Box::new(ready))).await?;
+    let begin = export::next(&mut conn.reader).await.ok()?;
+    assert_eq!(begin, Arrived::Message(Export::Begin { log: false }));
     let files: Vec<_> = files.lock().unwrap().clone().into_iter().collect();
-    let described = files.iter().map(|(name, bytes)| {
-        let mut hash = *blake3::hash(bytes).as_bytes();
-        hash[0] ^= u8::from(script == Script::Lies);
-        ExportFile { name: name.clone(), size: bytes.len() as u64, hash }
+    let hash = |bytes: &[u8]| match open.naming {
+        Some(key) => *blake3::keyed_hash(&key, bytes).as_bytes(),
+        None => *blake3::hash(bytes).as_bytes(),
+    };
+    // Of some files hashes are remembered, of others they are not.
+    let described = files.iter().map(|(name, bytes)| ExportFile {
+        name: name.clone(),
+        size: bytes.len() as u64,
+        hashes: (script == Script::Remembers && name.ends_with(".sst"))
+            .then(|| bytes.chunks(PIECE_BYTES).map(hash).collect()),
     });
-    let manifest = ExportManifest {
+    let position = "0000000000000000000000000000beef@42".parse().unwrap();
+    let (history, stamp) = (wal::History::default(), Hlc::new(1_795_000_000_000, 0));
+    let described: Vec<_> = described.collect();
+    let begun = Begun {
         service: "demo".to_owned(),
         shard: shard.to_string(),
         slots: slots.parse().unwrap(),
         database: "0000000000000000000000000000beef".to_owned(),
-        position: "0000000000000000000000000000beef@42".parse().unwrap(),
-        history: wal::History::default(),
-        stamp: Hlc::new(1_795_000_000_000, 0),
-        files: described.collect(),
+        position,
+        history: history.clone(),
+        stamp,
+        epoch: 1,
+        cuttable: false,
+        files: described.clone(),
     };
-    export::send(&mut conn.writer, &Export::Hashing { done: 0, total: 1 }).await.ok()?;
-    export::send(&mut conn.writer, &Export::Manifest(Box::new(manifest))).await.ok()?;
+    say(&mut conn, Export::Begun(Box::new(begun))).await?;
+    let cut = export::next(&mut conn.reader).await.ok()?;
+    assert_eq!(cut, Arrived::Message(Export::Cut(None)));
+    say(&mut conn, Export::End(Box::new(End { position, history, stamp }))).await?;
     let Arrived::Message(Export::Want(wanted)) = export::next(&mut conn.reader).await.ok()? else {
         return None;
     };
-    for file in wanted {
-        for piece in files[file as usize].1.chunks(export::CHUNK_BYTES_MAX) {
-            let piece = zstd::bulk::compress(piece, 1).unwrap();
-            export::send_chunk(&mut conn.writer, file, &piece).await.ok()?;
-            if script == Script::Dies {
-                return None;
+    let mut number = 0_u32;
+    for ((_, bytes), file) in files.iter().zip(&described) {
+        for piece in bytes.chunks(PIECE_BYTES) {
+            let take = if file.hashes.is_some() {
+                wanted.contains(&number)
+            } else {
+                let mut hash = hash(piece);
+                hash[0] ^= u8::from(script == Script::Lies);
+                say(&mut conn, Export::Offer { piece: number, hash }).await?;
+                let answer = export::next(&mut conn.reader).await.ok()?;
+                let Arrived::Message(Export::Take { take }) = answer else { return None };
+                take
+            };
+            if take {
+                if script == Script::Dies && number > 0 {
+                    // Once the first one is stored.
+                    while files_below(&store.join("objects")).is_empty() {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    return None;
+                }
+                let packed = zstd::bulk::compress(piece, 1).unwrap();
+                let what = (number, piece.len() as u32);
+                export::send_piece(&mut conn.writer, what, true, &packed).await.ok()?;
             }
+            number += 1;
         }
-        export::send(&mut conn.writer, &Export::FileDone { file }).await.ok()?;
     }
-    export::send(&mut conn.writer, &Export::Done).await.ok()
+    say(&mut conn, Export::Done).await?;
+    let sealed = export::next(&mut conn.reader).await.ok()?;
+    assert_eq!(sealed, Arrived::Message(Export::Sealed));
+    say(&mut conn, Export::Kept { why: Some("it is a script".to_owned()) }).await
 }
 
 fn run(args: &[&str]) -> Output {
@@ -204,20 +274,52 @@ fn last_line(output: &Output) -> Value {
     serde_json::from_str(text.lines().last().expect("a last line")).unwrap()
 }
 
-fn restore(stage: &Stage, id: &str, to: &Path) -> Output {
-    let (store, to) = (stage.store(), to.display().to_string());
-    run(&["restore", "--from", &store, "--snapshot", id, "--shard", "a/1", "--to", &to])
+impl Stage {
+    /// What the repository says of its newest snapshot, whose pieces are all read back.
+    fn newest(&self, keys: Keys) -> (Snapshot, Vec<Manifest>) {
+        self.runtime.block_on(async {
+            let repository = self.repository(keys).await;
+            let snapshots = Snapshots::open(&repository).await.unwrap();
+            let (snapshot, _) = snapshots.list().next_back().expect("a snapshot").clone();
+            let mut manifests = Vec::new();
+            for n in 0..snapshot.shards.len() {
+                let manifest = snapshots.manifest(&snapshot, n).await.unwrap();
+                let files = self.files[n].lock().unwrap().clone();
+                for (name, bytes) in files {
+                    let entry = manifest.files.iter().find(|entry| entry.name.as_str() == name);
+                    let mut back = Vec::new();
+                    for piece in &entry.expect("every file").pieces {
+                        back.extend(repository.piece(piece).await.unwrap());
+                    }
+                    assert!(back == bytes, "{name} differs");
+                }
+                manifests.push(manifest);
+            }
+            (snapshot, manifests)
+        })
+    }
+
+    async fn repository(&self, keys: Keys) -> Repository {
+        let address: BucketAddress = self.store().parse().unwrap();
+        let bucket = Bucket::open(&address, &S3Options::default()).unwrap();
+        Repository::open(bucket, keys).await.unwrap()
+    }
 }
 
 #[test]
-fn a_pushed_snapshot_is_listed_verified_and_restored_and_the_next_one_is_smaller() {
-    let stage = Stage::new(&[Script::Honest, Script::Honest]);
+fn a_push_is_sealed_with_all_its_pieces_and_the_next_one_sends_what_is_new() {
+    let stage = Stage::new(&[Script::Remembers, Script::Honest]);
     let first = stage.pushed();
     assert!(first["bytes_sent"].as_u64().unwrap() > 0, "{first}");
-    assert!(first["bytes_total"].as_u64().unwrap() > 6_000_000, "{first}");
-    assert!(first["seconds"].as_f64().is_some(), "{first}");
+    assert!(first["bytes_total"].as_u64().unwrap() > 30_000_000, "{first}");
+    assert!(first["seconds"].as_f64().is_some() && first["cut"].is_null(), "{first}");
     assert_eq!(first["shards"][1]["shard"], "a/1");
+    assert_eq!(first["shards"][1]["way"], "full");
     assert_eq!(first["shards"][1]["position"], "0000000000000000000000000000beef@42");
+    assert_eq!(first["shards"][1]["log_not_kept"], "it is a script");
+    let (snapshot, manifests) = stage.newest(Keys::none());
+    assert_eq!(snapshot.id.to_string(), first["snapshot"].as_str().unwrap());
+    assert_eq!(manifests[0].files[0].pieces.len(), 3);
 
     // A file more on one shard, nothing new on the other.
     stage.files[1].lock().unwrap().insert("000014.sst".to_owned(), b"new".repeat(1000));
@@ -226,62 +328,47 @@ fn a_pushed_snapshot_is_listed_verified_and_restored_and_the_next_one_is_smaller
     assert_eq!(second["shards"][0]["bytes_sent"], 0);
     assert_eq!(second["shards"][1]["files"], 4);
     assert_eq!(second["shards"][1]["reused"], 3);
-    assert!(second["bytes_sent"].as_u64() < first["bytes_sent"].as_u64(), "{second}");
-
-    let store = stage.store();
-    let list = |state: &str| {
-        let listed = last_line(&run(&["list", "--from", &store, "--output", "json"]));
-        assert_eq!(listed["snapshots"].as_array().unwrap().len(), 2, "{listed}");
-        assert_eq!(listed["snapshots"][1]["state"], state, "{listed}");
-    };
-    list("sealed");
-    let verified = run(&["verify", "--from", &store, "--output", "json"]);
-    assert!(verified.status.success(), "{}", said(&verified));
-    assert_eq!(last_line(&verified)["snapshot"], second["snapshot"]);
-    list("verified");
-
-    let to = stage.dir.path().join("restored/node");
-    let id = second["snapshot"].as_str().unwrap();
-    let restored = restore(&stage, id, &to);
-    assert!(restored.status.success(), "{}", said(&restored));
-    for (name, bytes) in stage.files[1].lock().unwrap().iter() {
-        assert!(fs::read(to.join("db").join(name)).unwrap() == *bytes, "{name} differs");
-    }
-    let adopt = admin::Adopt::parse(&fs::read(to.join("db/ADOPT")).unwrap()).unwrap();
-    assert!(adopt.follow.is_none() && adopt.stamp >= Hlc::new(1_795_000_000_000, 0));
-
-    let again = restore(&stage, id, &to);
-    assert_eq!(again.status.code(), Some(3), "{}", said(&again));
-    assert!(said(&again).contains("not empty"));
+    assert!(second["bytes_sent"].as_u64().unwrap() < 3000, "{second}");
+    stage.newest(Keys::none());
 }
 
 #[test]
-fn damage_is_found_by_verify_refused_by_restore_and_repaired_by_the_next_push() {
-    let stage = Stage::new(&[Script::Honest, Script::Honest]);
-    let id = stage.pushed()["snapshot"].as_str().unwrap().to_owned();
-    let sst = blake3::hash(&stage.files[1].lock().unwrap()["000012.sst"]).to_string();
-    let objects = stage.store_files("objects");
-    let object = objects.iter().find(|p| p.ends_with(format!("{sst}.zst"))).unwrap();
-    let mut bytes = fs::read(object).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0x10;
-    fs::write(object, bytes).unwrap();
+fn an_encrypted_push_needs_the_keys_that_write_and_is_read_with_the_others() {
+    let stage = Stage::new(&[Script::Honest, Script::Remembers]);
+    let keys = Keys::generate().unwrap();
+    let file = stage.dir.path().join("snapshots.key");
+    fs::write(&file, keys.to_write().to_text()).unwrap();
+    let file = file.display().to_string();
+    let output = stage.push_with(&["--key-file", &file]);
+    assert!(output.status.success(), "{}", said(&output));
+    let (_, manifests) = stage.newest(keys.clone());
+    // The same again, known by keyed hashes alone.
+    let again = stage.push_with(&["--key-file", &file]);
+    assert_eq!(last_line(&again)["bytes_sent"], 0, "{}", said(&again));
+    let piece = manifests[0].files[0].pieces[0];
+    stage.runtime.block_on(async {
+        let blind = stage.repository(keys.to_write()).await;
+        let why = blind.piece(&piece).await.unwrap_err().to_string();
+        assert!(why.contains("no private key"), "{why}");
+    });
+    let without = stage.push();
+    assert_eq!(without.status.code(), Some(1), "{}", said(&without));
+    assert!(said(&without).contains("name the key file"), "{}", said(&without));
+}
 
-    let store = stage.store();
-    let verified = run(&["verify", "--from", &store, "--snapshot", &id]);
-    assert_eq!(verified.status.code(), Some(1), "{}", said(&verified));
-    assert!(said(&verified).contains(&sst), "{}", said(&verified));
-    let to = stage.dir.path().join("restored");
-    let restored = restore(&stage, &id, &to);
-    assert_eq!(restored.status.code(), Some(1), "{}", said(&restored));
-    assert!(said(&restored).contains(&sst), "{}", said(&restored));
-    assert_eq!(fs::read_dir(&to).unwrap().count(), 0, "nothing is left of it");
-
+#[test]
+fn what_was_stored_before_a_push_ended_early_is_not_sent_again() {
+    let whole = Stage::new(&[Script::Honest, Script::Honest]).pushed();
+    let mut stage = Stage::new(&[Script::Honest, Script::Dies]);
+    assert_eq!(stage.push().status.code(), Some(1));
+    assert!(!stage.store_files("objects").is_empty());
+    // A sidecar that lives takes the place of the one that died.
+    let files = stage.files.clone();
+    stage.sidecar(1, "8192-16383", Script::Honest);
+    stage.files = files;
     let pushed = stage.pushed();
-    assert_eq!(pushed["shards"][0]["bytes_sent"], 0);
-    assert_eq!(pushed["shards"][1]["reused"], 2);
-    let verified = run(&["verify", "--from", &store, "--snapshot", &id]);
-    assert!(verified.status.success(), "the object is whole again: {}", said(&verified));
+    assert!(pushed["bytes_sent"].as_u64() < whole["bytes_sent"].as_u64(), "{pushed}\n{whole}");
+    stage.newest(Keys::none());
 }
 
 #[test]
@@ -298,7 +385,6 @@ fn a_push_that_ends_early_has_sealed_nothing() {
         assert!(text.contains("a/1") && text.contains(word), "{text}");
         assert!(text.contains("nothing was sealed"), "{text}");
         assert!(stage.store_files("snapshots").is_empty());
-        assert!(stage.store_files("tmp").is_empty(), "{:?}", stage.store_files("tmp"));
     }
 }
 
@@ -315,12 +401,6 @@ fn what_is_wrong_with_a_command_line_is_said_in_words() {
         assert!(said(&output).contains(word), "{args:?}: {}", said(&output));
     };
     check(&["push"], 2, "`to` is not set");
-    check(&["list", "--from", "s3://bucket"], 2, "not built yet");
-    check(&["list", "--from", "file:///no/such/place"], 1, "no such directory");
-    check(&["verify", "--from", &stage.store()], 1, "no sealed snapshot");
-    let id =
-        ["restore", "--from", "file:///s", "--snapshot", "../x", "--shard", "a/0", "--to", "d"];
-    check(&id, 2, "no snapshot id");
     let mut push = vec!["push", "--registry", "file:/r", "--service", "demo", "--cluster", "a"];
     push.extend(["--to", "file:///s", "--check-config"]);
     check(&push, 0, "config is good");

@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // a helper of a test may stop at the first surprise
 
-use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use keyspace::Slot;
 use serde_json::Value;
+use store::bucket::{Bucket, S3Options};
+use store::repository::{Keys, Manifest, Repository, Snapshots, What};
 use tests::client::Client;
-use tests::clouds::process::Process;
 use tests::clouds::{Clouds, binaries};
 use tests::wait;
 
@@ -49,21 +47,32 @@ fn write(clouds: &Clouds, from: usize, to: usize) {
     }
 }
 
-/// A node that stands alone on a restored directory; it ends with its handle.
-fn serve(dir: &Path) -> (Process, Client) {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let args = ["--dir", dir.to_str().unwrap(), "--listen", &free].map(str::to_owned).to_vec();
-    let log = dir.with_extension("log");
-    let program = binaries::path("godwit-node").unwrap();
-    let mut node = Process::new("restored".to_owned(), program, args, log);
-    node.start().unwrap();
-    let connect = || Client::connect_with(&free, Duration::from_secs(2));
-    wait::until("the restored node to serve", PATIENCE, || connect().map(drop)).unwrap();
-    (node, connect().unwrap())
+/// The manifests of a snapshot, all of whose pieces and segments are there and good.
+fn read_back(store: &str, id: &str) -> Vec<Manifest> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let bucket = Bucket::open(&store.parse().unwrap(), &S3Options::default()).unwrap();
+        let repository = Repository::open(bucket, Keys::none()).await.unwrap();
+        let snapshots = Snapshots::open(&repository).await.unwrap();
+        let (snapshot, _) = snapshots.get(&id.parse().unwrap()).unwrap();
+        let mut manifests = Vec::new();
+        for n in 0..snapshot.shards.len() {
+            let manifest = snapshots.manifest(snapshot, n).await.unwrap();
+            assert_eq!(manifest.cut, snapshot.cut);
+            for piece in manifest.pieces() {
+                repository.piece(piece).await.unwrap();
+            }
+            for segment in &manifest.log {
+                repository.blob(&segment.name(), What::Segment, segment.blake3).await.unwrap();
+            }
+            manifests.push(manifest);
+        }
+        manifests
+    })
 }
 
 #[test]
-fn what_was_pushed_comes_back_as_nodes_that_serve_it() {
+fn what_is_pushed_is_there_whole_and_the_next_push_sends_what_is_new() {
     let clouds = Clouds::for_test();
     let scratch = tempfile::tempdir().unwrap();
     let store = format!("file://{}", scratch.path().join("store").display());
@@ -91,31 +100,8 @@ fn what_was_pushed_comes_back_as_nodes_that_serve_it() {
     assert_eq!(standby.unwrap()["cluster"], "b");
 
     let id = second["snapshot"].as_str().unwrap();
-    let verify = ["verify", "--from", &store, "--snapshot", id, "--output", "json"];
-    assert_eq!(ok(snapshotter(&verify).output().unwrap())["verified"], true);
-    let mut nodes: Vec<_> = (0..2)
-        .map(|n| {
-            let dir = scratch.path().join(format!("restored-{n}"));
-            let (shard, to) = (format!("a/{n}"), dir.to_str().unwrap());
-            let mut args = vec!["restore", "--from", &store, "--snapshot", id];
-            args.extend(["--shard", &shard, "--to", to, "--output", "json"]);
-            ok(snapshotter(&args).output().unwrap());
-            serve(&dir)
-        })
-        .collect();
-    for n in 0..2_100 {
-        for (command, value) in [
-            (vec!["GET".to_owned(), format!("key:{n}")], format!("value {n} {}", "x".repeat(200))),
-            (vec!["HGET".to_owned(), format!("hash:{n}"), "field".to_owned()], n.to_string()),
-        ] {
-            let slot = Slot::of_key(command[1].as_bytes()).number();
-            let (_, client) = &mut nodes[usize::from(slot >= 8192)];
-            assert_eq!(client.text(&command).unwrap(), value, "{command:?}");
-        }
-    }
-    // And goes on from there, on a timeline of its own.
-    assert_eq!(nodes[0].1.text(&["SET", "new", "1"]).unwrap(), "OK");
-    nodes.iter_mut().for_each(|(node, _)| node.end());
+    let manifests = read_back(&store, id);
+    assert!(manifests.iter().all(|manifest| manifest.cut.is_some()), "one cut for all shards");
 }
 
 #[test]
@@ -134,16 +120,51 @@ fn a_push_that_is_killed_seals_nothing_and_the_next_one_is_whole() {
         running.wait().unwrap();
     }
     // The sidecar finds out by itself that nobody listens; until then it says that it is busy.
-    wait::until("the next push to be whole", PATIENCE, || {
+    let last = wait::until("the next push to be whole", PATIENCE, || {
         let output = push(&clouds, "a", &store).output()?;
         anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
+        Ok(ok(output))
     })
     .unwrap();
-    let listed = ok(snapshotter(&["list", "--from", &store, "--output", "json"]).output().unwrap());
-    for snapshot in listed["snapshots"].as_array().unwrap() {
-        let id = snapshot["snapshot"].as_str().unwrap();
-        let verify = ["verify", "--from", &store, "--snapshot", id, "--output", "json"];
-        assert_eq!(ok(snapshotter(&verify).output().unwrap())["verified"], true, "{id}");
+    read_back(&store, last["snapshot"].as_str().unwrap());
+    for shard in &clouds.cloud("a").shards {
+        let left = std::fs::read_dir(shard.node.dir.join("checkpoints")).unwrap().count();
+        assert_eq!(left, 0, "a checkpoint was left in {}", shard.name);
     }
+}
+
+#[test]
+fn after_a_compaction_the_log_is_sent_and_not_the_files() {
+    let clouds = Clouds::for_test();
+    let scratch = tempfile::tempdir().unwrap();
+    let store = format!("file://{}", scratch.path().join("store").display());
+    write(&clouds, 0, 20_000);
+    let first = ok(push(&clouds, "a", &store).output().unwrap());
+    // A twentieth of the keys again, and then the whole tree is rewritten.
+    write(&clouds, 7_000, 8_000);
+    for shard in &clouds.cloud("a").shards {
+        let mut compact = Command::new(binaries::path("godwit-node").unwrap());
+        let done = compact.args(["compact", "--admin", &shard.node.admin]).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+    let second = ok(push(&clouds, "a", &store).output().unwrap());
+    let sent = |pushed: &Value| pushed["bytes_sent"].as_u64().unwrap();
+    for shard in second["shards"].as_array().unwrap() {
+        assert_eq!(shard["way"], "log", "{second}");
+        assert!(shard["log_estimate"].as_u64() < shard["files_estimate"].as_u64(), "{second}");
+    }
+    assert!(sent(&second) * 5 < sent(&first), "{first}\n{second}");
+    let manifests = read_back(&store, second["snapshot"].as_str().unwrap());
+    assert!(manifests.iter().all(|manifest| manifest.end() != manifest.position));
+
+    // The next one goes on from there; by files alone is a setting.
+    write(&clouds, 8_000, 8_100);
+    let third = ok(push(&clouds, "a", &store).output().unwrap());
+    assert_eq!(third["shards"][0]["way"], "log", "{third}");
+    let longer = read_back(&store, third["snapshot"].as_str().unwrap());
+    assert!(longer[0].log.len() > manifests[0].log.len(), "it grows at its end");
+    assert_eq!(longer[0].files, manifests[0].files);
+    let files = ok(push(&clouds, "a", &store).args(["--way", "files"]).output().unwrap());
+    assert_ne!(files["shards"][0]["way"], "log", "{files}");
+    read_back(&store, files["snapshot"].as_str().unwrap());
 }

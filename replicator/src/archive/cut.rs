@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use keyspace::SlotSet;
+use keyspace::{Hlc, SlotSet};
 use tokio::sync::mpsc;
 use wal::frame::{Codec, FrameBuilder, FrameHeader, PushError};
 use wal::segment::SegmentHeader;
@@ -30,6 +30,8 @@ pub struct Limits {
     pub every: Duration,
     /// Or with so many bytes.
     pub bytes: u64,
+    /// The last one ends before the first batch with a stamp above this one; `None`: there is no last.
+    pub until: Option<Hlc>,
 }
 
 /// Where a stream of segments begins.
@@ -60,6 +62,12 @@ pub enum CutError {
     /// The log cannot be read on.
     #[error(transparent)]
     Cursor(#[from] CursorError),
+    /// All that was asked for was cut; the last batch of it is in the log file of that number.
+    #[error("the log was read up to the cut")]
+    Reached {
+        /// The file's number.
+        file: u64,
+    },
     /// A load was taken in, which is not in the log.
     #[error("load {0} was taken in, which a log alone does not hold")]
     Load(String),
@@ -200,6 +208,12 @@ impl Work {
 
     /// The batch that the cursor went to.
     async fn take(&mut self) -> Result<(), CutError> {
+        if let Some(until) = self.limits.until
+            && self.cursor.batch()?.tags().flatten().any(|tag| tag.stamp > until)
+        {
+            self.cut().await;
+            return Err(CutError::Reached { file: self.file });
+        }
         if let Some(timeline) = self.cursor.started().and_then(|h| h.current()).map(|s| s.timeline)
         {
             // All frames of a segment end on one timeline.

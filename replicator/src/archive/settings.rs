@@ -104,13 +104,8 @@ impl ArchiveConfig {
         };
         let url =
             url.parse().map_err(|why: store::StoreError| ConfigError::invalid(why.to_string()))?;
-        let mut options = S3Options::from_env();
-        if let Some(endpoint) = settings.endpoint {
-            options.endpoint = Some(endpoint);
-            options.path_style = true;
-        }
-        options.region = settings.region.or(options.region);
-        options.sse = settings.sse;
+        let options = S3Options::with(settings.endpoint, settings.region, settings.sse)
+            .map_err(|why| ConfigError::invalid(format!("the archive's settings: {why}")))?;
         let span = |span: Option<Span>, default: Duration| span.map_or(default, |span| span.0);
         let bytes = |size: Option<Size>, default: u64| size.map_or(default, |size| size.0);
         let config = Self {
@@ -158,10 +153,7 @@ impl ArchiveConfig {
                     .to_owned(),
             );
         }
-        match self.options.sse.as_deref() {
-            None | Some("AES256" | "aws:kms") => Ok(()),
-            Some(other) => refuse(format!("archive.sse is `{other}`: AES256 or aws:kms")),
-        }
+        Ok(())
     }
 
     /// The bucket and the keys.
@@ -176,6 +168,5 @@ pub fn open_bucket(
     options: &S3Options,
     key_file: Option<&std::path::Path>,
 ) -> anyhow::Result<(Bucket, Keys)> {
-    let keys = key_file.map_or_else(|| Ok(Keys::none()), Keys::read)?;
-    Ok((Bucket::open(url, options)?, keys))
+    Ok((Bucket::open(url, options)?, Keys::read_if(key_file)?))
 }

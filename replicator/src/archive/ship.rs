@@ -74,7 +74,7 @@ pub(super) async fn run(
     pin.advance(onward.cursor.database(), onward.cursor.file().number);
     let keep = run.known.slots.clone();
     let whose = (SegmentHeader::service_of(&sidecar.config.service), sidecar.shard.to_string());
-    let limits = Limits { every: config.segment_every, bytes: config.segment_bytes };
+    let limits = Limits { every: config.segment_every, bytes: config.segment_bytes, until: None };
     let database = onward.cursor.database().clone();
     let mut cutter = Cutter::start(*onward.cursor, onward.start, keep, whose, limits)
         .context("cannot start a thread")?;
@@ -101,7 +101,7 @@ pub(super) async fn run(
                      checkpoint"
                 ));
             }
-            Some(Err(CutError::Cursor(error))) => return Err(error.into()),
+            Some(Err(error)) => return Err(error.into()),
             None => return Err(anyhow!("the thread that reads the log ended")),
         };
         let file = cut.file;

@@ -1,31 +1,44 @@
-//! Exports: a checkpoint of the node, sent to a snapshotter.
+//! Exports: a checkpoint of the node, or its log since the last snapshot, sent to a snapshotter.
 //!
-//! The node makes the checkpoint (hard links: no bytes are copied), the sidecar reads, hashes and
-//! sends its files, and the checkpoint is removed at the end, whatever the end was. One export at a
-//! time, read at a bounded rate by one thread, so that a snapshot is not felt by the node's clients.
+//! The node makes the checkpoint (hard links: no bytes are copied), the sidecar reads, hashes and sends
+//! pieces of its files, and the checkpoint is removed at the end, whatever the end was. Hashes of table
+//! files are remembered ([`remember`]), and the log after a snapshot is kept ([`last`]), so that the next
+//! one is either new files or the log, whichever is less. One export at a time, read at a bounded rate, so
+//! that a snapshot is not felt by the node's clients.
 //!
-//! What is said on the wire is in [`stream::export`].
+//! What is said on the wire is in [`stream::export`], step by step in [`session`].
 
 mod files;
+mod last;
+mod log;
 mod pace;
-mod send;
+mod pack;
+mod pieces;
+mod remember;
+mod session;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use keyspace::Hlc;
-use stream::export::{Arrived, Export, ExportManifest};
+use stream::export::{Arrived, Export, Open};
 use stream::{Connection, Hello, Purpose, Reader, Versions, WireError, Writer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::Semaphore;
 use topology::ShardName;
 use topology::members::Role;
 
-use files::Listing;
+pub use last::{Keeping, is_ours};
+
+use crate::spool::Spool;
+use last::Lasts;
+use session::Session;
 
 /// How many bytes a second an export reads of its node's disk, if nothing else is said.
 pub const RATE_DEFAULT: u64 = 256 << 20;
+/// Log files that are kept for the next snapshot, if nothing else is said.
+pub const KEEPING_DEFAULT: Keeping =
+    Keeping { bytes: 8 << 30, age: std::time::Duration::from_secs(48 * 3600) };
 /// Checkpoints with names that begin so are exports': one that no export holds was left behind.
 const PREFIX: &str = "export-";
 
@@ -37,6 +50,8 @@ pub struct Context {
     node_dir: PathBuf,
     node_admin: String,
     rate: u64,
+    spool: Spool,
+    lasts: Lasts,
     /// The one export that may run.
     place: Arc<Semaphore>,
     sent: Arc<AtomicU64>,
@@ -69,30 +84,31 @@ pub enum ExportError {
 /// What an export came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exported {
-    /// Files of the checkpoint.
-    pub files: usize,
-    /// Of those, how many were wanted.
-    pub wanted: usize,
-    /// Bytes sent for them, compressed.
+    /// Whether it was the log alone.
+    pub log: bool,
+    /// Bytes sent, packed.
     pub sent: u64,
 }
 
 impl Context {
-    /// Exports of this shard, whose node lies in `node_dir` and is controlled at `node_admin`;
-    /// `rate` is how many bytes a second may be read.
+    /// Exports of this shard, whose node is controlled at `node_admin` and whose log is in `spool`;
+    /// `rate` is how many bytes a second may be read, `keeping` what is kept of the log for the next one.
     pub fn new(
         service: &str,
         shard: &ShardName,
-        node_dir: &Path,
         node_admin: &str,
         rate: u64,
+        spool: &Spool,
+        keeping: Keeping,
     ) -> Self {
         Self {
             service: service.to_owned(),
             shard: shard.clone(),
-            node_dir: node_dir.to_owned(),
+            node_dir: spool.node_dir().to_owned(),
             node_admin: node_admin.to_owned(),
             rate: rate.max(1),
+            spool: spool.clone(),
+            lasts: Lasts::open(spool, keeping),
             place: Arc::new(Semaphore::new(1)),
             sent: Arc::default(),
         }
@@ -141,9 +157,9 @@ where
     S: AsyncRead + AsyncWrite + Send,
 {
     check_hello(hello, ctx)?;
-    let snapshot = match stream::export::next(reader).await? {
-        Arrived::Message(Export::Open { snapshot }) => snapshot,
-        other => return Err(unexpected(&other, "Open").into()),
+    let open = match stream::export::next(reader).await? {
+        Arrived::Message(Export::Open(open)) => *open,
+        other => return Err(other.unexpected("Open").into()),
     };
     let Ok(_place) = ctx.place.try_acquire() else {
         return Err(ExportError::Refused(format!(
@@ -151,21 +167,32 @@ where
             ctx.shard
         )));
     };
-    let name = format!("{PREFIX}{snapshot}");
-    if !topology::record::is_name(&name) {
-        return Err(ExportError::Refused(format!(
-            "`{}` is no id of a snapshot: letters, digits, `-` and `_`, at most {} of them",
-            snapshot.chars().take(80).collect::<String>().escape_debug(),
-            63 - PREFIX.len(),
-        )));
-    }
+    let name = checkpoint_name(&open)?;
     let node = admin::Client::connect(&ctx.node_admin).await?;
     drop_left_behind(&node, &ctx.node_dir).await?;
-    let result = export(reader, writer, ctx, &node, &name).await;
-    let dropped = drop_checkpoint(&node, ctx, &name).await;
-    let exported = result?;
-    dropped?;
-    Ok(exported)
+    let mut session = Session::new(reader, writer, ctx, &node, &open, &name);
+    let result = session.run().await;
+    if session.holds_checkpoint() {
+        let dropped = drop_checkpoint(&node, ctx, &name).await;
+        let exported = result?;
+        dropped?;
+        return Ok(exported);
+    }
+    result
+}
+
+fn checkpoint_name(open: &Open) -> Result<String, ExportError> {
+    let name = format!("{PREFIX}{}", open.snapshot);
+    let repository =
+        open.repository.len() == 32 && open.repository.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if topology::record::is_name(&name) && repository {
+        return Ok(name);
+    }
+    Err(ExportError::Refused(format!(
+        "`{}` is no id of a snapshot, or its repository's is none: letters, digits, `-` and `_`, at most {} of them",
+        open.snapshot.chars().take(80).collect::<String>().escape_debug(),
+        63 - PREFIX.len(),
+    )))
 }
 
 fn check_hello(hello: &Hello, ctx: &Context) -> Result<(), ExportError> {
@@ -189,49 +216,6 @@ fn check_hello(hello: &Hello, ctx: &Context) -> Result<(), ExportError> {
         ));
     }
     Ok(())
-}
-
-async fn export<S>(
-    reader: &mut Reader<ReadHalf<S>>,
-    writer: &mut Writer<WriteHalf<S>>,
-    ctx: &Context,
-    node: &admin::Client,
-    name: &str,
-) -> Result<Exported, ExportError>
-where
-    S: AsyncRead + AsyncWrite + Send,
-{
-    refuse_half_filled(&node.status().await?, &ctx.shard)?;
-    let made = node.checkpoint(name).await?;
-    let status = node.status().await?;
-    // Again: a seed or a rewind may have begun in between.
-    refuse_half_filled(&status, &ctx.shard)?;
-    // Stamps come from the wall clock or from what was applied, whichever is higher; both were read
-    // after the checkpoint, so none in it is above.
-    let wall = Hlc::new(ops::clock::unix_ms(), u16::MAX);
-    let stamp = status.applied.values().map(|applied| applied.stamp).fold(wall, Hlc::max);
-    let listing = Arc::new(Listing::of(&made.path)?);
-    let hashes = send::hash(writer, listing.clone(), ctx.rate).await?;
-    let manifest = ExportManifest {
-        service: ctx.service.clone(),
-        shard: ctx.shard.to_string(),
-        slots: status.slots,
-        database: made.database,
-        position: made.position,
-        history: made.history,
-        stamp,
-        files: listing.describe(&hashes),
-    };
-    stream::export::send(writer, &Export::Manifest(Box::new(manifest))).await?;
-    let wanted = match stream::export::next(reader).await? {
-        Arrived::Message(Export::Want(wanted)) => wanted,
-        other => return Err(unexpected(&other, "Want").into()),
-    };
-    listing.check_wanted(&wanted)?;
-    let (files, wanted_files) = (listing.len(), wanted.len());
-    let sent = send::files(writer, listing, wanted, ctx.rate, &ctx.sent).await?;
-    stream::export::send(writer, &Export::Done).await?;
-    Ok(Exported { files, wanted: wanted_files, sent })
 }
 
 /// A snapshot of a node that is being filled, or that never was, would look well and restore to
@@ -274,15 +258,4 @@ async fn drop_left_behind(node: &admin::Client, node_dir: &Path) -> Result<(), E
         }
     }
     Ok(())
-}
-
-fn unexpected(arrived: &Arrived, want: &'static str) -> WireError {
-    let got = match arrived {
-        Arrived::Chunk { .. } => "a chunk".to_owned(),
-        Arrived::Message(message) => {
-            let text = format!("{message:?}");
-            text.split(['(', '{', ' ']).next().unwrap_or_default().to_owned()
-        }
-    };
-    WireError::Unexpected { got, want }
 }

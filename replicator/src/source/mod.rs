@@ -45,7 +45,9 @@ pub async fn supervise(sidecar: Arc<Sidecar>) {
         if node.is_some() && now.record.is_some() {
             let names: Vec<_> = wanted.iter().map(ToString::to_string).collect();
             sidecar.spool.retain_pins(|follower| {
-                follower == crate::archive::PIN || names.iter().any(|name| name == follower)
+                follower == crate::archive::PIN
+                    || crate::export::is_ours(follower)
+                    || names.iter().any(|name| name == follower)
             });
         }
         for follower in wanted {

@@ -82,8 +82,12 @@ impl Spool {
                 continue;
             }
             let bytes = file.bytes();
-            let old = age(&file) > budget.age;
-            let needed = self.locked(|state| state.pins.needing(&database, file.number));
+            let (needed, age_max) = self.locked(|state| {
+                let needed = state.pins.needing(&database, file.number);
+                let age_max = state.pins.age(&needed, budget.age);
+                (needed, age_max)
+            });
+            let old = age(&file) > age_max;
             let drop =
                 if needed.is_empty() { over > linger || old } else { over > budget.bytes || old };
             if !drop && short == 0 {

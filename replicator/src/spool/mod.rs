@@ -184,14 +184,20 @@ impl Spool {
 
     /// Keeps files for a follower, from the oldest there is until [`Pin::advance`] says otherwise.
     pub fn pin(&self, follower: &str) -> Pin {
-        self.locked(|state| state.pins.add(follower, None));
+        self.locked(|state| state.pins.add(follower, None, None));
         Pin::new(self.clone(), follower.to_owned())
     }
 
     /// The same for a follower with a budget of its own, in bytes of log files: past it that follower is
     /// lost, whatever room there is, and no other one.
     pub fn pin_within(&self, follower: &str, bytes: u64) -> Pin {
-        self.locked(|state| state.pins.add(follower, Some(bytes)));
+        self.locked(|state| state.pins.add(follower, Some(bytes), None));
+        Pin::new(self.clone(), follower.to_owned())
+    }
+
+    /// The same for one that may need files of another age than the rest.
+    pub fn pin_for(&self, follower: &str, bytes: u64, age: Duration) -> Pin {
+        self.locked(|state| state.pins.add(follower, Some(bytes), Some(age)));
         Pin::new(self.clone(), follower.to_owned())
     }
 

@@ -1,6 +1,7 @@
 //! Which files followers still need.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Spool;
 use crate::identity::DatabaseId;
@@ -12,6 +13,8 @@ struct Need {
     from: Option<(DatabaseId, u64)>,
     /// The most bytes of files that are kept for it alone to need them.
     within: Option<u64>,
+    /// How old its files may become, if that is not as for all.
+    age: Option<Duration>,
     /// Its files went past the budget: nothing is kept for it until it has been seeded.
     lost: Option<String>,
 }
@@ -21,8 +24,15 @@ struct Need {
 pub(super) struct Pins(BTreeMap<String, Need>);
 
 impl Pins {
-    pub(super) fn add(&mut self, follower: &str, within: Option<u64>) {
-        self.0.entry(follower.to_owned()).or_default().within = within;
+    pub(super) fn add(&mut self, follower: &str, within: Option<u64>, age: Option<Duration>) {
+        let need = self.0.entry(follower.to_owned()).or_default();
+        (need.within, need.age) = (within, age);
+    }
+
+    /// How old files may become that these followers need: as old as the most patient of them says.
+    pub(super) fn age(&self, followers: &[String], usual: Duration) -> Duration {
+        let of = |name| self.0.get(name).and_then(|need: &Need| need.age).unwrap_or(usual);
+        followers.iter().map(of).max().unwrap_or(usual)
     }
 
     /// Followers with a budget of their own that is less than what is kept for them; with both.
@@ -83,7 +93,7 @@ impl Pin {
     pub fn hold(&self) {
         self.spool.locked(|state| {
             let need = state.pins.0.entry(self.follower.clone()).or_default();
-            *need = Need { within: need.within, ..Need::default() };
+            *need = Need { within: need.within, age: need.age, ..Need::default() };
         });
     }
 

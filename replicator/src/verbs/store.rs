@@ -38,12 +38,7 @@ pub struct StoreArgs {
 impl StoreArgs {
     /// The repository, to read.
     pub(super) async fn repository(&self) -> anyhow::Result<Repository> {
-        let mut options = S3Options::from_env();
-        if let Some(endpoint) = &self.endpoint {
-            options.endpoint = Some(endpoint.clone());
-            options.path_style = true;
-        }
-        options.region = self.region.clone().or(options.region);
+        let options = S3Options::with(self.endpoint.clone(), self.region.clone(), None)?;
         let (bucket, keys) = open_bucket(&self.from, &options, self.key_file.as_deref())?;
         let opened = Repository::open(bucket, keys).await;
         opened.with_context(|| format!("opening the archive {}", self.from))

@@ -9,13 +9,13 @@ use crate::config::Config;
 
 /// A shard to fetch.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub(super) struct Target {
     /// The shard.
-    pub shard: ShardName,
+    pub(super) shard: ShardName,
     /// Its slots, as the record says.
-    pub slots: SlotSet,
+    pub(super) slots: SlotSet,
     /// Where its sidecar listens.
-    pub address: String,
+    pub(super) address: String,
 }
 
 /// Every shard of the cluster, once each has a sidecar in the registry.

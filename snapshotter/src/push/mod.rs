@@ -1,23 +1,49 @@
 //! `push`: a snapshot of a cluster.
+//!
+//! ```text
+//! discover   the shards' sidecars, from the registry
+//! session    the connection to one of them
+//! way        its files, or its log since the last snapshot: whichever is less
+//! running    all shards begin, one cut is chosen, all end there
+//! shard      what comes of one; receive stores it
+//! ```
+//!
+//! The seal is written last. Before it there is no snapshot, and what the repository has by then is not sent
+//! again.
 
 mod discover;
-pub mod shard;
+mod receive;
+mod running;
+mod session;
+mod shard;
+mod way;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use ops::exit::{Exit, Stop};
 use ops::health::Health;
 use ops::metrics::{Identity, Metrics};
 use ops::shutdown::Shutdown;
-use store::{SnapshotId, Store};
+use store::SnapshotId;
+use store::repository::piece::Known;
+use store::repository::{Manifest, Repository, Snapshot, Snapshots, header};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{Config, WaySetting};
 use crate::report::{self, Pushed};
 use ops::progress::Progress;
+use receive::Place;
+use running::Running;
+use shard::Common;
+pub use way::ChainLimits;
+
+/// Pieces of all shards that are unpacked and stored at a time.
+const PUTS_MAX: usize = 4;
+/// How long a sidecar may take to note that there is a snapshot.
+const KEPT_WITHIN: Duration = Duration::from_secs(30);
 
 /// Takes a snapshot, seals it and prints what was sent.
 ///
@@ -42,64 +68,107 @@ pub async fn run(config: Config, metrics: Option<String>) -> anyhow::Result<Exit
 }
 
 async fn push(config: &Config, progress: &Progress) -> anyhow::Result<Pushed> {
-    let store = Store::open_or_create(&config.to)?;
-    let removed = store.tidy()?;
-    if removed > 0 {
-        tracing::info!(removed, "removed what pushes that died left in the store");
-    }
+    let (bucket, keys) = config.store.open()?;
+    let opened = Repository::create(bucket, keys, header::GRACE_DEFAULT).await;
+    let repository = opened.with_context(|| format!("opening {}", config.store.url))?;
+    let known = Arc::new(repository.known().await?);
+    let mut snapshots = Snapshots::open(&repository).await?;
+    let last = last_manifests(&snapshots, config, &known).await?;
     let tls = config.tls.as_ref().map(|tls| tls.open()).transpose()?;
     let targets = discover::targets(config).await?;
     let id = SnapshotId::new(SystemTime::now(), rand::random());
-    tracing::info!(snapshot = %id, shards = targets.len(), store = %config.to, "taking a snapshot");
-
-    let places = Arc::new(Semaphore::new(config.parallel));
-    let mut running = JoinSet::new();
-    for (n, target) in targets.into_iter().enumerate() {
-        let (places, store) = (places.clone(), store.clone());
-        let (id, service, progress) = (id.clone(), config.service.clone(), progress.clone());
-        let tls = tls.clone();
-        running.spawn(async move {
-            let _place = places.acquire_owned().await.expect("nobody closes it");
-            let shard = target.shard.clone();
-            let fetched =
-                shard::fetch(&target, &service, &id, &store, &progress, tls.as_ref()).await;
-            fetched
-                .map(|fetched| (n, fetched))
-                .with_context(|| format!("shard {shard}, whose sidecar is at {}", target.address))
-        });
+    tracing::info!(snapshot = %id, shards = targets.len(), store = %config.store.url, "taking a snapshot");
+    let common = Common {
+        service: config.service.clone(),
+        id: id.clone(),
+        place: Place {
+            repository: repository.clone(),
+            known: known.clone(),
+            puts: Arc::new(Semaphore::new(PUTS_MAX)),
+            progress: progress.clone(),
+        },
+        places: Arc::new(Semaphore::new(config.parallel)),
+        limits: config.chain,
+        may_log: config.way == WaySetting::Cheapest,
+        digest: config.digest,
+        bandwidth: config.bandwidth.map(|all| (all / targets.len().max(1) as u64).max(1)),
+        tls,
+    };
+    let running = Running::start(common, targets, last);
+    let (fetched, waiting, sealed) = running.fetched().await?;
+    if known.is_stale() {
+        bail!(
+            "it took longer than half the repository's time of grace, so what was there may be deleted by now: push again"
+        );
     }
-    let mut fetched = Vec::new();
-    // The first error drops the set, which ends the others.
-    while let Some(done) = running.join_next().await {
-        fetched.push(done.context("a task died")??);
-    }
-    fetched.sort_by_key(|(n, _)| *n);
-
-    let (manifests, shards): (Vec<_>, Vec<_>) =
-        fetched.into_iter().map(|(_, fetched)| (fetched.manifest, fetched.report)).unzip();
+    let (manifests, mut shards): (Vec<_>, Vec<_>) =
+        fetched.into_iter().map(|fetched| (fetched.manifest, fetched.report)).unzip();
     let now = ops::clock::unix_ms();
-    tokio::task::block_in_place(|| {
-        store.seal(&id, &config.service, &config.cluster, now, &manifests)
-    })?;
+    let snapshot = snapshots.seal(&id, &config.service, &config.cluster, now, &manifests).await?;
+    // Nobody may be left to hear it: it is sealed all the same.
+    let _ = sealed.send(true);
+    for (shard, end) in shards.iter_mut().zip(waiting) {
+        let kept = tokio::time::timeout(KEPT_WITHIN, end.end()).await;
+        shard.log_not_kept = match kept {
+            Ok(Ok(why)) => why,
+            Ok(Err(error)) => Some(format!("{error:#}")),
+            Err(_) => Some(format!("the sidecar said nothing within {KEPT_WITHIN:?}")),
+        };
+        if let Some(why) = &shard.log_not_kept {
+            tracing::info!(shard = shard.shard, "the next snapshot is made of files: {why}");
+        }
+    }
     Ok(Pushed {
         snapshot: id.to_string(),
         service: config.service.clone(),
         cluster: config.cluster.clone(),
         bytes_sent: shards.iter().map(|shard| shard.bytes_sent).sum(),
         bytes_total: shards.iter().map(|shard| shard.bytes_total).sum(),
+        cut: snapshot.cut.map(|cut| cut.to_string()),
         seconds: progress.elapsed().as_secs_f64(),
         shards,
     })
+}
+
+/// The manifests of the newest snapshot of this cluster; what they name is there.
+async fn last_manifests(
+    snapshots: &Snapshots,
+    config: &Config,
+    known: &Known,
+) -> anyhow::Result<BTreeMap<String, Manifest>> {
+    let of_us = |snapshot: &Snapshot| {
+        snapshot.service == config.service && snapshot.cluster == config.cluster
+    };
+    let newest = snapshots.list().rev().find(|(snapshot, _)| of_us(snapshot));
+    let mut last = BTreeMap::new();
+    let Some((snapshot, _)) = newest else { return Ok(last) };
+    for n in 0..snapshot.shards.len() {
+        match snapshots.manifest(snapshot, n).await {
+            Ok(manifest) => {
+                known.learn(manifest.blobs());
+                last.insert(manifest.shard.clone(), manifest);
+            }
+            // The new one need not lean on it.
+            Err(error) if error.is_damage() => {
+                tracing::warn!("the last snapshot {} is damaged: {error}", snapshot.id);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(last)
 }
 
 fn text(pushed: &Pushed) -> String {
     let mut text = String::new();
     for shard in &pushed.shards {
         text.push_str(&format!(
-            "{}: {} files, {} of them in the store already; {} sent for {}; at {}\n",
+            "{}: by {} ({}); {} files, {} of them in the store already, {} segments; {} sent for {}; at {}\n",
             shard.shard,
+            if shard.way == report::Way::Log { "its log" } else { "its files" },
+            shard.why,
             shard.files,
             shard.reused,
+            shard.segments,
             report::size(shard.bytes_sent),
             report::size(shard.bytes_total),
             shard.position,

@@ -1,233 +1,203 @@
-//! One shard: its checkpoint, from its sidecar into the store.
+//! One shard: its files or its log, from its sidecar into the repository.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use ops::tls::{Mutual, PeerName, Socket};
-use store::{FileEntry, FileName, Manifest, ObjectId, SnapshotId, Store};
-use stream::export::{self, Arrived, Export, ExportManifest};
-use stream::{Connection, Hello, Message, Purpose, Versions, names};
-use tokio::net::TcpStream;
+use keyspace::Hlc;
+use ops::tls::Mutual;
+use store::repository::{Manifest, Piece};
+use store::{ObjectId, SnapshotId};
+use stream::export::{After, Arrived, Begun, End, Export, Open};
+use tokio::sync::{Semaphore, mpsc, watch};
+use wal::Chain;
 
-pub use super::discover::Target;
+use super::discover::Target;
+use super::receive::{self, Place, Tally};
+use super::session::Session;
+use super::way::{self, ChainLimits, Decision};
 use crate::report::{PushedShard, Way};
-use ops::progress::Progress;
 
-/// How long to wait for the sidecar to take the connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What all shards of a push have in common.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) service: String,
+    pub(super) id: SnapshotId,
+    pub(super) place: Place,
+    /// Shards whose files are fetched at a time.
+    pub(super) places: Arc<Semaphore>,
+    pub(super) limits: ChainLimits,
+    /// Whether the log may be the way at all.
+    pub(super) may_log: bool,
+    pub(super) digest: bool,
+    /// Bytes a second from one sidecar.
+    pub(super) bandwidth: Option<u64>,
+    pub(super) tls: Option<Mutual>,
+}
+
+/// Where shards wait for each other.
+#[derive(Clone)]
+pub(super) struct Meeting {
+    /// A shard has begun: no stamp in it is above this one; `None` if it cannot be cut.
+    pub(super) begun: mpsc::Sender<Option<Hlc>>,
+    /// Where all end, once all have begun.
+    pub(super) cut: watch::Receiver<Option<Option<Hlc>>>,
+    /// The snapshot is sealed.
+    pub(super) sealed: watch::Receiver<bool>,
+}
 
 /// What came of a shard.
 #[derive(Debug)]
-pub(crate) struct Fetched {
-    pub(crate) manifest: Manifest,
-    pub(crate) report: PushedShard,
+pub(super) struct Fetched {
+    pub(super) manifest: Manifest,
+    pub(super) report: PushedShard,
 }
 
-/// Files of a checkpoint whose names and sizes were checked.
-type Files = Vec<(FileName, u64, ObjectId)>;
+/// A shard whose data is stored, and whose sidecar waits for the seal.
+pub(super) struct Fetching {
+    session: Session,
+    sealed: watch::Receiver<bool>,
+}
 
-/// Has the sidecar take a checkpoint, and fetches what the store has not.
-pub(crate) async fn fetch(
+/// Has the sidecar export, and stores what the repository has not.
+pub(super) async fn fetch(
+    common: &Common,
     target: &Target,
-    service: &str,
-    id: &SnapshotId,
-    store: &Store,
-    progress: &Progress,
-    tls: Option<&Mutual>,
-) -> anyhow::Result<Fetched> {
-    let mut conn = open(target, service, id, tls).await?;
-    let announced = loop {
-        match export::next(&mut conn.reader).await? {
-            Arrived::Message(Export::Hashing { done, total }) => {
-                tracing::debug!(shard = %target.shard, done, total, "the sidecar is hashing");
-            }
-            Arrived::Message(Export::Manifest(manifest)) => break *manifest,
-            other => bail!("the sidecar sent {} where a manifest was expected", name(&other)),
-        }
-    };
-    let files = check(&announced, target, service)?;
-    let total = files.iter().map(|(_, size, _)| size).sum();
-
-    // The first file of each content that the store lacks.
-    let lacking = lacking(&mut conn, store, &files).await?;
-    let mut wanted = BTreeMap::new();
-    for (index, (_, size, hash)) in files.iter().enumerate().rev() {
-        if lacking.contains_key(hash) {
-            wanted.retain(|_, (_, other)| other != hash);
-            wanted.insert(u32::try_from(index).context("too many files")?, (*size, *hash));
-        }
-    }
-    progress.expect(wanted.values().map(|(size, _)| size).sum());
-    let reused = files.iter().filter(|(_, _, hash)| !lacking.contains_key(hash)).count();
-    export::send(&mut conn.writer, &Export::Want(wanted.keys().copied().collect())).await?;
-    let bytes_sent = receive(&mut conn, store, &wanted, progress).await?;
-    conn.writer.close().await;
-
-    let entries = files.into_iter().map(|(name, size, blake3)| {
-        let stored =
-            store.stored_size(&blake3).with_context(|| format!("{name} is not in the store"))?;
-        Ok(FileEntry { name, size, blake3, stored })
+    last: Option<&Manifest>,
+    mut meeting: Meeting,
+) -> anyhow::Result<(Fetched, Fetching)> {
+    let Common { place, service, .. } = common;
+    // The log leads on only from what is there whole and stays there.
+    let last = last.filter(|last| {
+        let blobs: Vec<Piece> = last.blobs().collect();
+        common.may_log && last.slots == target.slots && place.known.has(&blobs)
     });
-    let manifest = Manifest {
-        format: Manifest::FORMAT,
-        service: announced.service,
-        shard: announced.shard,
-        slots: announced.slots,
-        database: announced.database,
-        position: announced.position,
-        history: announced.history,
-        stamp: announced.stamp,
-        files: entries.collect::<anyhow::Result<_>>()?,
+    let open = Open {
+        snapshot: common.id.to_string(),
+        repository: place.repository.header().id.clone(),
+        naming: place.repository.keys().naming(),
+        bandwidth: common.bandwidth,
+        digest: common.digest,
+        after: last.map(after),
     };
-    let report = PushedShard {
+    let mut session = Session::open(target, service, open, common.tls.as_ref()).await?;
+    let ready = session.ready().await?;
+    let known = |hash: &[u8; 32]| place.known.get(ObjectId(*hash)).is_some();
+    let mut decision = way::choose(&ready, last, common.limits, known);
+    let (begun, refused) = session.begin(target, service, decision.log).await?;
+    if let Some(why) = refused {
+        decision = Decision { log: false, log_bytes: None, why, ..decision };
+    }
+    if decision.log && last.is_none_or(|last| begun.position != last.end()) {
+        bail!("the sidecar goes on at {}, where no snapshot ends", begun.position);
+    }
+    tracing::info!(shard = %target.shard, log = decision.log, "{}", decision.why);
+
+    meeting.begun.send(begun.cuttable.then_some(begun.stamp)).await.context("the push ended")?;
+    let cut = async { meeting.cut.wait_for(|cut| cut.is_some()).await.map(|cut| *cut) };
+    let cut = session.meanwhile(cut).await?.context("the push ended")?.flatten();
+    session.say(&Export::Cut(cut)).await?;
+    let mut tally = Tally::default();
+    let (log, end) = place.log(&mut session, &mut tally).await?;
+    let entries = if decision.log {
+        None
+    } else {
+        let permit = session.meanwhile(common.places.clone().acquire_owned()).await?;
+        let _permit = permit.context("the push ended")?;
+        Some(place.files(&mut session, &begun.files, &mut tally).await?)
+    };
+    if decision.log {
+        receive::rest(&mut session, &mut tally).await?;
+    }
+    let digest = tally.digest.take();
+    let mut manifest = match (entries, last) {
+        (None, Some(last)) => {
+            let mut manifest = last.clone();
+            manifest.log.extend(log);
+            manifest
+        }
+        (Some(files), _) => of_files(&begun, files, log),
+        (None, None) => bail!("a log came, and there is nothing that it follows on"),
+    };
+    let End { position, history, stamp } = end;
+    if manifest.end() != position {
+        bail!("the segments lead to {}, and the sidecar says {position}", manifest.end());
+    }
+    (manifest.history, manifest.stamp, manifest.cut) = (history, stamp, cut);
+    (manifest.epoch, manifest.taken_at) = (begun.epoch, ops::clock::unix_ms());
+    // What lies beyond the end, as of a node whose clock runs ahead of ours, cannot be compared with.
+    manifest.digest = digest.filter(|digest| digest.position.sequence <= position.sequence);
+    manifest.validate().map_err(|why| anyhow::anyhow!(why))?;
+    let report = report(&manifest, &decision, &tally);
+    let sealed = meeting.sealed;
+    Ok((Fetched { manifest, report }, Fetching { session, sealed }))
+}
+
+impl Fetching {
+    /// Waits for the seal and tells the sidecar; why it keeps no log for the next snapshot, if it does not.
+    pub(super) async fn end(mut self) -> anyhow::Result<Option<String>> {
+        let sealed = async { self.sealed.wait_for(|sealed| *sealed).await.map(drop) };
+        self.session.meanwhile(sealed).await?.context("the push ended")?;
+        self.session.say(&Export::Sealed).await?;
+        let why = match self.session.next().await? {
+            Arrived::Message(Export::Kept { why }) => why,
+            other => return Err(other.unexpected("Kept").into()),
+        };
+        self.session.conn.writer.close().await;
+        Ok(why)
+    }
+}
+
+fn after(last: &Manifest) -> After {
+    let segment = last.log.last();
+    After {
+        database: last.database.clone(),
+        position: last.end(),
+        chain: segment.map_or(Chain::START, |segment| segment.chain),
+        log_chain: segment.map_or(Chain::START, |segment| segment.log_chain),
+    }
+}
+
+fn of_files(
+    begun: &Begun,
+    files: Vec<store::repository::FileEntry>,
+    log: Vec<store::repository::LogSegment>,
+) -> Manifest {
+    Manifest {
+        format: Manifest::FORMAT,
+        service: begun.service.clone(),
+        shard: begun.shard.clone(),
+        slots: begun.slots.clone(),
+        database: begun.database.clone(),
+        position: begun.position,
+        history: begun.history.clone(),
+        stamp: begun.stamp,
+        epoch: begun.epoch,
+        taken_at: 0,
+        files,
+        log,
+        cut: None,
+        digest: None,
+    }
+}
+
+fn report(manifest: &Manifest, decision: &Decision, tally: &Tally) -> PushedShard {
+    let reused = if decision.log { manifest.files.len() } else { tally.reused };
+    PushedShard {
         shard: manifest.shard.clone(),
-        way: if reused == 0 { Way::Full } else { Way::ObjectsReused },
+        way: match (decision.log, reused) {
+            (true, _) => Way::Log,
+            (false, 0) => Way::Full,
+            (false, _) => Way::ObjectsReused,
+        },
+        why: decision.why.clone(),
+        files_estimate: decision.files_bytes,
+        log_estimate: decision.log_bytes,
         files: manifest.files.len(),
         reused,
-        bytes_sent,
-        bytes_total: total,
-        position: manifest.position.to_string(),
-    };
-    Ok(Fetched { manifest, report })
-}
-
-async fn open(
-    target: &Target,
-    service: &str,
-    id: &SnapshotId,
-    tls: Option<&Mutual>,
-) -> anyhow::Result<Connection<Socket>> {
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&target.address));
-    let socket = connecting
-        .await
-        .map_err(|_| anyhow::anyhow!("no connection within {CONNECT_TIMEOUT:?}"))
-        .and_then(|socket| socket.context("cannot be reached"))?;
-    let socket = match tls {
-        None => Socket::plain(socket),
-        Some(tls) => {
-            let shard = &target.shard;
-            let name = names::of_shard(service, &shard.cluster, shard.shard);
-            tls.connect(socket, &PeerName::new(&name)?, CONNECT_TIMEOUT).await?
-        }
-    };
-    let mut conn = stream::split(socket);
-    conn.reader.set_deadline(export::SILENCE_MAX);
-    conn.writer.set_deadline(export::SILENCE_MAX);
-    let hello = Hello {
-        purpose: Purpose::Export,
-        versions: Versions::OURS,
-        service: service.to_owned(),
-        from: format!("snapshotter {id}"),
-        to: target.shard.to_string(),
-        slots: target.slots.clone(),
-        history: wal::History::default(),
-        epoch: 0,
-        families: stream::message::families(),
-        encoding: stream::message::ENCODING,
-    };
-    conn.writer.message(&Message::Hello(Box::new(hello))).await?;
-    export::send(&mut conn.writer, &Export::Open { snapshot: id.to_string() }).await?;
-    Ok(conn)
-}
-
-/// Believes nothing that is not as it was asked for.
-fn check(announced: &ExportManifest, target: &Target, service: &str) -> anyhow::Result<Files> {
-    if announced.service != service || announced.shard != target.shard.to_string() {
-        bail!("it has a checkpoint of {} of service `{}`", announced.shard, announced.service);
-    }
-    if announced.slots != target.slots {
-        bail!(
-            "its node holds the slots {}, and the record says {}: finish the change of slots first",
-            announced.slots,
-            target.slots
-        );
-    }
-    if announced.files.len() > export::FILES_MAX {
-        bail!("its checkpoint has {} files", announced.files.len());
-    }
-    let mut total = 0_u64;
-    let mut files = Vec::with_capacity(announced.files.len());
-    for file in &announced.files {
-        total = total.checked_add(file.size).context("its sizes do not add up")?;
-        files.push((file.name.parse()?, file.size, ObjectId(file.hash)));
-    }
-    Ok(files)
-}
-
-/// The objects that the store has not, or not whole: what it has is read back, since a snapshot
-/// that names a damaged object could not be restored. Damaged ones are set aside and sent again.
-async fn lacking(
-    conn: &mut Connection<Socket>,
-    store: &Store,
-    files: &Files,
-) -> anyhow::Result<BTreeMap<ObjectId, u64>> {
-    let objects: BTreeMap<_, _> = files.iter().map(|(_, size, hash)| (*hash, *size)).collect();
-    let store = store.clone();
-    let mut probing = tokio::task::spawn_blocking(move || {
-        let mut lacking = BTreeMap::new();
-        for (hash, size) in objects {
-            if store.stored_size(&hash).is_none() {
-                lacking.insert(hash, size);
-                continue;
-            }
-            match store.read_object(&hash, size, &mut |_| Ok(())) {
-                Ok(()) => {}
-                Err(error) if error.is_damage() => {
-                    let aside = store.set_aside(&hash)?;
-                    tracing::warn!(%error, aside = %aside.display(), "set aside a damaged object; it is sent again");
-                    lacking.insert(hash, size);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(lacking)
-    });
-    let mut tick = tokio::time::interval(stream::conn::PING_EVERY);
-    loop {
-        tokio::select! {
-            lacking = &mut probing => return Ok(lacking.context("the thread that reads the store died")??),
-            _ = tick.tick() => export::send(&mut conn.writer, &Export::Ping).await?,
-        }
-    }
-}
-
-/// Receives the wanted files in their order; returns the compressed bytes.
-async fn receive(
-    conn: &mut Connection<Socket>,
-    store: &Store,
-    wanted: &BTreeMap<u32, (u64, ObjectId)>,
-    progress: &Progress,
-) -> anyhow::Result<u64> {
-    let mut sent = 0;
-    for (&index, &(size, hash)) in wanted {
-        // Disk work of a few milliseconds a chunk; the other shards' tasks go on meanwhile.
-        let mut writer = tokio::task::block_in_place(|| store.object_writer(hash, size))?;
-        loop {
-            match export::next(&mut conn.reader).await? {
-                Arrived::Chunk { file, bytes } if file == index => {
-                    let before = writer.received();
-                    tokio::task::block_in_place(|| writer.frame(&bytes))?;
-                    sent += bytes.len() as u64;
-                    progress.moved(writer.received() - before, bytes.len() as u64);
-                }
-                Arrived::Message(Export::FileDone { file }) if file == index => break,
-                other => bail!("the sidecar sent {} where file {index} was expected", name(&other)),
-            }
-        }
-        tokio::task::block_in_place(|| writer.finish())?;
-    }
-    match export::next(&mut conn.reader).await? {
-        Arrived::Message(Export::Done) => Ok(sent),
-        other => bail!("the sidecar sent {} where the end was expected", name(&other)),
-    }
-}
-
-fn name(arrived: &Arrived) -> String {
-    match arrived {
-        Arrived::Chunk { file, .. } => format!("a chunk of file {file}"),
-        Arrived::Message(message) => {
-            format!("{message:?}").split(['(', '{', ' ']).next().unwrap_or_default().to_owned()
-        }
+        segments: manifest.log.len(),
+        bytes_sent: tally.sent,
+        bytes_total: manifest.bytes().saturating_add(manifest.log_bytes()),
+        position: manifest.end().to_string(),
+        log_not_kept: None,
     }
 }

@@ -92,6 +92,29 @@ impl S3Options {
             sse: None,
         }
     }
+
+    /// The same, with what was set instead.
+    ///
+    /// # Errors
+    /// `sse` is not known.
+    pub fn with(
+        endpoint: Option<String>,
+        region: Option<String>,
+        sse: Option<String>,
+    ) -> Result<Self, StoreError> {
+        let mut options = Self::from_env();
+        if let Some(endpoint) = endpoint {
+            options.endpoint = Some(endpoint);
+            options.path_style = true;
+        }
+        options.region = region.or(options.region);
+        if let Some(other) = sse.as_deref().filter(|sse| !matches!(*sse, "AES256" | "aws:kms")) {
+            let why = "write AES256 or aws:kms".to_owned();
+            return Err(StoreError::Rejected { name: format!("sse `{other}`"), why });
+        }
+        options.sse = sse;
+        Ok(options)
+    }
 }
 
 impl fmt::Debug for S3Options {

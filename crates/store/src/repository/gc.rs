@@ -167,7 +167,7 @@ impl Repository {
                     Record::Base(base) => {
                         live.names.insert(archive.manifest_name(&base.id));
                         let manifest = archive.manifest(base).await?;
-                        live.names.extend(manifest.blobs());
+                        live.names.extend(manifest.blobs().map(|blob| blob.name()));
                     }
                 }
             }
@@ -178,7 +178,7 @@ impl Repository {
             for n in 0..snapshot.shards.len() {
                 live.names.insert(manifest_name(&snapshot.id, n));
                 let manifest = snapshots.manifest(snapshot, n).await?;
-                live.names.extend(manifest.blobs());
+                live.names.extend(manifest.blobs().map(|blob| blob.name()));
             }
         }
         Ok(live)

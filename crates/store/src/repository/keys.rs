@@ -79,6 +79,14 @@ impl Keys {
         Self::parse(&text).map_err(|why| StoreError::damaged(path, why))
     }
 
+    /// Reads a key file, if one is named.
+    ///
+    /// # Errors
+    /// As [`Keys::read`].
+    pub fn read_if(path: Option<&Path>) -> Result<Self, StoreError> {
+        path.map_or_else(|| Ok(Self::none()), Self::read)
+    }
+
     /// Reads the text of a key file.
     ///
     /// # Errors
@@ -123,6 +131,12 @@ impl Keys {
     /// Whether there are any: whether what is written is encrypted.
     pub fn is_encrypting(&self) -> bool {
         self.naming.is_some()
+    }
+
+    /// The secret that hashes are made with, for who makes them elsewhere: whoever has it can tell what
+    /// he knows again, and read nothing.
+    pub fn naming(&self) -> Option<[u8; 32]> {
+        self.naming
     }
 
     /// The hash that names these bytes.

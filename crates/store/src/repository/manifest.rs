@@ -57,8 +57,13 @@ fn is_zero(copy: &u64) -> bool {
 impl LogSegment {
     /// The name of its blob.
     pub fn name(&self) -> String {
-        // A blob's name says nothing of what it is: its header does.
-        Piece { blake3: self.blake3, size: 0, copy: self.copy }.name()
+        self.as_piece().name()
+    }
+
+    /// Its blob, as what is known to be there: a blob's name says nothing of what it is, its header does.
+    pub fn as_piece(&self) -> Piece {
+        let size = u32::try_from(self.bytes).unwrap_or(u32::MAX);
+        Piece { blake3: self.blake3, size, copy: self.copy }
     }
 }
 
@@ -129,9 +134,9 @@ impl Manifest {
         self.log.iter().map(|segment| segment.bytes).sum()
     }
 
-    /// The names of all blobs that it needs.
-    pub fn blobs(&self) -> impl Iterator<Item = String> {
-        self.pieces().map(Piece::name).chain(self.log.iter().map(LogSegment::name))
+    /// All blobs that it needs: pieces of its files, and its segments.
+    pub fn blobs(&self) -> impl Iterator<Item = Piece> {
+        self.pieces().copied().chain(self.log.iter().map(LogSegment::as_piece))
     }
 
     /// What cannot be right in it.

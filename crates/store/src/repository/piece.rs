@@ -72,6 +72,11 @@ impl Known {
         }
     }
 
+    /// The piece of that hash that is known to be there.
+    pub fn get(&self, blake3: ObjectId) -> Option<Piece> {
+        self.locked().get(&blake3).copied()
+    }
+
     /// Whether all of these are known to be there.
     pub fn has(&self, pieces: &[Piece]) -> bool {
         let known = self.locked();
