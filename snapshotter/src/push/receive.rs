@@ -311,7 +311,7 @@ impl Pieces {
         let mut entries = Vec::with_capacity(files.len());
         for file in files {
             let count = usize::try_from(file.pieces()).context("a file's pieces")?;
-            let (mut pieces, mut reused) = (Vec::with_capacity(count), true);
+            let (mut pieces, mut reused) = (Vec::with_capacity(count), count > 0);
             for wanted in all.by_ref().take(count) {
                 let piece = wanted.here.with_context(|| {
                     format!("the sidecar ended before all of {} had come", file.name)
