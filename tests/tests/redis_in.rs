@@ -12,7 +12,7 @@ use anyhow::ensure;
 use rand::{Rng, SeedableRng};
 use tests::client::Client;
 use tests::clouds::ports::Ports;
-use tests::clouds::{Clouds, Process, binaries};
+use tests::clouds::{Process, binaries};
 use tests::redis::{Redis, contents, fill, info, same};
 use tests::wait;
 
@@ -289,17 +289,14 @@ fn what_is_not_carried_over_is_named_and_counted() {
 }
 
 #[test]
-fn a_cluster_is_refused_in_words() {
-    let clouds = Clouds::for_test_with(|mut plan| {
-        plan.clouds.truncate(1);
-        plan
-    });
+fn a_cluster_that_is_not_ours_is_refused_in_words() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
     let mut ports = Ports::reserve().unwrap();
     let source = Redis::start("source", dir, &mut ports, &[]);
-    let shard = clouds.cloud("a").shards[1].node.client.clone();
-    let sidecar = follow(&source.url(), &shard, dir);
+    let other = Redis::start("cluster", dir, &mut ports, &["--cluster-enabled", "yes"]);
+    other.client().call(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).unwrap();
+    let sidecar = follow(&source.url(), &other.address, dir);
     wait::until("a refusal", LIMIT, || {
         let problem = status(dir)["problem"].as_str().unwrap_or_default().to_owned();
         ensure!(problem.contains("is of a cluster"), "{problem}");

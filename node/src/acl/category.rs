@@ -47,6 +47,7 @@ const EXCEPTIONS: &[(&[&str], &[&str])] = &[
             "readwrite",
             "wait",
             "waitaof",
+            "godwit.crossslot",
             "godwit.hold",
             "godwit.resume",
         ],

@@ -83,6 +83,12 @@ pub(super) fn hold(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> An
     ok(session, out)
 }
 
+/// From here on its commands, WATCH and EXEC may be about any slots of this node's shard.
+pub(super) fn cross_slots(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> Answer {
+    session.crosses = true;
+    ok(session, out)
+}
+
 pub(super) fn resume(session: &mut Session, _: &Args<'_>, out: &mut Vec<u8>) -> Answer {
     session.resume();
     ok(session, out)

@@ -20,7 +20,6 @@ use super::transaction::{self, CROSSSLOT};
 use super::{access, pubsub, wrong_number};
 use crate::command::table::{self, Unknown};
 use crate::command::{Args, Fail, Flags, Handler, Keys, Spec};
-use crate::control::Mode;
 use crate::stats;
 use crate::worker::{Call, Key, Part, Request, RunBy, WorkerSet};
 
@@ -331,7 +330,7 @@ fn who<'a>(
     let mut involved = WorkerSet::default();
     involved.insert(workers.of(key.slot));
     // A proxy splits a command by shard, not by slot.
-    let one_slot = session.shared.authority.mode() != Mode::Standalone && session.hold() == 0;
+    let one_slot = session.is_of_one_slot() && session.hold() == 0;
     for index in indices {
         let other = args.key(index);
         if one_slot && other.slot != key.slot {

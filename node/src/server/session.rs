@@ -22,7 +22,7 @@ use super::tracking::{self, Followers};
 use super::transaction::Queued;
 use crate::acl::{Account, Users};
 use crate::command::{Args, Fail, Handler, Spec, table};
-use crate::control::Authority;
+use crate::control::{Authority, Mode};
 use crate::settings;
 use crate::stats;
 use crate::store::Current;
@@ -218,6 +218,8 @@ pub struct Session {
     pub(super) tracking: bool,
     /// It looks on.
     pub(super) monitoring: bool,
+    /// It asked for commands and transactions over all slots of the shard.
+    pub(super) crosses: bool,
     holding: bool,
     holds: u32,
 }
@@ -259,6 +261,7 @@ impl Session {
             postponed: false,
             tracking: false,
             monitoring: false,
+            crosses: false,
             holding: false,
             holds: 1,
         }
@@ -301,6 +304,11 @@ impl Session {
     /// The number that refusals of the next command stick to; 0: they do not stick.
     pub(super) fn hold(&self) -> u32 {
         if self.holding { self.holds } else { 0 }
+    }
+
+    /// Whether the keys of a transaction must be of one slot.
+    pub(super) fn is_of_one_slot(&self) -> bool {
+        !self.crosses && self.shared.authority.mode() != Mode::Standalone
     }
 
     /// GODWIT.HOLD: refusals stick from now on.
@@ -364,6 +372,7 @@ impl Session {
     pub(super) fn reset(&mut self) {
         (self.version, self.readonly, self.reply) = (Version::V2, false, ReplyMode::On);
         (self.holding, self.holds) = (false, self.holds.saturating_add(1));
+        self.crosses = false;
         (self.queued, self.watch) = (None, None);
         self.show_queued();
         self.leave();

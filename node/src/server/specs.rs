@@ -26,6 +26,7 @@ pub(crate) const CONNECTION: &[Spec] = &[
     Spec::session("cluster", "readonly", 1, F, hello::readonly),
     Spec::session("cluster", "readwrite", 1, F, hello::readwrite),
     Spec::session("cluster", "cluster", -2, Flags::NONE, cluster::cluster),
+    Spec::session("godwit", "godwit.crossslot", 1, F.and(Flags::NO_MULTI), hello::cross_slots),
     Spec::session("godwit", "godwit.hold", 1, F.and(Flags::NO_MULTI), hello::hold),
     Spec::session("godwit", "godwit.resume", 1, F.and(Flags::NO_MULTI), hello::resume),
 ];

@@ -11,7 +11,6 @@ use super::scripting;
 use super::session::Session;
 use super::tracking;
 use crate::command::{Args, Fail, Flags, Handler, Spec};
-use crate::control::Mode;
 use crate::stats;
 use crate::worker::{Call, Key, Request, RunBy, Transaction, Watch, WorkerSet};
 
@@ -138,7 +137,7 @@ pub(super) fn queue(
 /// Refuses early what would be refused at EXEC. Answers the slot of the first key.
 fn admit(session: &Session, spec: &Spec, args: &Args<'_>) -> Result<Option<keyspace::Slot>, Fail> {
     let authority = &session.shared.authority;
-    let one_slot = authority.mode() != Mode::Standalone;
+    let one_slot = session.is_of_one_slot();
     let mut first = None;
     for slot in spec.slots(args, None) {
         if one_slot && first.is_some_and(|first| first != slot) {
@@ -175,7 +174,7 @@ pub(super) fn exec(session: &mut Session, request: &mut Request) -> Result<RunBy
     let mut involved = involved.unwrap_or_default();
     let transaction = Transaction { index: request.calls.len(), bytes, args, calls, watch };
     let workers = &session.shared.workers;
-    let one_slot = session.shared.authority.mode() != Mode::Standalone;
+    let one_slot = session.is_of_one_slot();
     let mut first = None;
     for call in transaction.calls.iter() {
         if call.spec.runs_in_place() {
@@ -241,7 +240,7 @@ pub(super) fn watch(
     args: &Args<'_>,
 ) -> Result<RunBy, Fail> {
     let shared = session.shared.clone();
-    let one_slot = shared.authority.mode() != Mode::Standalone;
+    let one_slot = session.is_of_one_slot();
     let slots = || args.from(1).map(|name| Key::new(name).slot);
     if one_slot && slots().any(|slot| Some(slot) != slots().next()) {
         return Err(Fail::text(CROSSSLOT));

@@ -277,6 +277,7 @@ const NOT_FOR_SCRIPTS: &[&str] = &[
     "debug",
     "discard",
     "exec",
+    "godwit.crossslot",
     "godwit.hold",
     "godwit.resume",
     "hello",

@@ -220,6 +220,57 @@ async fn keys_of_several_slots_are_for_a_proxys_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn transactions_over_slots_are_for_who_asks() {
+    let cloud = Cloud::new().await;
+    let a = cloud.start("a").await;
+    a.writable().await;
+    let mut one = a.connection();
+    let mut run = |line: &str| crate::cloud::command(line).query::<redis::Value>(&mut one);
+    let code = |answer: redis::RedisResult<redis::Value>| {
+        answer.unwrap_err().code().unwrap_or_default().to_owned()
+    };
+    // As in a Redis Cluster: what is queued must be of one slot, together too.
+    assert_eq!(code(run("WATCH one two")), "CROSSSLOT");
+    run("MULTI").unwrap();
+    assert_eq!(code(run("MSET one 1 two 2")), "CROSSSLOT");
+    assert_eq!(code(run("EXEC")), "EXECABORT");
+    for line in ["MULTI", "SET one 1", "SET two 2"] {
+        run(line).unwrap();
+    }
+    assert_eq!(code(run("EXEC")), "CROSSSLOT");
+    assert_eq!(run("EXISTS one").unwrap(), redis::Value::Int(0));
+
+    for line in ["GODWIT.CROSSSLOT", "MSET one 1 two 2", "WATCH one three"] {
+        run(line).unwrap();
+    }
+    for line in ["MULTI", "INCR one", "MSET two 3 three 4", "MGET one two three"] {
+        run(line).unwrap();
+    }
+    let redis::Value::Array(answers) = run("EXEC").unwrap() else { panic!("no answers") };
+    assert_eq!(redis::from_redis_value::<[i64; 3]>(answers[2].clone()).unwrap(), [2, 3, 4]);
+    // What is watched is watched on all slots.
+    run("WATCH one three").unwrap();
+    a.run("SET three 5").unwrap();
+    for line in ["MULTI", "SET two 9", "SET one 9"] {
+        run(line).unwrap();
+    }
+    assert_eq!(run("EXEC").unwrap(), redis::Value::Nil);
+    run("RESET").unwrap();
+    assert_eq!(code(run("MSET one 1 two 2")), "CROSSSLOT");
+    assert_eq!(code(a.run("MSET one 1 two 2")), "CROSSSLOT");
+
+    // A refusal is of the whole of it.
+    for line in ["GODWIT.CROSSSLOT", "MULTI", "SET one 7", "SET two 7"] {
+        run(line).unwrap();
+    }
+    cloud.freeze("a", "b", LONG).await;
+    a.wait("ended", |status| status.ended.is_some()).await;
+    let refused = run("EXEC").unwrap_err().to_string();
+    assert!(refused.contains("READONLY"), "{refused}");
+    assert_eq!(a.get("two").as_deref(), Some("3"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_waits_is_told_that_the_node_is_no_primary_any_more() {
     let cloud = Cloud::new().await;
     let a = cloud.start("a").await;

@@ -130,7 +130,7 @@ pub async fn keep_telling(
         match tally.refused() {
             0 => equal.ok(),
             count => equal.failing(format!(
-                "the target refused {count} commands and is not equal to the source: see not-carried in the status"
+                "{count} commands were refused or had keys on several shards of the target, which is not equal to the source: see not-carried in the status"
             )),
         }
         if let Err(why) = write(&path(&state), &now) {

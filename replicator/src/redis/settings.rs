@@ -21,7 +21,7 @@ pub struct Settings {
     /// The Redis to follow: redis://, rediss:// or unix://, with user and password
     #[arg(long, env = "GODWIT_FROM", value_name = "ADDRESS", hide_env_values = true)]
     pub from: Option<String>,
-    /// What to write: a Godwit node that stands alone, or any Redis
+    /// What to write: a Godwit node, a node of a Godwit cluster for all of it, or any Redis that stands alone
     #[arg(long, env = "GODWIT_TO", value_name = "ADDRESS", hide_env_values = true)]
     pub to: Option<String>,
     /// Where to keep what is received and not applied, and the status

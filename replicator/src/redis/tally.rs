@@ -46,7 +46,9 @@ impl Why {
             Self::Database => "only database 0 is carried over",
             Self::Module => "it belongs to a module, and only the module can read it",
             Self::Command => "the target does not know the command",
-            Self::Shards => "its keys are on several shards of the target",
+            Self::Shards => {
+                "its keys are on several shards of the target, which is not equal to the source any more"
+            }
             Self::TooBig => "the value is longer than what can be sent",
             Self::Refused => "the target refused it, and is not equal to the source any more",
         }
@@ -116,9 +118,10 @@ impl Tally {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// How many the target refused.
+    /// How many commands the target could not or would not take: it is not equal to the source.
     pub fn refused(&self) -> u64 {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.iter().filter(|((why, _), _)| *why == Why::Refused).map(|(_, count)| count).sum()
+        let unequal = |why: &Why| matches!(why, Why::Refused | Why::Shards);
+        counts.iter().filter(|((why, _), _)| unequal(why)).map(|(_, count)| count).sum()
     }
 }

@@ -1,6 +1,6 @@
-//! Who takes what the source wrote: a Godwit node that stands alone, or any server that speaks Redis's
-//! protocol and has transactions. What is here for several shards waits for clusters whose nodes take a
-//! transaction over several of their slots: until then [`Target::open`] refuses them.
+//! Who takes what the source wrote: a Godwit node, the nodes of a Godwit cluster, or any server that
+//! stands alone, speaks Redis's protocol and has transactions. The nodes of a Redis Cluster take no
+//! transaction over several of their slots: [`Target::open`] refuses them.
 //!
 //! What is applied and the position go into one transaction (`MULTI ... SET <position key> ... EXEC`),
 //! so a command takes effect once, whoever is killed and whenever. Of several shards each has a position
@@ -47,13 +47,15 @@ pub enum TargetError {
         /// The server.
         at: String,
     },
-    /// It is a cluster.
+    /// It is a cluster that is not Godwit's.
     #[error(
-        "{at} is of a cluster, whose nodes take no transaction over several slots: without one a command could take effect twice. Give a server that stands alone; nothing was written"
+        "{at} is of a cluster whose nodes take no transaction over several slots ({why}): without one a command could take effect twice. Give a Godwit cluster or a server that stands alone; nothing was written"
     )]
     Cluster {
         /// The server.
         at: String,
+        /// Its words.
+        why: String,
     },
     /// Its shards do not have all slots.
     #[error("the target's cluster has nobody for slot {0}: it is tried again")]
@@ -75,6 +77,8 @@ pub struct Keys {
 pub struct Shard {
     connection: Connection,
     slots: SlotSet,
+    /// Its position says of which slots it is: in a cluster they may change hands.
+    in_cluster: bool,
     position_key: Vec<u8>,
     standing: Option<Standing>,
 }
@@ -181,7 +185,30 @@ impl Shard {
         position_key: Vec<u8>,
     ) -> Result<Self, TargetError> {
         let connection = Connection::open(address, tls).await?;
-        let mut shard = Self { connection, slots, position_key, standing: None };
+        Self::watching(connection, (slots, false), position_key).await
+    }
+
+    /// A node of a cluster, once it has agreed to transactions over all slots of its shard.
+    async fn open_in_cluster(
+        address: &Address,
+        tls: Option<&Client>,
+        slots: SlotSet,
+        position_key: Vec<u8>,
+    ) -> Result<Self, TargetError> {
+        let mut connection = Connection::open(address, tls).await?;
+        match connection.call(&[b"GODWIT.CROSSSLOT"]).await {
+            Ok(_) => Self::watching(connection, (slots, true), position_key).await,
+            Err(Error::Refused { at, why, .. }) => Err(TargetError::Cluster { at, why }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn watching(
+        connection: Connection,
+        (slots, in_cluster): (SlotSet, bool),
+        position_key: Vec<u8>,
+    ) -> Result<Self, TargetError> {
+        let mut shard = Self { connection, slots, in_cluster, position_key, standing: None };
         let key = shard.position_key.clone();
         shard.connection.call(&[b"WATCH", &key]).await?;
         let reply = shard.connection.call(&[b"GET", &key]).await?;
@@ -191,7 +218,8 @@ impl Shard {
 
     fn standing_in(&self, reply: &Reply) -> Result<Option<Standing>, TargetError> {
         let Some(bytes) = reply.as_bytes() else { return Ok(None) };
-        let standing = String::from_utf8_lossy(bytes).parse().map(Some);
+        let text = String::from_utf8_lossy(bytes);
+        let standing = standing_of(&text, self.in_cluster.then_some(&self.slots));
         standing.map_err(|why| TargetError::Standing { at: self.at(), why })
     }
 
@@ -211,7 +239,8 @@ impl Shard {
 
     /// Runs these commands and sets the position, in one transaction.
     pub async fn transact(&mut self, batch: &Batch, to: Standing) -> Result<Done, TargetError> {
-        let value = to.to_string();
+        let value =
+            if self.in_cluster { format!("{to}{OF}{}", self.slots) } else { to.to_string() };
         let mut bytes = Vec::with_capacity(batch.bytes.len() + 512);
         resp::command::write(&mut bytes, &[b"MULTI"]);
         bytes.extend_from_slice(&batch.bytes);
@@ -310,19 +339,14 @@ impl Target {
         let commands = commands(&mut first).await?;
         let position_key = position_key.as_bytes().to_vec();
         let nodes = nodes(&mut first, address).await?;
-        if !nodes.is_empty() {
-            return Err(TargetError::Cluster { at: first.at().to_owned() });
-        }
         drop(first);
         let mut shards = Vec::new();
-        if let [] | [_] = &nodes[..] {
-            // The address that was given may be the only one that can be reached.
+        if nodes.is_empty() {
             shards.push(Shard::open(address, tls, SlotSet::all(), position_key.clone()).await?);
-        } else {
-            for (address, slots) in nodes {
-                let key = key_among(&position_key, &slots);
-                shards.push(Shard::open(&address, tls, slots, key).await?);
-            }
+        }
+        for (address, slots) in nodes {
+            let key = key_among(&position_key, &slots);
+            shards.push(Shard::open_in_cluster(&address, tls, slots, key).await?);
         }
         Ok(Self { shards, commands, position_key })
     }
@@ -475,6 +499,19 @@ async fn nodes(
     Ok(nodes.into_iter().map(|(of, ranges)| (of, SlotSet::from_ranges(ranges))).collect())
 }
 
+/// What stands between a shard's position and the slots that it is of.
+const OF: &str = " of ";
+
+/// What a position key says of a shard with these slots; `None`: nothing, or nothing of some of them.
+fn standing_of(text: &str, slots: Option<&SlotSet>) -> Result<Option<Standing>, StandingError> {
+    let Some(slots) = slots else { return text.parse().map(Some) };
+    let (standing, of) = text.split_once(OF).unwrap_or((text, ""));
+    let standing = standing.parse()?;
+    let theirs = of.parse::<SlotSet>().ok();
+    let has_all = |theirs: SlotSet| theirs.intersection(slots).len() == slots.len();
+    Ok(theirs.is_some_and(has_all).then_some(standing))
+}
+
 /// A position key in one of these slots: the first of those with a number as their hash tag.
 fn key_among(base: &[u8], slots: &SlotSet) -> Vec<u8> {
     let keys = (0u32..).map(|number| [base, format!("{{{number}}}").as_bytes()].concat());
@@ -507,6 +544,24 @@ mod tests {
             let key = key_among(b"position", &slots);
             assert!(slots.contains(Slot::of_key(&key)), "{slots}");
         }
+    }
+
+    #[test]
+    fn a_position_counts_for_no_slots_but_its_own() {
+        let slots = |range: &str| range.parse::<SlotSet>().unwrap();
+        let read = |text: &str, range: &str| standing_of(text, Some(&slots(range)));
+        // Half of a shard stands where the whole did, two together stand nowhere.
+        for range in ["0-8191", "0-4095", "8191"] {
+            assert_eq!(read("loading of 0-8191", range), Ok(Some(Standing::Loading)), "{range}");
+        }
+        for (text, range) in
+            [("loading of 0-8191", "0-16383"), ("loading of 0-8191", "8191-8192"), ("loading", "0")]
+        {
+            assert_eq!(read(text, range), Ok(None), "{text}, {range}");
+        }
+        assert!(read("mine of 0-16383", "0").is_err());
+        assert_eq!(standing_of("loading", None), Ok(Some(Standing::Loading)));
+        assert!(standing_of("loading of 0-1", None).is_err());
     }
 
     #[test]
