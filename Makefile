@@ -1,6 +1,6 @@
 # What there is to do here. `make demo` is the tour; CONTRIBUTING.md says the rest.
 
-.PHONY: help deps build demo up status down test suite suite-redis-py suite-applications bench bench-ingest bench-latency bench-memory bench-stream lint soak soak-once
+.PHONY: help deps build demo up status down test suite suite-redis-py suite-applications bench bench-ingest bench-latency bench-memory bench-stream lint soak soak-once matrix
 
 # Programs for people are built for speed; tests use the dev profile, which has failpoints.
 clouds = cargo run --release --quiet --package godwit-tests --bin clouds --
@@ -23,6 +23,7 @@ help:
 	@echo 'make bench-stream   how late a standby is, on loopback and 40 ms away, and bytes on the wire (bench="--value 1024")'
 	@echo 'make suite-redis-py      redis-py'\''s own tests against a node    make suite-applications   Celery, RQ, BullMQ on one'
 	@echo 'make soak    faults under load for a while (minutes=10)'
+	@echo 'make matrix  whoever takes part in a switch is killed or frozen at each of its steps (72 cells)'
 	@echo 'make soak-once   increments under SIGKILL of nodes and sidecars at random, each in effect once (kills=100)'
 	@echo 'make build   everything, for speed (make deps: what that needs; the others call it)'
 
@@ -46,6 +47,11 @@ down:
 
 soak: build
 	@$(clouds) soak --dir $(CURDIR)/target/soak --minutes $(minutes)
+
+matrix:
+	@scripts/deps.sh tests
+	cargo build --workspace --bins
+	GODWIT_ACTORS=all cargo test --workspace --test actors -- --nocapture
 
 soak-once: build
 	@$(clouds) once --dir $(CURDIR)/target/once --kills $(kills)

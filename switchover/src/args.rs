@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use keyspace::SlotSet;
-use ops::units::Span;
+use ops::units::{Size, Span};
+use topology::ShardName;
 
 pub use accept::Accept;
 pub use settings::{Config, Guards, Hooks, Settings};
@@ -20,6 +21,7 @@ const EXAMPLES: &str = "Examples:
   godwit-switchover run --to b --yes --reason 'kernel update in a'
   godwit-switchover failover --to b --accept-loss 3s --yes
   godwit-switchover failback --yes
+  godwit-switchover drill --to b
 
 Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 refused by a guard; 4 rolled back;
 5 committed but not complete, run `resume`; 6 outcome unknown.";
@@ -99,12 +101,18 @@ pub enum Verb {
         /// The plan of a failover in place of a planned switch
         #[arg(long)]
         failover: bool,
+        /// What moves.
+        #[command(flatten)]
+        scope: Scope,
     },
     /// Planned switchover: loses nothing, or is rolled back
     Run {
         /// The cluster that is to take over
         #[arg(long, value_name = "CLUSTER")]
         to: String,
+        /// What moves.
+        #[command(flatten)]
+        scope: Scope,
         /// How to do it.
         #[command(flatten)]
         how: How,
@@ -114,6 +122,9 @@ pub enum Verb {
         /// The cluster that is to take over
         #[arg(long, value_name = "CLUSTER")]
         to: String,
+        /// What moves.
+        #[command(flatten)]
+        scope: Scope,
         /// What is accepted.
         #[command(flatten)]
         loss: Loss,
@@ -155,7 +166,7 @@ pub enum Verb {
         #[command(flatten)]
         access: admin::Access,
     },
-    /// Ask for quiet while you work by hand: nothing switches by itself until it is off
+    /// Say that people work by hand: status, plan and doctor show it until it is off
     Maintenance {
         /// Without it, say how it is
         #[arg(value_enum)]
@@ -167,6 +178,21 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
         /// How to ask nodes of other machines.
+        #[command(flatten)]
+        access: admin::Access,
+    },
+    /// Rehearse a failover on a fork of the standby, on the machine of its nodes; the service is only read
+    Drill {
+        /// The cluster that would take over
+        #[arg(long, value_name = "CLUSTER")]
+        to: String,
+        /// Where godwit-node and godwit-proxy are [default: beside this program, then in PATH]
+        #[arg(long, value_name = "DIR")]
+        programs: Option<PathBuf>,
+        /// The memory of each forked node
+        #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+        memory: Size,
+        /// How to ask nodes.
         #[command(flatten)]
         access: admin::Access,
     },
@@ -185,6 +211,14 @@ pub enum OnOff {
     On,
     /// No.
     Off,
+}
+
+/// What moves.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Scope {
+    /// Move only this primary's slots; the others stay where they are [default: all that is elsewhere]
+    #[arg(long = "shard", value_name = "CLUSTER/NUMBER")]
+    pub shards: Vec<ShardName>,
 }
 
 /// How a switch is done.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ops::exit::{Exit, Stop};
 use tokio::task::JoinHandle;
-use topology::operator::Claim;
+use topology::operator::{Claim, DRILL};
 use topology::record::UnixMs;
 use topology::{Outcome, RegistryError, Revision};
 
@@ -75,6 +75,10 @@ impl Claimed {
             let found = tool.service.read_claim().await?;
             let free = match &found {
                 None => None,
+                // A drill only reads the service: nobody waits for it.
+                Some((other, revision)) if other.operation == DRILL && operation != DRILL => {
+                    Some(*revision)
+                }
                 Some((other, revision)) if who::is_dead(&other.by) => {
                     tool.progress(format!("{} is dead: taking over its claim", other.by));
                     Some(*revision)

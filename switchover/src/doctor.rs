@@ -12,7 +12,7 @@ use topology::operator::DRILL;
 use topology::record::{Cause, UnixMs};
 use topology::{Record, ServiceView, ShardName};
 
-use crate::args::Accept;
+use crate::args::{Accept, Scope};
 use crate::plan::Plan;
 use crate::time::ago;
 use crate::tool::Tool;
@@ -89,7 +89,7 @@ async fn plans(tool: &Tool, record: &Record) -> anyhow::Result<Vec<Finding>> {
     let mut found = Vec::new();
     for to in record.clusters.keys().filter(|name| record.active() != Some(name)) {
         for (cause, name) in [(Cause::Switchover, "run"), (Cause::Failover, "failover")] {
-            let plan = Plan::of(tool, cause, to, Accept::Any).await?;
+            let plan = Plan::of(tool, cause, (to, &Scope::default()), Accept::Any).await?;
             for guard in plan.guards.iter().filter(|g| !g.pass) {
                 let check = format!("{name} --to {to}: {}", guard.guard);
                 found.push(finding(check, Health::Bad, &*guard.detail));

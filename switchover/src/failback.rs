@@ -6,7 +6,7 @@ use ops::exit::{Exit, Stop};
 use topology::members::Role;
 use topology::{Record, ServiceView, ShardName};
 
-use crate::args::{Guards, How};
+use crate::args::{Guards, How, Scope};
 use crate::guards;
 use crate::plan::{active, pairs};
 use crate::report::BytesMoved;
@@ -110,7 +110,9 @@ pub(crate) async fn failback(tool: &Tool, how: &How) -> anyhow::Result<Exit> {
         }
     }
     let moved = moved(&view.borrow().clone(), &pairs);
-    let report =
-        planned(tool, "failback", &to, how, |report| report.bytes_moved = Some(moved)).await?;
+    let report = planned(tool, "failback", (&to, &Scope::default()), how, |report| {
+        report.bytes_moved = Some(moved)
+    })
+    .await?;
     finish(tool, &report)
 }

@@ -17,6 +17,7 @@ mod bundle;
 pub mod claim;
 mod doctor;
 pub mod drain;
+mod drill;
 pub mod failback;
 mod guards;
 mod history;

@@ -1,4 +1,4 @@
-//! `maintenance`: quiet for as long as operators work by hand.
+//! `maintenance`: says that operators work by hand.
 
 use ops::exit::Exit;
 use serde_json::json;
@@ -39,10 +39,7 @@ pub(crate) async fn maintenance(tool: &Tool, to: Option<OnOff>) -> anyhow::Resul
             if !tool.dry_run {
                 tool.service.set_maintenance(Some(&quiet)).await?;
             }
-            (
-                format!("maintenance {dry}on: nothing switches by itself until it is off"),
-                Some(quiet),
-            )
+            (format!("maintenance {dry}on"), Some(quiet))
         }
     };
     let json = json!({"operation": "maintenance", "on": state.is_some(), "maintenance": state, "message": text, "exit": 0});

@@ -66,7 +66,7 @@ impl<'a> Operation<'a> {
     pub(crate) async fn begin(
         tool: &'a Tool,
         mut report: Report,
-        cause: Cause,
+        (cause, moves): (Cause, Vec<ShardName>),
         timeout: Duration,
         limits: Limits,
     ) -> anyhow::Result<Self> {
@@ -76,7 +76,7 @@ impl<'a> Operation<'a> {
         let freeze = Freeze {
             id: FreezeId(rand::random()),
             cause,
-            shards: record.primaries.clone(),
+            shards: moves,
             to: report.to.clone(),
             deadline: now.after(timeout),
             since: now,
@@ -350,5 +350,10 @@ impl<'a> Operation<'a> {
         self.report.steps.push(Step { name: name.to_owned(), ms: took, at_ms });
         self.tool.progress(format!("{name} ({took} ms)"));
         self.journal.note(name, json!({ "ms": took }), in_registry).await;
+        if ops::failpoint::hit("switchover-step") {
+            // A test lets it go on by a line; an end of its input lets it go on for good.
+            let read = || std::io::stdin().read_line(&mut String::new());
+            let _ = tokio::task::spawn_blocking(read).await;
+        }
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use topology::record::Cause;
 use topology::{Record, ServiceView, ShardName};
 
-use crate::args::{Accept, Guards};
+use crate::args::{Accept, Guards, Scope};
 use crate::guards::{self, Asked, Past, Verdict};
 use crate::init::names;
 use crate::switch::timeout;
@@ -31,6 +31,8 @@ pub struct Plan {
     pub from: String,
     /// The cluster that is to take over.
     pub to: String,
+    /// The primaries that move.
+    pub moves: Vec<ShardName>,
     /// The epoch that the commit would take.
     pub epoch: u64,
     /// What the guards say.
@@ -49,9 +51,14 @@ pub struct Plan {
 }
 
 /// `plan`.
-pub(crate) async fn print(tool: &Tool, to: &str, failover: bool) -> anyhow::Result<Exit> {
+pub(crate) async fn print(
+    tool: &Tool,
+    to: &str,
+    failover: bool,
+    scope: &Scope,
+) -> anyhow::Result<Exit> {
     let cause = if failover { Cause::Failover } else { Cause::Switchover };
-    let plan = Plan::of(tool, cause, to, Accept::Any).await?;
+    let plan = Plan::of(tool, cause, (to, scope), Accept::Any).await?;
     tool.result(&plan.text(), &plan)?;
     Ok(plan.exit())
 }
@@ -59,8 +66,42 @@ pub(crate) async fn print(tool: &Tool, to: &str, failover: bool) -> anyhow::Resu
 /// The clusters that have a primary.
 pub(crate) fn active(record: &Record) -> String {
     let mut clusters: Vec<_> = record.primaries.iter().map(|p| p.cluster.as_str()).collect();
+    clusters.sort_unstable();
     clusters.dedup();
     clusters.join("+")
+}
+
+/// The primaries that a switch to `to` moves: those that were asked for, or all that are elsewhere.
+pub(crate) fn moving(record: &Record, to: &str, scope: &Scope) -> Result<Vec<ShardName>, Stop> {
+    let usage = |why: String| Err(Stop::new(Exit::Usage, why));
+    if scope.shards.is_empty() {
+        return Ok(record.primaries.iter().filter(|p| p.cluster != to).cloned().collect());
+    }
+    for shard in &scope.shards {
+        if !record.is_primary(shard) {
+            let all = listed(record.primaries.iter());
+            return usage(format!("{shard} is no primary; the primaries are {all}"));
+        }
+        if shard.cluster == to {
+            return usage(format!("{shard} is in cluster `{to}` already"));
+        }
+    }
+    let mut shards = scope.shards.clone();
+    shards.sort();
+    shards.dedup();
+    let takers = record.takers(&shards, to);
+    let beyond = |taker: &&ShardName| {
+        let others = record.primaries.iter().filter(|p| !shards.contains(p));
+        let others: Vec<_> = others.cloned().collect();
+        record.takers(&others, to).contains(taker)
+    };
+    match takers.iter().find(beyond) {
+        Some(taker) => usage(format!(
+            "{taker} would take more slots than {} has: move all primaries together whose slots it holds",
+            listed(shards.iter())
+        )),
+        None => Ok(shards),
+    }
 }
 
 /// Each frozen primary with each shard of the target that takes some of its slots.
@@ -95,9 +136,9 @@ fn steps(
     cause: Cause,
     view: &ServiceView,
     record: &Record,
-    (to, pairs): (&str, &[(ShardName, ShardName)]),
+    (to, moves, pairs): (&str, &[ShardName], &[(ShardName, ShardName)]),
 ) -> Vec<Touch> {
-    let old = listed(record.primaries.iter());
+    let old = listed(moves.iter());
     let new = listed(pairs.iter().map(|(_, target)| target));
     let proxies = view.proxies.keys().cloned().collect::<Vec<_>>().join(", ");
     let next = record.epoch.next();
@@ -113,7 +154,9 @@ fn steps(
         ("drain", drain),
         (
             "COMMIT",
-            format!("the record takes epoch {next}, with `{to}` active: no way back from here"),
+            format!(
+                "the record takes epoch {next}, with {new} of `{to}` primary: no way back from here"
+            ),
         ),
         ("promote", format!("{new} start a timeline of their own and take their leases")),
         ("register", format!("these route by epoch {next} and send what they held: {proxies}")),
@@ -129,7 +172,7 @@ impl Plan {
     pub(crate) async fn of(
         tool: &Tool,
         cause: Cause,
-        to: &str,
+        (to, scope): (&str, &Scope),
         accept: Accept,
     ) -> anyhow::Result<Self> {
         let (view, record, _) = tool.view()?;
@@ -148,7 +191,8 @@ impl Plan {
             }
             Err(why) => return Err(why),
         };
-        Ok(Self::with(&view, &record, &past, (tool, limits), (cause, to, accept)))
+        let moves = moving(&record, to, scope)?;
+        Ok(Self::with(&view, &record, &past, (tool, limits), (cause, to, accept), moves))
     }
 
     fn with(
@@ -157,9 +201,11 @@ impl Plan {
         past: &Past,
         (tool, limits): (&Tool, &Guards),
         (cause, to, accept): (Cause, &str, Accept),
+        moves: Vec<ShardName>,
     ) -> Self {
-        let pairs = pairs(record, &record.primaries, to);
-        let asked = Asked { cause, to, accept, timeout: timeout(tool, cause, record.lease_ms) };
+        let pairs = pairs(record, &moves, to);
+        let timeout = timeout(tool, cause, record.lease_ms);
+        let asked = Asked { cause, to, moves: &moves, accept, timeout };
         let guards = guards::ask(view, record, past, &pairs, &asked, limits);
         let refused = guards.iter().any(|g| !g.pass);
         let expected_loss = match cause {
@@ -180,9 +226,10 @@ impl Plan {
             epoch: record.epoch.next().0,
             guards,
             refused,
-            steps: steps(cause, view, record, (to, &pairs)),
+            steps: steps(cause, view, record, (to, &moves, &pairs)),
             expected_pause_ms: usual.map(|ms| ms + lag(view, &pairs) as f64),
             expected_loss,
+            moves,
             exit: if refused { Exit::Refused } else { Exit::Done }.code(),
         }
     }

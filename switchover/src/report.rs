@@ -27,6 +27,8 @@ pub struct Report {
     pub from: String,
     /// The cluster that takes over.
     pub to: String,
+    /// The primaries that were to move.
+    pub moves: Vec<String>,
     /// The epoch now.
     pub epoch: Option<u64>,
     /// The freeze, which names the operation.
@@ -169,6 +171,9 @@ impl Report {
         };
         if let Some(message) = &self.message {
             line("", message.clone());
+        }
+        if !self.moves.is_empty() {
+            line("moves", self.moves.join(", "));
         }
         if let Some(by) = &self.by {
             line("by", by.to_string());

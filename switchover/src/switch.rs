@@ -6,11 +6,11 @@ use ops::exit::Exit;
 use ops::units::Span;
 use topology::record::Cause;
 
-use crate::args::{Accept, How};
+use crate::args::{Accept, How, Scope};
 use crate::claim::Patience;
 use crate::hooks;
 use crate::operation::{Limits, Operation};
-use crate::plan::Plan;
+use crate::plan::{Plan, moving};
 use crate::report::{Report, ms};
 use crate::tool::Tool;
 
@@ -36,9 +36,10 @@ async fn checked(
     tool: &Tool,
     operation: &str,
     (cause, to, accept): (Cause, &str, Accept),
+    scope: &Scope,
     yes: bool,
 ) -> anyhow::Result<Result<Report, Report>> {
-    let plan = Plan::of(tool, cause, to, accept).await?;
+    let plan = Plan::of(tool, cause, (to, scope), accept).await?;
     let (_, record, _) = tool.view()?;
     let mut report = Report {
         operation: operation.to_owned(),
@@ -47,6 +48,7 @@ async fn checked(
         ..Report::default()
     };
     report.epoch = Some(record.epoch.0);
+    report.moves = plan.moves.iter().map(ToString::to_string).collect();
     let refuse = |mut report: Report, exit, why: String| {
         report.close(exit, Some(why));
         Ok(Err(report))
@@ -79,8 +81,8 @@ pub(crate) fn finish(tool: &Tool, report: &Report) -> anyhow::Result<Exit> {
 }
 
 /// `run`.
-pub(crate) async fn run(tool: &Tool, to: &str, how: &How) -> anyhow::Result<Exit> {
-    let report = planned(tool, "switchover", to, how, |_| {}).await?;
+pub(crate) async fn run(tool: &Tool, to: &str, scope: &Scope, how: &How) -> anyhow::Result<Exit> {
+    let report = planned(tool, "switchover", (to, scope), how, |_| {}).await?;
     finish(tool, &report)
 }
 
@@ -88,13 +90,13 @@ pub(crate) async fn run(tool: &Tool, to: &str, how: &How) -> anyhow::Result<Exit
 pub(crate) async fn planned(
     tool: &Tool,
     operation: &str,
-    to: &str,
+    (to, scope): (&str, &Scope),
     how: &How,
     about: impl FnOnce(&mut Report),
 ) -> anyhow::Result<Report> {
     let began = Instant::now();
     let what = (Cause::Switchover, to, Accept::NOTHING);
-    let mut report = match checked(tool, operation, what, how.yes).await? {
+    let mut report = match checked(tool, operation, what, scope, how.yes).await? {
         Ok(report) => report,
         Err(refused) => return Ok(refused),
     };
@@ -105,14 +107,14 @@ pub(crate) async fn planned(
         ms(began.elapsed())
     ));
     let limits = Limits { drain_wait: tool.config.drain_wait, accept: Accept::NOTHING };
-    go(tool, report, Cause::Switchover, limits, how).await
+    go(tool, report, (Cause::Switchover, scope), limits, how).await
 }
 
 /// Does what was checked, with the service claimed.
 async fn go(
     tool: &Tool,
     report: Report,
-    cause: Cause,
+    (cause, scope): (Cause, &Scope),
     limits: Limits,
     how: &How,
 ) -> anyhow::Result<Report> {
@@ -125,7 +127,8 @@ async fn go(
             report.close(veto.exit, Some(veto.to_string()));
             return Ok(report);
         }
-        let operation = Operation::begin(tool, report, cause, timeout, limits).await?;
+        let moves = moving(&record, &report.to, scope)?;
+        let operation = Operation::begin(tool, report, (cause, moves), timeout, limits).await?;
         let report = operation.drive(how.no_wait_reverse).await;
         hooks::after(tool, &report).await;
         Ok(report)
@@ -136,15 +139,16 @@ async fn go(
 /// `failover`.
 pub(crate) async fn failover(
     tool: &Tool,
-    to: &str,
+    (to, scope): (&str, &Scope),
     accept: Accept,
     how: &How,
 ) -> anyhow::Result<Exit> {
-    let report = match checked(tool, "failover", (Cause::Failover, to, accept), how.yes).await? {
+    let what = (Cause::Failover, to, accept);
+    let report = match checked(tool, "failover", what, scope, how.yes).await? {
         Ok(report) => report,
         Err(refused) => return finish(tool, &refused),
     };
     let limits = Limits { drain_wait: tool.config.drain_wait, accept };
-    let report = go(tool, report, Cause::Failover, limits, how).await?;
+    let report = go(tool, report, (Cause::Failover, scope), limits, how).await?;
     finish(tool, &report)
 }

@@ -1,6 +1,7 @@
 //! What every verb needs: the service, where to journal, how to talk to the person.
 
 use std::io::{IsTerminal as _, Write as _, stderr, stdin, stdout};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,8 +17,8 @@ use topology::{Record, Revision, Service, ServiceView};
 use crate::args::{Args, Config, Output, Verb};
 use crate::claim::{Claimed, Patience};
 use crate::{
-    abort, bundle, doctor, failback, history, init, maintenance, plan, resume, status, switch,
-    verify, watch, who,
+    abort, bundle, doctor, drill, failback, history, init, maintenance, plan, resume, status,
+    switch, verify, watch, who,
 };
 
 /// The service under the hands of an operator.
@@ -81,10 +82,10 @@ impl Tool {
             }
             Verb::Status { watch: false, .. } => status::status(self),
             Verb::Status { watch: true, every, count } => watch::watch(self, every, count).await,
-            Verb::Plan { to, failover } => plan::print(self, &to, failover).await,
-            Verb::Run { to, how } => switch::run(self, &to, &how).await,
-            Verb::Failover { to, loss, how } => {
-                switch::failover(self, &to, loss.accept_loss, &how).await
+            Verb::Plan { to, failover, scope } => plan::print(self, &to, failover, &scope).await,
+            Verb::Run { to, scope, how } => switch::run(self, &to, &scope, &how).await,
+            Verb::Failover { to, scope, loss, how } => {
+                switch::failover(self, (&to, &scope), loss.accept_loss, &how).await
             }
             Verb::Failback { how } => failback::failback(self, &how).await,
             Verb::Resume { loss, no_wait_reverse } => {
@@ -94,9 +95,26 @@ impl Tool {
             Verb::History => history::history(self).await,
             Verb::Report { id, html } => history::report(self, &id, html.as_ref()).await,
             Verb::Doctor { access } => doctor::doctor(self, &access).await,
+            Verb::Drill { to, programs, memory, access } => {
+                drill::drill(self, &drill::How { to, programs, memory, access }).await
+            }
             Verb::Maintenance { to } => maintenance::maintenance(self, to).await,
             Verb::SupportBundle { out, access } => bundle::bundle(self, &out, &access).await,
             Verb::Verify { access } => verify::verify(self, &access).await,
+        }
+    }
+
+    /// The same tool for another service, journaling elsewhere.
+    pub(crate) fn aside(&self, service: Service, journal: PathBuf) -> Self {
+        Self {
+            service,
+            config: Config { journal, ..self.config.clone() },
+            by: self.by.clone(),
+            reason: self.reason.clone(),
+            dry_run: false,
+            claim_lost: Arc::default(),
+            output: self.output,
+            began: self.began,
         }
     }
 

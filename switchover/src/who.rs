@@ -34,7 +34,12 @@ fn user() -> String {
 fn started(pid: u32) -> Option<u64> {
     let stat = read(format!("/proc/{pid}/stat"))?;
     let behind_name = stat.rsplit_once(')')?.1;
-    behind_name.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = behind_name.split_whitespace();
+    // A zombie is dead; nobody has asked yet how it ended.
+    if fields.next()? == "Z" {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// The boot, and the namespace of process ids.

@@ -10,13 +10,14 @@
 //! - [`toxi`]: bad networks, over Toxiproxy's HTTP API.
 //! - [`demo`]: the tour that `make demo` shows.
 //! - [`story`]: the above, as the stories tell it. [`soak`]: faults under load, for long.
-//!   [`once`]: increments under kills.
+//!   [`once`]: increments under kills. [`actors`]: whoever takes part in a switch dies.
 //!   [`stream_bench`]: how late a standby is, and what that costs.
 //! - [`redis`]: a stock redis-server, and what is in a server.
 //! - [`client`] and [`wait`]: a small blocking Redis client, and waiting with a deadline.
 //!
 //! The stories are in `tests/tests/`, one a file; each is short because these helpers are not.
 
+pub mod actors;
 pub mod check;
 pub mod client;
 pub mod clouds;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use tests::clouds::observer::sidecar_counter;
+use tests::load::{Traffic, TrafficPlan};
 use tests::story::Story;
 
 #[test]
@@ -41,4 +42,53 @@ fn what_was_acknowledged_is_in_the_new_cloud_with_the_old_one_stopped() {
     let (ledger, verdict) = story.judge(traffic, "b");
     verdict.assert_good();
     assert_eq!((ledger.client_errors(), ledger.unknown()), (0, 0), "{:?}", ledger.errors);
+}
+
+/// 32 connections write unique ids through the proxies of both clouds, and never hear of it.
+#[test]
+fn ten_switches_there_and_back() {
+    let mut story = Story::begin();
+    let plan = TrafficPlan { writers: 32, ..TrafficPlan::small("ten", story.clouds.proxies()) };
+    let traffic = Traffic::start(plan);
+    story.more(&traffic, 500);
+    let mut pauses = Vec::new();
+    for to in ["b", "a"].into_iter().cycle().take(10) {
+        let run = story.switch(&["run", "--to", to, "--yes"]);
+        pauses.push(run.report["pause_ms"].as_f64().unwrap());
+        story.more(&traffic, 200);
+    }
+    println!("pauses in ms: {pauses:?}");
+    pauses.sort_by(f64::total_cmp);
+    println!("median {} ms, longest {} ms", pauses[5], pauses[9]);
+    story.equal("a", "b");
+    let (ledger, verdict) = story.judge(traffic, "a");
+    verdict.assert_good();
+    assert_eq!((ledger.client_errors(), ledger.unknown()), (0, 0), "{:?}", ledger.errors);
+}
+
+/// One shard goes to the other cloud, and comes back when it fails there; the other shard never stops.
+#[test]
+fn one_shard_moves_under_load() {
+    let mut story = Story::begin();
+    story.load();
+    let traffic = story.traffic();
+    story.more(&traffic, 300);
+    story.switch(&["run", "--shard", "a/0", "--to", "b", "--yes"]);
+    let primaries = |story: &Story| {
+        let view = story.observer.view();
+        let names = view.record().unwrap().primaries.iter().map(ToString::to_string);
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(primaries(&story), ["b/0", "a/1"]);
+    story.more(&traffic, 300);
+
+    story.clouds.shard("b/0").node.process.kill9().expect("the node runs");
+    story.switch(&["failover", "--shard", "b/0", "--to", "a", "--yes"]);
+    assert_eq!(primaries(&story), ["a/0", "a/1"]);
+    story.more(&traffic, 300);
+    story.clouds.shard("b/0").node.process.start().unwrap();
+    story.equal("a", "b");
+    let (ledger, verdict) = story.judge(traffic, "a");
+    verdict.assert_good();
+    assert_eq!((ledger.client_errors(), ledger.wrong_reads), (0, 0), "{:?}", ledger.errors);
 }

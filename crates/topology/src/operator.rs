@@ -50,7 +50,7 @@ pub struct Claim {
     pub since: UnixMs,
 }
 
-/// That operators asked for quiet: the key `maintenance`. Nothing switches by itself meanwhile.
+/// That operators work by hand: the key `maintenance`. What acts by itself leaves the service alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Maintenance {

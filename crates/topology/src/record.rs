@@ -200,6 +200,14 @@ impl Record {
             .collect()
     }
 
+    /// The shards of cluster `to` that hold some of the slots of these.
+    pub fn takers(&self, of: &[ShardName], to: &str) -> Vec<ShardName> {
+        let held: Vec<_> = of.iter().filter_map(|shard| self.slots_of(shard)).collect();
+        let takes = |slots: &SlotSet| held.iter().any(|h| !h.intersection(slots).is_empty());
+        let shards = self.shards().filter(|(name, slots)| name.cluster == to && takes(slots));
+        shards.map(|(name, _)| name).collect()
+    }
+
     /// This record with its freeze ended without a commit. It takes an epoch, because a sidecar
     /// may have fenced its node with the next one already.
     #[must_use]
@@ -207,15 +215,19 @@ impl Record {
         Self { epoch: self.epoch.next(), phase: Phase::Steady, ..self.clone() }
     }
 
-    /// This record with cluster `to` primary of everything: the commit of a switch. `forks` has one
-    /// fork for each pair of a frozen source and a target with some of its slots: without them no
-    /// target knows what it must have, and none lets itself be promoted.
+    /// This record with cluster `to` primary of all that is frozen (of everything, if nothing is): the
+    /// commit of a switch. Other primaries stay, under the new epoch. `forks` has one fork for each pair
+    /// of a frozen source and a target with some of its slots: without them no target knows what it must
+    /// have, and none lets itself be promoted.
     #[must_use]
     pub fn committed(&self, to: &str, forks: Vec<Fork>) -> Self {
-        let count = self.clusters.get(to).map_or(0, |c| c.shards.len());
-        let primaries = (0..u32::try_from(count).unwrap_or(u32::MAX))
-            .map(|shard| ShardName { cluster: to.to_owned(), shard })
-            .collect();
+        let moves = self.freeze().map_or(&self.primaries, |freeze| &freeze.shards);
+        let stays = self.primaries.iter().filter(|shard| !moves.contains(shard));
+        let takes = self.takers(moves, to);
+        let mut primaries: Vec<_> = stays.cloned().chain(takes).collect();
+        primaries.sort_by_key(|shard| {
+            self.slots_of(shard).and_then(|s| s.ranges().first()).map(|range| range.first.number())
+        });
         let keep = Self::FORKS.saturating_sub(forks.len()).min(self.forks.len());
         let mut all = self.forks[self.forks.len() - keep..].to_vec();
         all.extend(forks);
@@ -289,6 +301,26 @@ mod tests {
         assert_eq!((after.epoch, after.active()), (Epoch(4), Some("b")));
         assert_eq!(after.validate(), Ok(()));
         assert_eq!(record().cancelled().epoch, Epoch(4));
+    }
+
+    #[test]
+    fn what_is_not_frozen_stays_where_it_is() {
+        let mut record = record();
+        record.clusters.insert("b".to_owned(), record.clusters["a"].clone());
+        let shards: Vec<ShardName> = vec!["a/1".parse().unwrap()];
+        record.phase = Phase::Frozen(Freeze {
+            id: FreezeId(1),
+            cause: Cause::Switchover,
+            shards: shards.clone(),
+            to: "b".to_owned(),
+            deadline: UnixMs(2),
+            since: UnixMs(1),
+        });
+        let after = record.committed("b", Vec::new());
+        let names: Vec<_> = after.primaries.iter().map(ToString::to_string).collect();
+        assert_eq!((names, after.active()), (vec!["a/0".to_owned(), "b/1".to_owned()], None));
+        assert_eq!((after.validate(), after.epoch), (Ok(()), Epoch(4)));
+        assert_eq!(record.takers(&shards, "b"), ["b/1".parse().unwrap()]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use topology::members::Role;
+use topology::operator::{Claim, DRILL};
 use topology::{Record, ServiceView, ShardName};
 
 use super::Verdict;
@@ -13,7 +14,9 @@ pub(super) fn free(view: &ServiceView, record: &Record) -> Verdict {
     let busy = record
         .freeze()
         .map(|f| format!("a freeze to `{}` ({}) is under way: `resume` or `abort` it", f.to, f.id));
-    let other = view.claim.as_ref().filter(|claim| !who::is_dead(&claim.by));
+    // A drill only reads the service.
+    let stays = |claim: &&Claim| claim.operation != DRILL && !who::is_dead(&claim.by);
+    let other = view.claim.as_ref().filter(stays);
     let claimed = other.map(|claim| format!("{} is at a {}", claim.by, claim.operation));
     let well = match &view.maintenance {
         None => "no other operation".to_owned(),
@@ -23,14 +26,14 @@ pub(super) fn free(view: &ServiceView, record: &Record) -> Verdict {
 }
 
 /// Whether there is anything to move.
-pub(super) fn elsewhere(record: &Record, to: &str) -> Verdict {
-    let there = record.active() == Some(to);
-    let problem = there.then(|| format!("cluster `{to}` is active already"));
-    Verdict::of("target", problem.into_iter().collect(), format!("cluster `{to}` has every slot"))
+pub(super) fn elsewhere(moves: &[ShardName], to: &str) -> Verdict {
+    let problem = moves.is_empty().then(|| format!("cluster `{to}` is active already"));
+    let well = format!("cluster `{to}` takes the slots of {} primaries", moves.len());
+    Verdict::of("target", problem.into_iter().collect(), well)
 }
 
-/// Whether all that is active works.
-pub(super) fn primaries(view: &ServiceView, record: &Record) -> Verdict {
+/// Whether all that moves works.
+pub(super) fn primaries(view: &ServiceView, record: &Record, moves: &[ShardName]) -> Verdict {
     let problem = |shard: &ShardName| {
         let Some(node) = view.nodes.get(shard) else {
             return Some(format!("{shard} is not there: if it is dead, use `failover`"));
@@ -44,7 +47,7 @@ pub(super) fn primaries(view: &ServiceView, record: &Record) -> Verdict {
             )
         })
     };
-    let problems = record.primaries.iter().filter_map(problem).collect();
+    let problems = moves.iter().filter_map(problem).collect();
     Verdict::of("primaries", problems, "all accept writes")
 }
 

@@ -56,6 +56,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) cause: Cause,
     /// The cluster that is to take over.
     pub(crate) to: &'a str,
+    /// The primaries that move.
+    pub(crate) moves: &'a [ShardName],
     /// Which losses are accepted.
     pub(crate) accept: Accept,
     /// The freeze's deadline, from its beginning.
@@ -71,10 +73,10 @@ pub(crate) fn ask(
     asked: &Asked<'_>,
     limits: &Guards,
 ) -> Vec<Verdict> {
-    let mut found = vec![members::free(view, record), members::elsewhere(record, asked.to)];
+    let mut found = vec![members::free(view, record), members::elsewhere(asked.moves, asked.to)];
     let planned = asked.cause == Cause::Switchover;
     if planned {
-        found.push(members::primaries(view, record));
+        found.push(members::primaries(view, record, asked.moves));
         found.push(streams::streams(view, pairs));
         found.push(streams::lag(view, pairs, limits));
         found.push(streams::timelines(view, pairs));
@@ -92,7 +94,7 @@ pub(crate) fn ask(
     ];
     found.extend(rest.into_iter().map(|v| if planned { v } else { v.said() }));
     if !planned {
-        found.push(stake::at_stake(view, record, pairs, asked.accept));
+        found.push(stake::at_stake(view, asked.moves, pairs, asked.accept));
     }
     found
 }

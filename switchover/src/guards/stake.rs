@@ -1,7 +1,7 @@
 //! What an unplanned switch puts at stake.
 
 use topology::record::UnixMs;
-use topology::{Record, ServiceView, ShardName};
+use topology::{ServiceView, ShardName};
 
 use super::Verdict;
 use crate::args::Accept;
@@ -11,13 +11,13 @@ use crate::loss;
 /// certainly too much; the failover itself weighs what is missing again before it commits.
 pub(super) fn at_stake(
     view: &ServiceView,
-    record: &Record,
+    moves: &[ShardName],
     pairs: &[(ShardName, ShardName)],
     accept: Accept,
 ) -> Verdict {
     let now = UnixMs::now();
     let (mut says, mut worst) = (Vec::new(), 0.0_f64);
-    for source in &record.primaries {
+    for source in moves {
         if view.nodes.contains_key(source) || view.sidecars.contains_key(source) {
             says.push(format!(
                 "{source}: its node or sidecar is there and can tell the end of its log: exact"

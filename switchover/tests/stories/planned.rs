@@ -173,3 +173,30 @@ async fn commit_against_cancel() {
     }
     println!("{committed} commits won, {cancelled} cancels won");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_shard_moves_and_the_other_stays() {
+    let clouds = Clouds::up(seed()).await;
+    let primaries = async || {
+        let record = clouds.record().await;
+        let names: Vec<_> = record.primaries.iter().map(ToString::to_string).collect();
+        (names.join(" "), record.epoch)
+    };
+    for wrong in ["b/0", "a/7"] {
+        assert_eq!(clouds.ask(&["run", "--shard", wrong, "--to", "b", "--yes"]).await.0, 2);
+    }
+    let (code, report) = clouds.ask(&["run", "--shard", "a/1", "--to", "b", "--yes"]).await;
+    assert_eq!((code, &report["moves"]), (0, &serde_json::json!(["a/1"])), "{report}");
+    assert_eq!(primaries().await, ("a/0 b/1".to_owned(), Epoch(2)));
+    assert_eq!(clouds.record().await.forks.len(), 1);
+    clouds.settled().await;
+    // The rest follows; then one shard of it fails.
+    let (code, report) = clouds.ask(&["run", "--to", "b", "--yes"]).await;
+    assert_eq!((code, &report["moves"]), (0, &serde_json::json!(["a/0"])), "{report}");
+    assert_eq!(primaries().await, ("b/0 b/1".to_owned(), Epoch(3)));
+    clouds.settled().await;
+    clouds.fault("b/0").node_dead.store(true, Ordering::SeqCst);
+    let (code, report) = clouds.ask(&["failover", "--shard", "b/0", "--to", "a", "--yes"]).await;
+    assert_eq!((code, &report["lost"]["known"]), (0, &0.into()), "{report}");
+    assert_eq!(primaries().await, ("a/0 b/1".to_owned(), Epoch(4)));
+}

@@ -28,6 +28,8 @@ pub fn switchover(layout: &Layout, args: &[&str]) -> Result<Run> {
     let start = Instant::now();
     let mut command = Command::new(binaries::path("godwit-switchover")?);
     command.args(args).args(["--registry", &layout.registry, "--service", &layout.service]);
+    // Journals of this machine's other clouds are none of ours.
+    command.arg("--journal").arg(layout.dir.join("journal"));
     let out =
         command.args(["--output", "json"]).output().context("cannot run godwit-switchover")?;
     let stdout = String::from_utf8_lossy(&out.stdout);
