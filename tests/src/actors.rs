@@ -176,6 +176,42 @@ fn process<'a>(clouds: &'a mut Clouds, actor: Actor, from: &str) -> Option<&'a m
     }
 }
 
+/// Whether a process holds the lock of a `file:` registry (proc(5), `/proc/locks`): nobody can write
+/// there while one that is stopped does, which is a limit of such a registry.
+fn holds_registry(pid: u32, registry: &str) -> Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let Some(dir) = registry.strip_prefix("file:") else { return Ok(false) };
+    let inode = std::fs::metadata(format!("{dir}/lock")).context("the registry's lock")?.ino();
+    let locks = std::fs::read_to_string("/proc/locks").context("/proc/locks")?;
+    // `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`; who only waits has an arrow behind the number.
+    Ok(locks.lines().any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let file = fields.get(5).and_then(|f| f.rsplit(':').next()?.parse().ok());
+        fields.get(4) == Some(&pid.to_string().as_str()) && file == Some(inode)
+    }))
+}
+
+/// Stops a process at a moment at which it does not hold the registry's lock.
+fn stop_outside(
+    pid: u32,
+    registry: &str,
+    stop: impl Fn() -> Result<()>,
+    go_on: impl Fn() -> Result<()>,
+) -> Result<()> {
+    wait::until("a moment outside of the registry", STUCK, || {
+        stop()?;
+        if holds_registry(pid, registry)? {
+            go_on()?;
+            bail!("process {pid} holds the registry's lock")
+        }
+        Ok(())
+    })
+}
+
+fn freeze(process: &Process, registry: &str) -> Result<()> {
+    stop_outside(process.pid(), registry, || process.freeze(), || process.thaw())
+}
+
 /// Plays one cell, mends what it broke, and says how it ended: the tool's exit code, and who is active.
 /// Both clouds are up and level before and after.
 pub fn play(clouds: &mut Clouds, observer: &Observer, cell: Cell) -> Result<(Option<i32>, String)> {
@@ -186,14 +222,24 @@ pub fn play(clouds: &mut Clouds, observer: &Observer, cell: Cell) -> Result<(Opt
         clouds.shard(&format!("{from}/0")).node.client.clone(),
         clouds.shard(&format!("{to}/0")).node.client.clone(),
     );
+    let registry = clouds.layout.registry.clone();
     let mut tool = Stepped::start(clouds, to)?;
     let struck = tool.until(cell.step)?;
     ensure!(struck, "the tool ended before it came to {}: {:#?}", cell.step, tool.said);
     match (process(clouds, cell.actor, &from), cell.blow) {
         (None, Blow::Kill) => tool.signal(Signal::KILL)?,
-        (None, Blow::Freeze) => tool.signal(Signal::STOP)?,
+        // Between two steps it writes nothing to the registry, but it may renew its claim.
+        (None, Blow::Freeze) => {
+            let pid = tool.child.id();
+            stop_outside(
+                pid,
+                &registry,
+                || tool.signal(Signal::STOP),
+                || tool.signal(Signal::CONT),
+            )?;
+        }
         (Some(process), Blow::Kill) => process.kill9()?,
-        (Some(process), Blow::Freeze) => process.freeze()?,
+        (Some(process), Blow::Freeze) => freeze(process, &registry)?,
     }
     // Whatever happens, writes are not held for much longer than the freeze may last.
     drop(tool.child.stdin.take());
