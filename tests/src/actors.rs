@@ -191,6 +191,12 @@ fn holds_registry(pid: u32, registry: &str) -> Result<bool> {
     }))
 }
 
+/// Whether a process has stopped (proc(5): the state behind the name is `T`); one that is gone has.
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
+}
+
 /// Stops a process at a moment at which it does not hold the registry's lock.
 fn stop_outside(
     pid: u32,
@@ -200,6 +206,10 @@ fn stop_outside(
 ) -> Result<()> {
     wait::until("a moment outside of the registry", STUCK, || {
         stop()?;
+        wait::until("the process to stop", STUCK, || {
+            ensure!(is_stopped(pid), "process {pid} runs");
+            Ok(())
+        })?;
         if holds_registry(pid, registry)? {
             go_on()?;
             bail!("process {pid} holds the registry's lock")
