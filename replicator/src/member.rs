@@ -111,3 +111,46 @@ async fn news(sidecar: &Sidecar, told: &crate::board::Notes) {
     }
     tokio::time::sleep(GATHER).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use topology::members::Lease;
+    use topology::record::{Cluster, Phase, Shard};
+    use topology::{Epoch, Record, Revision};
+
+    fn view(primary: &str, lease_at: Option<u64>) -> ServiceView {
+        let cluster = || Cluster { shards: vec![Shard { slots: "0-16383".parse().unwrap() }] };
+        let shard: ShardName = primary.parse().unwrap();
+        let record = Record {
+            format: Record::FORMAT,
+            service: "demo".to_owned(),
+            epoch: Epoch(1),
+            primaries: vec![shard.clone()],
+            phase: Phase::Steady,
+            lease_ms: 3_000,
+            clusters: BTreeMap::from([("a".to_owned(), cluster()), ("b".to_owned(), cluster())]),
+            forks: Vec::new(),
+        };
+        let lease =
+            |at| Lease { shard: shard.clone(), epoch: Epoch(1), lease_ms: 3_000, at: UnixMs(at) };
+        let leases = lease_at.map(|at| (shard.clone(), lease(at))).into_iter().collect();
+        ServiceView { record: Some((record, Revision(1))), leases, ..ServiceView::default() }
+    }
+
+    #[test]
+    fn the_last_lease_of_a_source_bounds_what_it_wrote() {
+        let own: ShardName = "b/0".parse().unwrap();
+        let until = |ms| BTreeMap::from([("a/0".to_owned(), UnixMs(ms))]);
+        let mut leases = Leases::new();
+        assert!(leases.look(&view("a/0", None), &own).is_empty(), "none was seen");
+        assert_eq!(leases.look(&view("a/0", Some(1_000)), &own), until(4_000));
+        assert_eq!(leases.look(&view("a/0", Some(2_000)), &own), until(5_000));
+        assert_eq!(leases.look(&view("a/0", None), &own), until(5_000), "it ended");
+        // Nobody looked for longer than a lease lasts: one may have come and gone.
+        leases.looked = Instant::now().checked_sub(Duration::from_secs(4)).unwrap();
+        let now = UnixMs::now();
+        assert!(leases.look(&view("a/0", None), &own)["a/0"] >= now);
+        assert!(leases.look(&view("b/0", Some(9_000)), &own).is_empty(), "it leads itself");
+    }
+}
