@@ -30,7 +30,7 @@ pub(super) struct Answers {
     bytes: usize,
     /// Writes of what is held are in the log already: it cannot be run again.
     pub(super) committed: bool,
-    /// What is held is being run again; not a third time.
+    /// What is held is being run again, or has waited: not once more.
     again: bool,
     /// Parts that were delivered, emptied by their I/O threads.
     spares: Vec<Part>,
@@ -59,6 +59,11 @@ impl Answers {
     /// The outcome of what is held is not known: none of it may be answered.
     pub(super) fn lose(&mut self) {
         self.held.iter_mut().for_each(|held| held.part.lost = true);
+    }
+
+    /// Whether what runs now is committed however long that takes, and not run again.
+    pub(super) fn keep_turn(&mut self, on: bool) {
+        self.again = on;
     }
 
     /// Whether nothing of what is held was written or seen by others, so that it can be run once

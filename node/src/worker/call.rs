@@ -25,19 +25,21 @@ impl Worker {
         let mut part = self.answers.part(request, self.index);
         let mut aside = None;
         let mut waits = false;
-        self.effects.refresh();
-        self.connection = request.connection;
-        self.scripts.request = request.user.is_some().then(|| request.clone());
+        self.begin_request(request);
         for (index, call) in request.calls.iter().enumerate() {
             match call.by {
                 RunBy::Worker(worker) if worker == self.index => {
                     self.within = WorkerSet::only(worker);
+                    // One with commands of several workers is not kept.
+                    if request.is_gated() {
+                        self.catch_up(store, request, &mut part);
+                    }
                     self.run_call(store, request, (index, call), &mut part);
                     waits |= self.settle(store, request, WorkerSet::only(worker), &mut part);
                 }
                 RunBy::Gate(gate) if request.gates[gate as usize].workers.contains(self.index) => {
                     let gate = &request.gates[gate as usize];
-                    part.lost |= !self.commit(store);
+                    self.come_to_gate(store, request, &mut part);
                     if gate.workers.lowest() == self.index {
                         self.gather(gate);
                         self.within = gate.workers;
@@ -67,6 +69,13 @@ impl Worker {
         if self.answers.are_many() {
             self.finish(store);
         }
+    }
+
+    /// From here on the commands of this request run.
+    pub(super) fn begin_request(&mut self, request: &Arc<Request>) {
+        self.effects.refresh();
+        self.connection = request.connection;
+        self.scripts.request = request.user.is_some().then(|| request.clone());
     }
 
     /// After a call: it begins to wait, or those who wait for what it wrote are served. The workers

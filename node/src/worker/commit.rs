@@ -43,9 +43,13 @@ impl Worker {
         let mut outcome = store.map_or(Outcome::Done, |store| {
             commit(store, &self.authority, &mut self.pending, write)
         });
-        if outcome == Outcome::Stalled {
-            self.stalled.stall();
-            outcome = Outcome::Refused;
+        match outcome {
+            Outcome::Stalled => {
+                self.stalled.stall();
+                outcome = Outcome::Refused;
+            }
+            Outcome::Done if !empty => self.stalled.flow(),
+            Outcome::Done | Outcome::Refused | Outcome::Unknown => {}
         }
         self.answers.committed |= !empty && outcome == Outcome::Done;
         self.ended = None;

@@ -17,7 +17,7 @@ use super::positions::Positions;
 use super::queue::{Lanes, Task};
 use super::request::Request;
 use super::script::Scripts;
-use super::stalled::{Stalled, TRY_AGAIN};
+use super::stalled::Stalled;
 use super::turns::Turns;
 use super::waiter::Until;
 use crate::command::Fail;
@@ -145,7 +145,7 @@ impl Worker {
 
     /// How long it sleeps without anything to do.
     fn idle(&self) -> Duration {
-        if self.stalled.is_clear() { SWEEP_EVERY } else { TRY_AGAIN }
+        self.stalled.idle().map_or(SWEEP_EVERY, |idle| idle.min(SWEEP_EVERY))
     }
 
     /// Runs a request, unless RocksDB holds writes up and it has to wait for that.
