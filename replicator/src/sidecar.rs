@@ -19,7 +19,7 @@ use crate::settings::Config;
 use crate::spool::{Spool, SpoolLock, keep_linking, watchdog};
 use crate::target::Inbounds;
 use crate::transport::{self, Transport};
-use crate::{archive, backoff, drain, export, loads, member, source, target};
+use crate::{archive, backoff, belonging, drain, export, loads, member, source, target};
 
 /// How long a sidecar before this one may take to end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -133,6 +133,7 @@ pub async fn run(
     tasks.spawn(loads::keep_clearing(sidecar.clone()));
     tasks.spawn(member::keep_publishing(sidecar.clone(), address, served));
     tasks.spawn(backoff::keep_bounding(sidecar.clone()));
+    tasks.spawn(belonging::keep_looking(sidecar.clone()));
     tasks.spawn(progress(sidecar.clone()));
     if let Some(tls) = tls {
         tasks.spawn(following_certificates(sidecar.clone(), tls));

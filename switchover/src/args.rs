@@ -17,6 +17,8 @@ const EXAMPLES: &str = "Examples:
   export GODWIT_REGISTRY=file:/var/lib/godwit/registry GODWIT_SERVICE=shop
   godwit-switchover init --cluster a=0-8191,8192-16383 --cluster b=0-8191,8192-16383 --active a
   godwit-switchover status
+  godwit-switchover cluster add c=0-8191,8192-16383
+  godwit-switchover cluster remove c --yes
   godwit-switchover plan --to b
   godwit-switchover run --to b --yes --reason 'kernel update in a'
   godwit-switchover failover --to b --accept-loss 3s --yes
@@ -81,6 +83,9 @@ pub enum Verb {
         #[arg(long, value_name = "SPAN", default_value = "3s")]
         lease: Span,
     },
+    /// Add a cluster that follows, or remove one, while everything runs
+    #[command(subcommand)]
+    Cluster(ClusterVerb),
     /// Show roles, epoch, leases, positions, lag, streams, proxies, and what was done last
     Status {
         /// Again and again: a live table on a terminal, a line each time elsewhere
@@ -201,6 +206,26 @@ pub enum Verb {
         /// How to ask nodes of other machines.
         #[command(flatten)]
         access: admin::Access,
+    },
+}
+
+/// Who follows.
+#[derive(Subcommand, Debug)]
+pub enum ClusterVerb {
+    /// Add a cluster: its nodes are seeded and follow as soon as they run
+    Add {
+        /// The cluster and the slots of its shards: `c=0-8191,8192-16383`; join ranges of one shard with `+`
+        #[arg(value_name = "NAME=SLOTS,...", value_parser = cluster)]
+        cluster: (String, Vec<SlotSet>),
+    },
+    /// Remove a cluster that follows: its nodes serve nothing any more, nothing is kept for it
+    Remove {
+        /// The cluster
+        #[arg(value_name = "CLUSTER")]
+        cluster: String,
+        /// Do it; without, say what it means and exit 3
+        #[arg(long)]
+        yes: bool,
     },
 }
 

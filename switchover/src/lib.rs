@@ -15,6 +15,7 @@ pub mod abort;
 pub mod args;
 mod bundle;
 pub mod claim;
+pub mod clusters;
 mod doctor;
 pub mod drain;
 mod drill;

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use topology::operator::Actor;
 use topology::{Record, Revision, Service, ServiceView};
 
-use crate::args::{Args, Config, Output, Verb};
+use crate::args::{Args, ClusterVerb, Config, Output, Verb};
 use crate::claim::{Claimed, Patience};
 use crate::{
-    abort, bundle, doctor, drill, failback, history, init, maintenance, plan, resume, status,
+    abort, bundle, clusters, doctor, drill, failback, history, init, maintenance, plan, resume, status,
     switch, verify, watch, who,
 };
 
@@ -79,6 +79,10 @@ impl Tool {
         match verb {
             Verb::Init { clusters, active, lease } => {
                 init::init(self, clusters, active, lease).await
+            }
+            Verb::Cluster(ClusterVerb::Add { cluster }) => clusters::add(self, cluster).await,
+            Verb::Cluster(ClusterVerb::Remove { cluster, yes }) => {
+                clusters::remove(self, &cluster, yes).await
             }
             Verb::Status { watch: false, .. } => status::status(self),
             Verb::Status { watch: true, every, count } => watch::watch(self, every, count).await,

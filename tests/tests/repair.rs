@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use keyspace::Slot;
 use serde_json::Value;
 use tests::check::tamper::Tampered;
+use tests::clouds::certificates::Authority;
 use tests::story::Story;
 
 /// What was tampered with, by the slots of these tags; all are of shard 0.
@@ -88,4 +89,59 @@ fn a_tampered_standby_is_named_slot_by_slot_and_mended_under_load() {
     story.equal("b", "a");
     let (_, verdict) = story.judge(traffic, "b");
     verdict.assert_good();
+}
+
+/// Nodes that publish a listener for other machines are asked there, by TLS, and by nobody unknown.
+#[test]
+fn nodes_of_other_machines_are_compared_and_mended_by_tls() {
+    let certificates = tempfile::tempdir().unwrap();
+    let dir = certificates.path();
+    let authority = Authority::create(dir, "admin").unwrap();
+    authority.sign("node", "127.0.0.1").unwrap();
+    authority.sign("tool", "a.tool").unwrap();
+    let path = |name: &str| dir.join(name).display().to_string();
+    let mut story = Story::begin_with(|mut plan| {
+        let flags = [
+            "--admin-listen",
+            "tls://127.0.0.1:0",
+            "--admin-tls-cert",
+            &path("node.pem"),
+            "--admin-tls-key",
+            &path("node.key"),
+            "--admin-tls-client-ca",
+            &path("ca.pem"),
+        ];
+        plan.args.push(("godwit-node".to_owned(), flags.map(str::to_owned).to_vec()));
+        plan
+    });
+    story.load();
+    let mut client = story.clouds.client("a").unwrap();
+    client.call(&["SET", KEYS[2], "value"]).unwrap();
+    let shard = usize::from(Slot::of_key(KEYS[2].as_bytes()).number() >= 8192);
+    let name = format!("b/{shard}");
+    story.equal("a", "b");
+    let node = &mut story.clouds.shard(&name).node;
+    node.process.term().unwrap();
+    let db = Tampered::open(&node.dir).unwrap();
+    db.remove(KEYS[2]).unwrap();
+    drop(db);
+    story.clouds.shard(&name).node.process.start().unwrap();
+    story.clouds.wait_ready("b").unwrap();
+    story.followed("a", "b");
+
+    let (ca, cert, key) = (path("ca.pem"), path("tool.pem"), path("tool.key"));
+    let shows = ["--admin-ca", &ca, "--admin-cert", &cert, "--admin-key", &key];
+    let stranger = verb(&story, &["verify", "--admin-ca", &ca]);
+    assert_eq!(stranger.code, 1, "{}", stranger.said);
+    assert!(stranger.said.contains("say who you are first"), "{}", stranger.said);
+    let unsure = verb(&story, &["verify"]);
+    assert!(unsure.said.contains("--admin-ca"), "{}", unsure.said);
+
+    let found = verb(&story, &[&["verify", "--keys"], &shows[..]].concat());
+    assert_eq!(found.code, 1, "{}", found.said);
+    assert_eq!(named(&found.report, "different-keys"), [KEYS[2].to_owned()].into());
+    let mended = verb(&story, &[&["repair", "--yes"], &shows[..]].concat());
+    assert_eq!(mended.code, 0, "{}", mended.said);
+    assert_eq!(mended.report["repaired-keys"], 1, "{}", mended.said);
+    assert_eq!(verb(&story, &[&["verify"], &shows[..]].concat()).code, 0);
 }

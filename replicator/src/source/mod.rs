@@ -13,6 +13,9 @@ mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use topology::members::Role;
 use topology::service::ServiceView;
@@ -24,23 +27,49 @@ use crate::sidecar::Sidecar;
 pub(crate) use decide::account;
 use session::{Session, Stop};
 
-/// Keeps a stream to each follower while this shard is a primary, until shutdown.
+/// How long a stream that is not wanted any more may take to remove what it left in the node.
+const CLEAN_WITHIN: Duration = Duration::from_secs(2);
+
+/// A stream to a follower that is being kept.
+struct Kept {
+    token: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Kept {
+    fn start(sidecar: &Arc<Sidecar>, follower: &ShardName) -> Self {
+        let token = sidecar.shutdown.token().child_token();
+        let keeping = keep_streaming(sidecar.clone(), follower.clone(), token.clone());
+        Self { token, task: tokio::spawn(keeping) }
+    }
+
+    /// Ends it; nothing of it is under way when this returns.
+    async fn end(self) {
+        self.token.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!("a stream did not end in order: {error}");
+        }
+    }
+}
+
+/// Keeps a stream to each follower while this shard is a primary, until shutdown. Followers come and
+/// go with the record.
 pub async fn supervise(sidecar: Arc<Sidecar>) {
     let mut view = sidecar.service.watch();
     let mut known = sidecar.node.known();
-    let mut running: BTreeMap<ShardName, CancellationToken> = BTreeMap::new();
+    let mut running: BTreeMap<ShardName, Kept> = BTreeMap::new();
     loop {
         let now = view.borrow_and_update().clone();
         let node = known.borrow_and_update().clone();
         let wanted = wanted(&sidecar.shard, &now, node.as_ref(), !running.is_empty());
-        running.retain(|follower, token| {
-            let keep = wanted.contains(follower);
-            if !keep {
-                token.cancel();
-                sidecar.board.note(|notes| notes.streams.remove(&follower.to_string()));
+        let gone: Vec<_> = running.keys().filter(|held| !wanted.contains(held)).cloned().collect();
+        for follower in gone {
+            if let Some(kept) = running.remove(&follower) {
+                kept.end().await;
             }
-            keep
-        });
+            tracing::info!(%follower, "a follower no more: nothing is kept for it");
+            sidecar.board.note(|notes| notes.streams.remove(&follower.to_string()));
+        }
         // Until it is known who follows, every file is kept.
         if node.is_some() && now.record.is_some() {
             let names: Vec<_> = wanted.iter().map(ToString::to_string).collect();
@@ -51,13 +80,10 @@ pub async fn supervise(sidecar: Arc<Sidecar>) {
             });
         }
         for follower in wanted {
-            if running.contains_key(&follower) {
-                continue;
+            if !running.contains_key(&follower) {
+                tracing::info!(%follower, "a follower");
+                running.insert(follower.clone(), Kept::start(&sidecar, &follower));
             }
-            tracing::info!(%follower, "a follower");
-            let token = sidecar.shutdown.token().child_token();
-            tokio::spawn(keep_streaming(sidecar.clone(), follower.clone(), token.clone()));
-            running.insert(follower, token);
         }
         tokio::select! {
             changed = view.changed() => if changed.is_err() { return },
@@ -117,5 +143,10 @@ async fn keep_streaming(sidecar: Arc<Sidecar>, follower: ShardName, token: Cance
             () = tokio::time::sleep(reconnect.pause(streamed)) => {}
             () = token.cancelled() => break,
         }
+    }
+    // The node may not answer: then the next seed removes what this one left.
+    let cleaned = tokio::time::timeout(CLEAN_WITHIN, session.drop_checkpoint()).await;
+    if cleaned.is_err() {
+        tracing::info!(%follower, "the node did not answer, and keeps a checkpoint for now");
     }
 }

@@ -64,6 +64,7 @@ pub async fn watchdog(spool: Spool, budget: Budget, shutdown: Shutdown, report: 
         }
         tokio::select! {
             () = tokio::time::sleep(MEASURE_EVERY) => {}
+            () = spool.0.unpinned.notified() => {}
             () = shutdown.cancelled() => return,
         }
     }
@@ -219,6 +220,11 @@ mod tests {
         // Being seeded again, it is held for anew.
         pin.hold();
         assert_eq!(pin.lost(), None);
+        // One that is a follower no more keeps nothing, whatever its last stream has to say.
+        spool.retain_pins(|_| false);
+        pin.advance(&database, 4);
+        pin.hold();
+        spool.locked(|state| assert_eq!(state.pins.needing(&database, 4), Vec::<String>::new()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch as signal;
+use tokio::sync::{Notify, watch as signal};
 
 pub use budget::{Budget, Usage, usage, watchdog};
 pub use file::LogFile;
@@ -95,6 +95,8 @@ struct Shared {
     changes: signal::Sender<u64>,
     /// What cursors have read of the files, so that they are read once.
     index: Index,
+    /// Wakes the watchdog: there may be less to keep.
+    unpinned: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -121,7 +123,8 @@ impl Spool {
         let (changes, _) = signal::channel(0);
         let index = Index::default();
         let state = Mutex::new(state);
-        let shared = Shared { node_dir: node_dir.to_owned(), root, state, changes, index };
+        let (node_dir, unpinned) = (node_dir.to_owned(), Notify::new());
+        let shared = Shared { node_dir, root, state, changes, index, unpinned };
         let spool = Self(Arc::new(shared));
         spool.scan()?;
         Ok(spool)
@@ -201,9 +204,12 @@ impl Spool {
         Pin::new(self.clone(), follower.to_owned())
     }
 
-    /// Keeps nothing more for followers that are not among these.
+    /// Keeps nothing more for followers that are not among these; what only they needed goes at once, as
+    /// far as the budget asks for it.
     pub fn retain_pins(&self, keep: impl Fn(&str) -> bool) {
-        self.locked(|state| state.pins.retain(keep));
+        if self.locked(|state| state.pins.retain(keep)) {
+            self.0.unpinned.notify_one();
+        }
     }
 
     pub(crate) fn index(&self) -> &Index {

@@ -48,8 +48,11 @@ impl Pins {
         self.0.iter().filter_map(past).collect()
     }
 
-    pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+    /// Whether any went.
+    pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) -> bool {
+        let before = self.0.len();
         self.0.retain(|follower, _| keep(follower));
+        self.0.len() != before
     }
 
     /// The followers that need this file.
@@ -83,26 +86,32 @@ impl Pin {
 
     /// The follower needs nothing before this file; also ends being lost.
     pub fn advance(&self, database: &DatabaseId, number: u64) {
-        self.spool.locked(|state| {
-            let need = state.pins.0.entry(self.follower.clone()).or_default();
+        self.change(|need| {
             *need = Need { from: Some((database.clone(), number)), lost: None, ..*need };
         });
     }
 
     /// Keeps everything there is from now on: it is about to be seeded. Ends being lost.
     pub fn hold(&self) {
-        self.spool.locked(|state| {
-            let need = state.pins.0.entry(self.follower.clone()).or_default();
+        self.change(|need| {
             *need = Need { within: need.within, age: need.age, ..Need::default() };
         });
     }
 
     /// Keeps nothing until it holds or advances again.
     pub fn release(&self) {
-        self.spool.locked(|state| {
-            let need = state.pins.0.entry(self.follower.clone()).or_default();
+        self.change(|need| {
             need.from = None;
             need.lost = Some("it keeps nothing now".to_owned());
+        });
+    }
+
+    /// A follower that is one no more needs nothing, whatever is still said of it.
+    fn change(&self, change: impl FnOnce(&mut Need)) {
+        self.spool.locked(|state| {
+            if let Some(need) = state.pins.0.get_mut(&self.follower) {
+                change(need);
+            }
         });
     }
 

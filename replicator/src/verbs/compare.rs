@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use admin::{Client, Digest};
+use admin::{Access, Client, Digest};
 use anyhow::Context;
 use clap::Args;
 use keyspace::Slot;
@@ -53,6 +53,9 @@ struct With {
     timeout: Span,
     #[command(flatten)]
     of: Of,
+    /// How to ask nodes of other machines.
+    #[command(flatten)]
+    access: Access,
     #[command(flatten)]
     form: Form,
 }
@@ -130,7 +133,7 @@ pub(super) async fn repair(args: RepairArgs) -> anyhow::Result<Exit> {
         let (view, _) = args.with.of.open().await?;
         for comparison in &report.comparisons {
             let source: ShardName = comparison.source.parse()?;
-            let node = node_of(&view, &source).await?;
+            let node = node_of(&view, &source, &args.with.access).await?;
             for keys in comparison.raw.chunks(KEYS_AT_A_TIME) {
                 let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
                 let done = node.repair(&keys).await.map_err(|why| {
@@ -186,7 +189,8 @@ async fn compare_all(with: &With, keys: bool) -> anyhow::Result<Vec<Comparison>>
         targets
             .retain(|target| with.target.as_ref().is_none_or(|wanted| target.cluster == *wanted));
         if !targets.is_empty() {
-            comparisons.extend(compare(&view, &record, source, &targets, keys, deadline).await?);
+            comparisons
+                .extend(compare(with, &view, &record, source, &targets, keys, deadline).await?);
         }
     }
     if comparisons.is_empty() {
@@ -198,6 +202,7 @@ async fn compare_all(with: &With, keys: bool) -> anyhow::Result<Vec<Comparison>>
 
 /// Compares a primary with its followers at one barrier.
 async fn compare(
+    with: &With,
     view: &ServiceView,
     record: &Record,
     source: &ShardName,
@@ -205,10 +210,10 @@ async fn compare(
     keys: bool,
     deadline: Instant,
 ) -> anyhow::Result<Vec<Comparison>> {
-    let node = node_of(view, source).await?;
+    let node = node_of(view, source, &with.access).await?;
     let mut followers = Vec::new();
     for target in targets {
-        followers.push((target, node_of(view, target).await?));
+        followers.push((target, node_of(view, target, &with.access).await?));
     }
     let barrier = node.barrier().await.with_context(|| format!("writing a barrier on {source}"))?;
     let ours = node.digest_by(barrier.id, deadline).await;

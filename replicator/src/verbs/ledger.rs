@@ -70,6 +70,9 @@ pub struct ReplayArgs {
     at: MaybeAt,
     #[command(flatten)]
     of: Of,
+    /// How to ask nodes of other machines.
+    #[command(flatten)]
+    access: admin::Access,
     #[command(flatten)]
     form: Form,
 }
@@ -322,7 +325,7 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<Exit> {
         let shard = record.primaries.iter().find(holds);
         let shard = shard.with_context(|| format!("nobody is primary of slot {slot}"))?;
         if !nodes.contains_key(shard) {
-            nodes.insert(shard.clone(), (node_of(&view, shard).await?, Vec::new()));
+            nodes.insert(shard.clone(), (node_of(&view, shard, &args.access).await?, Vec::new()));
         }
         let (client, asked) = nodes.get_mut(shard).expect("it was put there");
         asked.push(Asked { key, stamp: touched.stamp, records });

@@ -144,11 +144,15 @@ pub async fn run(verb: Verb) -> anyhow::Result<Exit> {
     }
 }
 
-/// The node of a shard, by its admin listener.
-async fn node_of(view: &ServiceView, shard: &topology::ShardName) -> anyhow::Result<admin::Client> {
+/// The node of a shard, by its admin listener: the one for other machines where it has one.
+async fn node_of(
+    view: &ServiceView,
+    shard: &topology::ShardName,
+    access: &admin::Access,
+) -> anyhow::Result<admin::Client> {
     let node = view
         .nodes
         .get(shard)
         .with_context(|| format!("the node of {shard} is not in the registry: is it running?"))?;
-    Ok(admin::Client::connect(&node.admin).await?)
+    Ok(admin::Client::connect_as(&node.admin, access).await?)
 }

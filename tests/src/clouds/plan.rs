@@ -12,6 +12,8 @@ pub struct Plan {
     pub service: String,
     /// The clouds by name, each with the slots of its shards; the first is active.
     pub clouds: Vec<(String, Vec<String>)>,
+    /// Of these, the ones that are not in the service at first, and are not started with the others.
+    pub later: Vec<String>,
     /// Whether streams and clients of nodes go through toxic proxies.
     pub toxics: bool,
     /// Whether sidecars speak TLS, with certificates in `DIR/tls`.
@@ -34,6 +36,7 @@ impl Plan {
             dir: dir.into(),
             service: "demo".to_owned(),
             clouds: vec![("a".to_owned(), halves()), ("b".to_owned(), halves())],
+            later: Vec::new(),
             toxics: false,
             tls: false,
             detached: false,

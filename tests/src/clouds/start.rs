@@ -94,7 +94,8 @@ impl Clouds {
 
     /// Starts every cloud and waits until the active one serves writes.
     pub fn start_all(&mut self) -> Result<()> {
-        let names: Vec<_> = self.layout.clouds.iter().map(|c| c.name.clone()).collect();
+        let names = self.layout.clouds.iter().map(|c| c.name.clone());
+        let names: Vec<_> = names.filter(|name| !self.plan.later.contains(name)).collect();
         names.iter().try_for_each(|name| self.start_cloud(name))
     }
 
@@ -294,7 +295,7 @@ fn plan_cloud(
 fn init(plan: &Plan, layout: &Layout) -> Result<()> {
     let mut command = Command::new(binaries::path("godwit-switchover")?);
     command.args(["init", "--registry", &layout.registry, "--service", &layout.service]);
-    for (name, shards) in &plan.clouds {
+    for (name, shards) in plan.clouds.iter().filter(|(name, _)| !plan.later.contains(name)) {
         // Commas part shards; ranges of one shard are joined by `+`.
         let shards: Vec<_> = shards.iter().map(|slots| slots.replace(',', "+")).collect();
         command.args(["--cluster", &format!("{name}={}", shards.join(","))]);
