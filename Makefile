@@ -1,6 +1,6 @@
 # What there is to do here. `make demo` is the tour; CONTRIBUTING.md says the rest.
 
-.PHONY: help deps build demo up status down test suite suite-redis-py suite-applications bench bench-ingest bench-latency bench-memory bench-stream lint soak soak-once matrix
+.PHONY: help deps build demo up status down test suite suite-redis-py suite-applications bench bench-ingest bench-latency bench-memory bench-stream bench-sidecar bench-catch-up bench-seed lint soak soak-once matrix
 
 # Programs for people are built for speed; tests use the dev profile, which has failpoints.
 clouds = cargo run --release --quiet --package godwit-tests --bin clouds --
@@ -21,6 +21,9 @@ help:
 	@echo 'make bench-latency  p99 beside redis-server, while compactions run, with a checkpoint being read, in a write stall'
 	@echo 'make bench-memory   memory under each load with ten times more data; several nodes on a machine; a large delete'
 	@echo 'make bench-stream   how late a standby is, on loopback and 40 ms away, and bytes on the wire (bench="--value 1024")'
+	@echo 'make bench-sidecar  what a sidecar costs its primary, with it and without it (bench="--rounds 9")'
+	@echo 'make bench-catch-up how fast a standby catches up after an outage (bench="--writes 50000000")'
+	@echo 'make bench-seed     a seed with writes going on, beside redis-server'\''s full sync'
 	@echo 'make suite-redis-py      redis-py'\''s own tests against a node    make suite-applications   Celery, RQ, BullMQ on one'
 	@echo 'make soak    faults under load for a while (minutes=10)'
 	@echo 'make matrix  whoever takes part in a switch is killed or frozen at each of its steps (72 cells)'
@@ -75,6 +78,15 @@ bench-memory: build
 bench-stream: build
 	@$(clouds) stream $(bench)
 	@$(clouds) stream --latency 40 --tls $(bench)
+
+bench-sidecar: build
+	@$(clouds) sidecar-cost $(bench)
+
+bench-catch-up: build
+	@$(clouds) catch-up $(bench)
+
+bench-seed: build
+	@$(clouds) seed $(bench)
 
 test:
 	@scripts/deps.sh tests

@@ -2,11 +2,12 @@
 //! drain.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use topology::ShardName;
-use topology::members::{Drained, ReceiveStatus, StreamStatus};
+use topology::members::{Drained, Needs, ReceiveStatus, StreamStatus};
 use wal::Sequence;
 
 /// The board; clones share it.
@@ -16,7 +17,10 @@ pub struct Board(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     notes: Mutex<Notes>,
-    changed: Notify,
+    /// A state has changed: news for whoever waits for a switch.
+    news: Notify,
+    /// Something has changed since the last publication.
+    dirty: AtomicBool,
 }
 
 /// What is on the board.
@@ -30,57 +34,77 @@ pub struct Notes {
     pub tail: Option<Sequence>,
     /// A dead node's log, read to its end.
     pub drained: Option<Drained>,
+    /// What the sidecar needs.
+    pub needs: Option<Needs>,
 }
 
 impl Board {
-    /// Changes something on it, and tells who waits if it did.
+    /// Changes something on it that changes rarely: it is news if it did.
     pub fn note<T>(&self, change: impl FnOnce(&mut Notes) -> T) -> T {
-        let mut notes = self.0.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = self.lock();
         let before = notes.clone();
         let answer = change(&mut notes);
         if *notes != before {
-            self.0.changed.notify_one();
+            self.told(true);
         }
         answer
     }
 
-    /// Changes what is said of the stream to a target.
+    /// Takes note of what changes all the time: it is told with the next news, or after a while.
+    pub fn count(&self, change: impl FnOnce(&mut Notes)) {
+        change(&mut self.lock());
+        self.told(false);
+    }
+
+    /// Changes what is said of the stream to a target; its state is news.
     pub fn stream(&self, target: &ShardName, change: impl FnOnce(&mut StreamStatus)) {
-        self.note(|notes| {
-            let status = notes.streams.entry(target.to_string()).or_insert_with(|| StreamStatus {
-                state: "connecting".to_owned(),
-                reason: None,
-                staged: None,
-                applied: None,
-                lag_ms: None,
-                behind_bytes: 0,
-                sent_bytes: 0,
-                seed_bytes: 0,
-            });
-            change(status);
+        let mut notes = self.lock();
+        let status = notes.streams.entry(target.to_string()).or_insert_with(|| StreamStatus {
+            state: "connecting".to_owned(),
+            ..StreamStatus::default()
         });
+        let before = status.state.clone();
+        change(status);
+        let news = status.state != before;
+        self.told(news);
     }
 
     /// Changes what is said of the stream from a source.
     pub fn receiving(&self, source: &ShardName, change: impl FnOnce(&mut ReceiveStatus)) {
-        self.note(|notes| {
-            let status = notes.receiving.entry(source.to_string()).or_insert(ReceiveStatus {
-                staged: None,
-                applied: None,
-                connected: false,
-                held: None,
-            });
-            change(status);
+        let mut notes = self.lock();
+        let status = notes.receiving.entry(source.to_string()).or_insert(ReceiveStatus {
+            staged: None,
+            applied: None,
+            connected: false,
+            held: None,
         });
+        change(status);
+        self.told(false);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Notes> {
+        self.0.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn told(&self, news: bool) {
+        self.0.dirty.store(true, Ordering::Release);
+        if news {
+            self.0.news.notify_one();
+        }
     }
 
     /// What is on it.
     pub fn read(&self) -> Notes {
-        self.0.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().clone()
     }
 
-    /// Returns after a change; only one task may wait.
-    pub async fn changed(&self) {
-        self.0.changed.notified().await;
+    /// Returns after a change that is news; only one task may wait.
+    pub async fn news(&self) {
+        self.0.news.notified().await;
+    }
+
+    /// Whether anything has changed since this was asked last.
+    pub fn take_changes(&self) -> bool {
+        self.0.dirty.swap(false, Ordering::AcqRel)
     }
 }

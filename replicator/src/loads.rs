@@ -146,6 +146,7 @@ mod tests {
                 behind_bytes: 0,
                 sent_bytes: 0,
                 seed_bytes: 0,
+                peer: Default::default(),
             };
             notes.streams.insert(follower.to_string(), status);
             has(&notes, &follower, &history, taken)

@@ -13,6 +13,9 @@ Examples:
       --tls-ca ca.pem --tls-cert sidecar.pem --tls-key sidecar.key
   godwit-replicator --config replicator.toml --check-config
 
+  How streams are, and what will be lacking
+    godwit-replicator status --registry file:/var/lib/godwit-registry --service shop
+
   What an old primary had acknowledged alone, and giving it back
     godwit-replicator ledger list --node-dir /var/lib/godwit
     godwit-replicator ledger replay NAME --if-unchanged --dry-run --node-dir /var/lib/godwit \\

@@ -1,5 +1,5 @@
-//! The sidecar's key in the registry: written at each change, at most every quarter of a second,
-//! and every second in any case.
+//! The sidecar's key in the registry: written soon after each change of a state, every second in any
+//! case, and while the service is being switched four times a second, if only counters change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::sidecar::Sidecar;
 
 /// A change is told after this, with what changed meanwhile.
 const GATHER: Duration = Duration::from_millis(50);
-/// The least time between two writes of what only counts up.
+/// The least time between two writes of what only counts up, while a switch may look at it.
 const QUIET: Duration = Duration::from_millis(250);
 /// The most time between two writes.
 const EVERY: Duration = Duration::from_millis(900);
@@ -25,6 +25,7 @@ pub async fn keep_publishing(sidecar: Arc<Sidecar>, address: String, metrics: Op
     let mut last = sidecar.board.read();
     let mut leases = Leases::new();
     loop {
+        sidecar.board.take_changes();
         let notes = sidecar.board.read();
         let tail = notes.tail.max(sidecar.node.position().map(|p| p.sequence));
         sidecar.metrics.tail_sequence.set(tail.map_or(0, |s| s.0 as i64));
@@ -40,6 +41,7 @@ pub async fn keep_publishing(sidecar: Arc<Sidecar>, address: String, metrics: Op
             streams: notes.streams.clone(),
             receiving: notes.receiving.clone(),
             leased_until: leases.look(&sidecar.service.view(), &sidecar.shard),
+            needs: notes.needs,
             at: UnixMs::now(),
         };
         match sidecar.service.put_sidecar(&member, MEMBER_TTL).await {
@@ -48,7 +50,7 @@ pub async fn keep_publishing(sidecar: Arc<Sidecar>, address: String, metrics: Op
         }
         last = notes;
         tokio::select! {
-            () = news(&sidecar, &last) => {}
+            () = news(&sidecar) => {}
             () = tokio::time::sleep(EVERY) => {}
             () = sidecar.shutdown.cancelled() => break,
         }
@@ -91,25 +93,22 @@ impl Leases {
     }
 }
 
-/// What a switch waits for.
-fn states(notes: &crate::board::Notes) -> impl PartialEq + use<> {
-    let streams: Vec<_> = notes.streams.iter().map(|(k, s)| (k.clone(), s.state.clone())).collect();
-    (streams, notes.drained.clone())
-}
-
 /// Resolves when there is something to tell: soon after a change of a state, which is news for a
-/// switch; later if only counters have changed.
-async fn news(sidecar: &Sidecar, told: &crate::board::Notes) {
-    let before = states(told);
-    let quiet = tokio::time::Instant::now() + QUIET;
-    sidecar.board.changed().await;
-    while states(&sidecar.board.read()) == before {
-        tokio::select! {
-            () = sidecar.board.changed() => {}
-            () = tokio::time::sleep_until(quiet) => return,
+/// switch; later if only counters have changed, and not at all if nobody waits for those.
+async fn news(sidecar: &Sidecar) {
+    let counted = async {
+        loop {
+            tokio::time::sleep(QUIET).await;
+            let switching = sidecar.service.view().record().is_some_and(|r| r.freeze().is_some());
+            if switching && sidecar.board.take_changes() {
+                return;
+            }
         }
+    };
+    tokio::select! {
+        () = sidecar.board.news() => tokio::time::sleep(GATHER).await,
+        () = counted => {}
     }
-    tokio::time::sleep(GATHER).await;
 }
 
 #[cfg(test)]

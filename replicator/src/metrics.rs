@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ops::metrics::{Counter, Family, Gauge, Histogram, Labels, Metrics};
 use topology::ShardName;
-use topology::members::{ReceiveStatus, StreamStatus};
+use topology::members::{Needs, ReceiveStatus, StreamStatus};
 use wal::Position;
 use wal::frame::Packing;
 
@@ -32,6 +32,8 @@ pub struct Meters {
     targets: Targets,
     /// Of each source.
     sources: Sources,
+    /// What the sidecar needs.
+    needs: NeedsMeters,
     /// Streams that ended and are made again.
     pub resets: Counter,
     /// Bytes on the disk of the spool, stage and ledger included.
@@ -69,6 +71,22 @@ impl Meters {
                     "What the link to a target takes, as it was measured while it was full",
                 ),
                 window_bytes: metrics.gauges("window_bytes", "Bytes sent and not acknowledged"),
+                clock_ahead_us: metrics.gauges(
+                    "clock_ahead_microseconds",
+                    "How far a target's clock is ahead of this machine's; below zero: behind",
+                ),
+                clock_alarm: metrics.gauges(
+                    "clock_apart",
+                    "1 while a target's clock is further from ours than clock-skew-max",
+                ),
+                full: metrics.gauges(
+                    "target_stage_full",
+                    "1 while a target's stage is full: nothing is sent until it has room",
+                ),
+                reseed: metrics.gauges(
+                    "reseed_milliseconds",
+                    "About how long seeding a target again would take; 0: not known",
+                ),
                 behind_bytes: metrics
                     .gauges("behind_bytes", "Bytes of the log that a target has not staged"),
                 staged: metrics
@@ -88,6 +106,30 @@ impl Meters {
                     "breaker_tripped",
                     "1 while the breaker has stopped a source's stream: an operator must decide",
                 ),
+                full: metrics.gauges(
+                    "stage_full",
+                    "1 while what is staged of a source is all that stage-budget allows",
+                ),
+            },
+            needs: NeedsMeters {
+                rate: metrics.gauge(
+                    "log_bytes_per_second",
+                    "What the node's log grew by in the busiest hour of the last day",
+                ),
+                spool: metrics.gauge(
+                    "spool_needed_bytes",
+                    "What an outage of spool-outage would take of the spool at that rate",
+                ),
+                budget: metrics.gauge("spool_budget_bytes", "What the spool may take"),
+                room: metrics.gauge(
+                    "spool_room_bytes",
+                    "What there is for the spool on its volume, what it takes now included",
+                ),
+                lasts: metrics.gauge(
+                    "spool_lasts_seconds",
+                    "How long an outage may last before a follower is lost; -1: nothing is written",
+                ),
+                seed: metrics.gauge("reseed_bytes", "About what seeding a follower would move"),
             },
             resets: metrics.counter("stream_resets", "Streams that ended and were made again"),
             spool_bytes: metrics.gauge("spool_bytes", "Bytes on the disk of the spool"),
@@ -111,14 +153,28 @@ impl Meters {
         }
     }
 
-    /// Bytes on their way to a target.
-    pub fn window(&self, target: &str, bytes: u64) {
-        set(&self.targets.window_bytes, &labels("target", target), bytes);
+    /// The gauges of a target that change with each frame.
+    pub fn target(&self, target: &str) -> TargetGauges {
+        let labels = labels("target", target);
+        let of = |gauges: &Gauges| gauges.get_or_create_owned(&labels);
+        TargetGauges {
+            link_rate: of(&self.targets.link_rate),
+            window_bytes: of(&self.targets.window_bytes),
+            clock_ahead_us: of(&self.targets.clock_ahead_us),
+            clock_alarm: of(&self.targets.clock_alarm),
+        }
     }
 
-    /// What the link to a target takes.
-    pub fn link_rate(&self, target: &str, bytes: u64) {
-        set(&self.targets.link_rate, &labels("target", target), bytes);
+    /// What the sidecar needs.
+    pub fn needs(&self, needs: &Needs) {
+        let put = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        put(&self.needs.rate, needs.log_bytes_per_second);
+        put(&self.needs.spool, needs.spool_bytes);
+        put(&self.needs.budget, needs.spool_budget);
+        put(&self.needs.room, needs.spool_room);
+        put(&self.needs.seed, needs.seed_bytes);
+        let lasts = needs.lasts_ms.map_or(-1, |ms| i64::try_from(ms / 1000).unwrap_or(i64::MAX));
+        self.needs.lasts.set(lasts);
     }
 
     /// A frame was packed.
@@ -130,9 +186,14 @@ impl Meters {
         self.packings.micros.get_or_create(&labels).inc_by(micros);
     }
 
-    /// Whether the breaker has stopped what comes from a source.
-    pub fn breaker(&self, source: &ShardName, tripped: bool) {
-        set(&self.sources.tripped, &labels("source", &source.to_string()), u64::from(tripped));
+    /// 1 while the breaker has stopped what comes from a source.
+    pub fn breaker(&self, source: &ShardName) -> Gauge {
+        self.sources.tripped.get_or_create_owned(&labels("source", &source.to_string()))
+    }
+
+    /// 1 while the stage of a source is full.
+    pub fn stage_full(&self, source: &ShardName) -> Gauge {
+        self.sources.full.get_or_create_owned(&labels("source", &source.to_string()))
     }
 
     /// What the board says of each stream; a target or source that is gone has no series any more.
@@ -161,9 +222,36 @@ struct Packings {
 type Gauges = Family<Labels, Gauge>;
 
 #[derive(Clone, Debug)]
+struct NeedsMeters {
+    rate: Gauge,
+    spool: Gauge,
+    budget: Gauge,
+    room: Gauge,
+    lasts: Gauge,
+    seed: Gauge,
+}
+
+/// The gauges of one target that its stream sets itself.
+#[derive(Clone, Debug)]
+pub struct TargetGauges {
+    /// Bytes a second that the link takes.
+    pub link_rate: Gauge,
+    /// Bytes sent and not acknowledged.
+    pub window_bytes: Gauge,
+    /// How far its clock is ahead of ours.
+    pub clock_ahead_us: Gauge,
+    /// 1 while that is too far.
+    pub clock_alarm: Gauge,
+}
+
+#[derive(Clone, Debug)]
 struct Targets {
     link_rate: Gauges,
     window_bytes: Gauges,
+    clock_ahead_us: Gauges,
+    clock_alarm: Gauges,
+    full: Gauges,
+    reseed: Gauges,
     behind_bytes: Gauges,
     staged: Gauges,
     applied: Gauges,
@@ -172,13 +260,24 @@ struct Targets {
 impl Targets {
     fn show(&self, labels: &Labels, status: &StreamStatus) {
         set(&self.behind_bytes, labels, status.behind_bytes);
+        set(&self.full, labels, u64::from(status.peer.full));
+        set(&self.reseed, labels, status.peer.reseed_ms.unwrap_or(0));
         set(&self.staged, labels, sequence(status.staged));
         set(&self.applied, labels, sequence(status.applied));
     }
 
     fn remove(&self, labels: &Labels) {
-        let all =
-            [&self.link_rate, &self.window_bytes, &self.behind_bytes, &self.staged, &self.applied];
+        let all = [
+            &self.link_rate,
+            &self.window_bytes,
+            &self.clock_ahead_us,
+            &self.clock_alarm,
+            &self.full,
+            &self.reseed,
+            &self.behind_bytes,
+            &self.staged,
+            &self.applied,
+        ];
         for gauges in all {
             gauges.remove(labels);
         }
@@ -191,6 +290,7 @@ struct Sources {
     applied: Gauges,
     held: Gauges,
     tripped: Gauges,
+    full: Gauges,
 }
 
 impl Sources {

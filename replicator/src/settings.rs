@@ -16,6 +16,10 @@ use crate::link::LinkConfig;
 use crate::spool::Budget;
 use crate::target::hold::HoldSettings;
 
+const OUTAGE_DEFAULT: Duration = Duration::from_secs(6 * 3600);
+/// More than clocks that are kept by NTP differ, and less than anybody should notice.
+const CLOCK_SKEW_DEFAULT: Duration = Duration::from_millis(500);
+
 /// Flags, GODWIT_* and the keys of the config file.
 #[derive(clap::Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -53,6 +57,12 @@ pub struct Settings {
     /// What must stay free on the volume [default: 512MiB]
     #[arg(long, env = "GODWIT_SPOOL_FREE", value_name = "SIZE")]
     pub spool_free: Option<Size>,
+    /// The outage that the spool should be ready for: said where it is not [default: 6h]
+    #[arg(long, env = "GODWIT_SPOOL_OUTAGE", value_name = "SPAN")]
+    pub spool_outage: Option<Span>,
+    /// How far clocks of followers may be from ours before it is an alarm [default: 500ms]
+    #[arg(long, env = "GODWIT_CLOCK_SKEW_MAX", value_name = "SPAN")]
+    pub clock_skew_max: Option<Span>,
     /// The most that is staged of one source before it has to wait [default: 4GiB]
     #[arg(long, env = "GODWIT_STAGE_BUDGET", value_name = "SIZE")]
     pub stage_budget: Option<Size>,
@@ -141,6 +151,10 @@ pub struct Config {
     pub shard: ShardName,
     /// The limits of the spool.
     pub budget: Budget,
+    /// The outage that the spool should be ready for.
+    pub outage: Duration,
+    /// How far clocks of followers may be from ours.
+    pub clock_skew_max: Duration,
     /// The most bytes staged of one source.
     pub stage_bytes: u64,
     /// What connections to followers run with.
@@ -210,6 +224,8 @@ impl Config {
                 age,
                 free: bytes(settings.spool_free, 512 << 20),
             },
+            outage: settings.spool_outage.map_or(OUTAGE_DEFAULT, |span| span.0),
+            clock_skew_max: settings.clock_skew_max.map_or(CLOCK_SKEW_DEFAULT, |span| span.0),
             stage_bytes: bytes(settings.stage_budget, 4 << 30),
             link,
             hold: HoldSettings {

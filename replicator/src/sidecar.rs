@@ -19,7 +19,7 @@ use crate::settings::Config;
 use crate::spool::{Spool, SpoolLock, keep_linking, watchdog};
 use crate::target::Inbounds;
 use crate::transport::{self, Transport};
-use crate::{archive, backoff, belonging, drain, export, loads, member, source, target};
+use crate::{archive, backoff, belonging, drain, export, loads, member, needs, source, target};
 
 /// How long a sidecar before this one may take to end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -134,6 +134,7 @@ pub async fn run(
     tasks.spawn(member::keep_publishing(sidecar.clone(), address, served));
     tasks.spawn(backoff::keep_bounding(sidecar.clone()));
     tasks.spawn(belonging::keep_looking(sidecar.clone()));
+    tasks.spawn(needs::keep_reckoning(sidecar.clone()));
     tasks.spawn(progress(sidecar.clone()));
     if let Some(tls) = tls {
         tasks.spawn(following_certificates(sidecar.clone(), tls));
@@ -200,7 +201,8 @@ async fn progress(sidecar: Arc<Sidecar>) {
             let moved = before.streams.get(*name).is_none_or(|old| {
                 old.staged != status.staged || old.seed_bytes != status.seed_bytes
             });
-            status.behind_bytes > 0 && !moved
+            // One that waits for a full stage is not ours to mend.
+            status.behind_bytes > 0 && !moved && !status.peer.full
         });
         if stuck.is_none() {
             check.ok();

@@ -44,7 +44,7 @@ fn filled(dir: &Path) -> Vec<Vec<u8>> {
     frames
 }
 
-fn read(stage: &Stage) -> Vec<Vec<u8>> {
+fn read(stage: &mut Stage) -> Vec<Vec<u8>> {
     let (mut all, mut place) = (Vec::new(), Place::default());
     while let Some((bytes, _, after)) = stage.frame_at(place).unwrap() {
         all.push(bytes);
@@ -63,7 +63,9 @@ fn what_was_staged_is_there_again_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let frames = filled(dir.path());
     let mut stage = open(dir.path());
-    assert_eq!(read(&stage), frames);
+    // From memory, and again from the files.
+    assert_eq!(read(&mut stage), frames);
+    assert_eq!(read(&mut stage), frames);
     let tip = stage.tip().unwrap();
     assert_eq!((tip.position.sequence, tip.log_chain), (Sequence(15), Chain(104)));
     assert!(
@@ -83,9 +85,9 @@ fn a_torn_tail_is_cut_off() {
     for cut in [1, frames[4].len() / 2, frames[4].len() - 1] {
         std::fs::write(file(dir.path()), &bytes[..bytes.len() - cut]).unwrap();
         let mut stage = open(dir.path());
-        assert_eq!(read(&stage), frames[..4], "cut {cut}");
+        assert_eq!(read(&mut stage), frames[..4], "cut {cut}");
         stage.append(&frames[4]).unwrap();
-        assert_eq!(read(&stage), frames, "cut {cut}");
+        assert_eq!(read(&mut stage), frames, "cut {cut}");
         let newest = file(dir.path());
         drop(stage);
         // Back to one file for the next round.
@@ -107,8 +109,8 @@ fn a_flipped_bit_ends_what_is_believed() {
         let mut bytes = good.clone();
         bytes[at] ^= 4;
         std::fs::write(&path, &bytes).unwrap();
-        let stage = open(dir.path());
-        let read = read(&stage);
+        let mut stage = open(dir.path());
+        let read = read(&mut stage);
         assert!(read.len() < frames.len(), "byte {at}");
         assert_eq!(read, frames[..read.len()], "byte {at}");
         drop(stage);

@@ -110,6 +110,7 @@ impl Stage {
                 streams: BTreeMap::new(),
                 receiving: BTreeMap::new(),
                 leased_until: BTreeMap::new(),
+                needs: None,
                 at: UnixMs::now(),
             };
             self.service.put_sidecar(&member, Duration::from_secs(600)).await.unwrap();

@@ -11,7 +11,8 @@
 //! - [`demo`]: the tour that `make demo` shows.
 //! - [`story`]: the above, as the stories tell it. [`soak`]: faults under load, for long.
 //!   [`once`]: increments under kills. [`actors`]: whoever takes part in a switch dies.
-//!   [`stream_bench`]: how late a standby is, and what that costs.
+//!   [`stream_bench`]: how late a standby is, and what that costs. [`sidecar_bench`]: what a sidecar costs its
+//!   node, catching up, seeding.
 //! - [`redis`]: a stock redis-server, and what is in a server.
 //! - [`client`] and [`wait`]: a small blocking Redis client, and waiting with a deadline.
 //!
@@ -25,6 +26,7 @@ pub mod demo;
 pub mod load;
 pub mod once;
 pub mod redis;
+pub mod sidecar_bench;
 pub mod soak;
 pub mod story;
 pub mod stream_bench;

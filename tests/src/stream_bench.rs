@@ -2,7 +2,6 @@
 //! that costs in bytes on the wire, processor and memory of the sidecars. Through toxic proxies the
 //! link is as long as one likes.
 
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -15,8 +14,9 @@ use serde_json::json;
 use crate::client::Client;
 use crate::clouds::observer::{metric, sidecar_counter};
 use crate::clouds::start::http_get;
-use crate::clouds::{Clouds, Observer, Plan, Process};
+use crate::clouds::{Clouds, Observer, Plan};
 use crate::demo::lag::Samples;
+use crate::sidecar_bench::account::{cpu, memory_mb as rss};
 use crate::story::STUCK;
 use crate::wait;
 
@@ -28,8 +28,6 @@ const LOOK: Duration = Duration::from_micros(100);
 const WARM_UP: Duration = Duration::from_secs(3);
 /// Keys that are written over and over.
 const KEYS: u64 = 100_000;
-/// Ticks of the kernel's accounts a second (`getconf CLK_TCK`, the same on every Linux).
-const TICKS: f64 = 100.0;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -92,7 +90,7 @@ pub fn run(bench: &Bench) -> Result<String> {
 }
 
 /// Writes at a steady rate, and says when each probe was sent.
-fn write(
+pub(crate) fn write(
     address: &str,
     bench: &Bench,
     sent: &mpsc::Sender<Instant>,
@@ -197,29 +195,13 @@ impl Account {
         Ok(Self {
             at: Instant::now(),
             cpu: [cpu(&sidecars[0].process)?, cpu(&sidecars[1].process)?],
-            rss_mb: [rss(&sidecars[0].process)?, rss(&sidecars[1].process)?],
+            rss_mb: [rss(&sidecars[0].process, "VmHWM")?, rss(&sidecars[1].process, "VmHWM")?],
             wire: sidecar_counter(&clouds.layout, "a", "godwit_replicator_sent_bytes_total"),
             log: metric(&page, "godwit_replicator_packed_log_bytes_total"),
             frames: metric(&page, "godwit_replicator_frames_sent_total"),
             packings: packings.collect::<Vec<_>>().join(", "),
         })
     }
-}
-
-/// Seconds of processor that a process has had (`/proc/PID/stat`, fields 14 and 15).
-fn cpu(process: &Process) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid()))?;
-    let fields = stat.rsplit_once(')').context("no stat")?.1.split_whitespace();
-    let ticks: Vec<f64> = fields.skip(11).take(2).filter_map(|f| f.parse().ok()).collect();
-    Ok(ticks.iter().sum::<f64>() / TICKS)
-}
-
-/// Megabytes of memory at most so far.
-fn rss(process: &Process) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kb = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    Ok(kb.context("no VmHWM")? / 1024.0)
 }
 
 fn report(bench: &Bench, rate: f64, lag: &Samples, before: &Account, after: &Account) -> String {

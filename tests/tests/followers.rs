@@ -41,6 +41,122 @@ fn starts(story: &Story) -> Vec<u32> {
     shards.flat_map(|s| [s.node.process.pid(), s.sidecar.process.pid()]).collect()
 }
 
+/// Every metric that an alert rule names is one that sidecars have.
+#[test]
+fn alert_rules_name_metrics_that_there_are() {
+    let story = Story::begin();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let rules =
+        std::fs::read_to_string(root.join("deploy/prometheus/replicator.rules.yml")).unwrap();
+    let parsed: serde_json::Value = serde_yaml_ng::from_str(&rules).unwrap();
+    assert!(parsed["groups"][0]["rules"].as_array().unwrap().len() > 5);
+    let mut names: Vec<&str> = rules
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("godwit_replicator_"))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    eventually("the metrics of both sides", || {
+        let pages = ["a", "b"].map(|cloud| {
+            let sidecar = &story.clouds.cloud(cloud).shards[0].sidecar;
+            http_get(&format!("http://{}/metrics", sidecar.metrics))
+        });
+        let [a, b] = pages;
+        let all = format!("{}{}", a?, b?);
+        for name in &names {
+            ensure!(all.contains(&format!("\n{name}{{")), "no sidecar has {name}");
+        }
+        Ok(())
+    });
+}
+
+/// What the sidecars need is in `status`, from anywhere: the log's rate, the clocks, what is short.
+#[test]
+fn a_sidecar_says_what_it_needs_before_it_is_missing() {
+    let story = Story::begin_with(|mut plan| {
+        let small = ["--spool-budget", "1MiB", "--bandwidth", "100MiB"].map(str::to_owned).to_vec();
+        plan.args.push(("godwit-replicator".to_owned(), small));
+        plan
+    });
+    let mut client = story.clouds.client("a").unwrap();
+    let value = vec![b'x'; 16 << 10];
+    let mut status = None;
+    eventually("the needs to be reckoned from what is written", || {
+        for n in 0..64 {
+            client.call(&[b"SET", format!("{{b}}{n}").as_bytes(), &value])?;
+        }
+        let layout = &story.clouds.layout;
+        let of = ["status", "--registry", &layout.registry, "--service", &layout.service];
+        let run = story.replicator(&of);
+        let alarms = run.report["alarms"].to_string();
+        // At this rate six hours are far more than a megabyte.
+        ensure!(alarms.contains("spool-budget is 1.0 MiB: raise it"), "{}", run.said);
+        let stream = &run.report["sidecars"]["a/0"]["streams"]["b/0"];
+        ensure!(!stream["peer"]["clock-ahead-us"].is_null(), "{}", run.said);
+        ensure!(!stream["peer"]["reseed-ms"].is_null(), "{}", run.said);
+        status = Some(run.report);
+        Ok(())
+    });
+    let status = status.unwrap();
+    // One machine has one clock.
+    for shard in ["0", "1"] {
+        let stream = &status["sidecars"][format!("a/{shard}")]["streams"][format!("b/{shard}")];
+        let ahead = stream["peer"]["clock-ahead-us"].as_i64();
+        assert!(ahead.is_none_or(|us| us.abs() < 500_000), "{stream}");
+        assert_ne!(stream["peer"]["clock-alarm"], true, "{stream}");
+    }
+    let page = page(&story);
+    assert!(metric(&page, "godwit_replicator_spool_needed_bytes") > 1 << 20, "{page}");
+}
+
+/// A stage that is full makes its source wait with the connection open, and say so; nothing is lost.
+#[test]
+fn a_full_stage_is_waited_for_and_the_stream_stays() {
+    let mut story = Story::begin_with(|mut plan| {
+        let small = ["--stage-budget", "1MiB", "--window", "1MiB", "--peer-timeout", "3s"];
+        plan.args.push(("godwit-replicator".to_owned(), small.map(str::to_owned).to_vec()));
+        plan
+    });
+    // Nothing is applied on b/1 while its node hangs, and what is staged stays.
+    let shard = story.clouds.shard("b/1");
+    shard.node.process.freeze().unwrap();
+    let resets = |story: &Story| {
+        let sidecar = &story.clouds.cloud("a").shards[1].sidecar;
+        let page = http_get(&format!("http://{}/metrics", sidecar.metrics)).unwrap();
+        (metric(&page, "godwit_replicator_stream_resets_total"), page)
+    };
+    let before = resets(&story).0;
+    let mut random = vec![0; 16 << 10];
+    let mut client = story.clouds.client("a").unwrap();
+    let mut n = 0_u32;
+    eventually("the stage to be full", || {
+        for _ in 0..16 {
+            n += 1;
+            rand::RngCore::fill_bytes(&mut rand::rng(), &mut random);
+            client.call(&[b"SET", format!("{{a}}{n}").as_bytes(), &random])?;
+        }
+        let full = metric(&resets(&story).1, "godwit_replicator_target_stage_full");
+        ensure!(full == 1, "it is not, after {n}");
+        Ok(())
+    });
+    // Longer than a peer may say nothing.
+    wait::pause(std::time::Duration::from_secs(5));
+    let streams = story.observer.streams("a");
+    let (_, _, stream) = streams.iter().find(|(from, ..)| from == "a/1").unwrap();
+    assert_eq!(stream.state, "streaming", "{stream:?}");
+    assert!(stream.reason.as_ref().is_some_and(|why| why.contains("stage is full")), "{stream:?}");
+    assert_eq!(resets(&story).0, before, "the stream was not made again");
+    let sidecar = &story.clouds.cloud("a").shards[1].sidecar;
+    http_get(&format!("http://{}/healthz", sidecar.metrics)).unwrap();
+    story.clouds.shard("b/1").node.process.thaw().unwrap();
+    story.equal("a", "b");
+    eventually("the stage to have room", || {
+        let full = metric(&resets(&story).1, "godwit_replicator_target_stage_full");
+        ensure!(full == 0, "it is full still");
+        Ok(())
+    });
+}
+
 #[test]
 fn a_cluster_is_added_and_removed_under_load_and_nothing_is_restarted() {
     let mut story = Story::begin_with(|mut plan| {

@@ -78,3 +78,35 @@ fn clients_of_a_proxy_that_is_killed_connect_again_and_miss_nothing() {
     let refused = ledger.client_errors() - ledger.disconnects;
     assert_eq!(refused, 0, "no command was answered with an error: {:?}", ledger.errors);
 }
+
+/// How long after a primary's restart, counted from its first write, a standby may be behind.
+const LEVEL_WITHIN: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_standby_is_level_soon_after_its_primary_came_back() {
+    let mut story = Story::begin();
+    let traffic = story.traffic();
+    story.more(&traffic, 300);
+    kill_and_start(&mut story.clouds.shard("a/0").node.process);
+    let address = |cloud: &str| story.clouds.cloud(cloud).shards[0].node.client.clone();
+    let (a, b) = (address("a"), address("b"));
+    let written = tests::wait::until("the primary to accept writes", tests::story::STUCK, || {
+        let mut client = tests::client::Client::connect(&a)?;
+        client.call(&["SET", "{b}back", "yes"])?;
+        Ok(std::time::Instant::now())
+    });
+    let written = written.unwrap_or_else(|e| panic!("{e:#}"));
+    let seen = tests::wait::until("the standby to have it", tests::story::STUCK, || {
+        let mut client = tests::client::Client::connect(&b)?;
+        client.call(&["READONLY"])?;
+        let value = client.call(&["GET", "{b}back"])?;
+        anyhow::ensure!(value.as_text() == Some("yes"), "not yet");
+        Ok(written.elapsed())
+    });
+    let took = seen.unwrap_or_else(|e| panic!("{e:#}"));
+    assert!(took < LEVEL_WITHIN, "the standby was level {took:?} after the first write");
+    story.more(&traffic, 100);
+    story.equal("a", "b");
+    let (_, verdict) = story.judge(traffic, "a");
+    verdict.assert_good();
+}

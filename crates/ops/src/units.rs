@@ -88,6 +88,15 @@ impl Size {
         self.0 == 0
     }
 
+    /// About how much, for people: `25.9 GiB`.
+    pub fn about(self) -> String {
+        let unit = BINARY.iter().find(|(_, unit)| self.0 >= *unit);
+        match unit {
+            Some((name, unit)) => format!("{:.1} {name}", self.0 as f64 / *unit as f64),
+            None => format!("{} B", self.0),
+        }
+    }
+
     /// This many mebibytes.
     pub const fn mib(count: u64) -> Self {
         Self(count << 20)
@@ -139,6 +148,23 @@ impl TryFrom<SizeText> for Size {
 }
 
 impl Span {
+    /// About how long, for people: its two greatest units, `4h 12m`.
+    pub fn about(self) -> String {
+        const UNITS: [(&str, u128); 5] =
+            [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+        let ms = self.0.as_millis();
+        let Some(first) = UNITS.iter().position(|(_, unit)| ms >= *unit) else {
+            return "0ms".to_owned();
+        };
+        let (name, unit) = UNITS[first];
+        let next = UNITS.get(first + 1).filter(|_| first < 3);
+        let rest = next.map(|(name, unit_of)| (name, ms % unit / unit_of)).filter(|(_, n)| *n > 0);
+        match rest {
+            Some((less, count)) => format!("{}{name} {count}{less}", ms / unit),
+            None => format!("{}{name}", ms / unit),
+        }
+    }
+
     /// The duration.
     pub const fn duration(self) -> Duration {
         self.0
@@ -215,5 +241,23 @@ mod tests {
             assert_eq!(prints.parse(), Ok(span));
         }
         assert!("10".parse::<Span>().unwrap_err().to_string().contains("500ms"));
+    }
+
+    #[test]
+    fn people_read_about_how_much_and_how_long() {
+        for (bytes, text) in [(17, "17 B"), (1536, "1.5 KiB"), (27_800_000_000, "25.9 GiB")] {
+            assert_eq!(Size(bytes).about(), text);
+        }
+        for (ms, text) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (12_400, "12s"),
+            (61_000, "1m 1s"),
+            (6 * 3_600_000, "6h"),
+            (15_132_000, "4h 12m"),
+            (200_000_000, "2d 7h"),
+        ] {
+            assert_eq!(Span(Duration::from_millis(ms)).about(), text);
+        }
     }
 }

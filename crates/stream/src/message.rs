@@ -8,7 +8,8 @@
 //!                    RewindBegin, (MeasureSlots <-, SlotsMeasured ->)?, (Keys <-, Exported ->)*,
 //!                        (ExportSlots <-, SlotsExported and Exported ->)*, (RewindDone <- | CannotRewind <-) Start, frames
 //! source -> target   among frames: LoadBegin, (LoadHave <-) chunks and FileDone, LoadEnd
-//! target -> source   Ack, at each change and every second
+//!                    among frames, every second: Time, (TimeIs <-)
+//! target -> source   Ack, at each change and every second; Full, when its stage becomes so, and when no more
 //! ```
 
 use bytes::{Buf, Bytes};
@@ -34,6 +35,8 @@ pub enum Purpose {
 /// - 1: the first.
 /// - 2: who is seeded says how much it has ([`Message::Received`]), and the source waits for that; who
 ///   rewinds may ask for whole slots ([`Message::MeasureSlots`], [`Message::ExportSlots`]).
+/// - 3: clocks are compared ([`Message::Time`]); a stage that is full is no reason to hang up
+///   ([`Message::Full`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "u8", into = "u8")]
 pub struct Versions {
@@ -45,6 +48,10 @@ pub struct Versions {
 
 /// The first version that has [`Message::Received`].
 pub const HAS_RECEIVED: u8 = 2;
+/// The first version that has [`Message::Time`].
+pub const HAS_TIME: u8 = 3;
+/// The first version that has [`Message::Full`].
+pub const HAS_FULL: u8 = 3;
 /// The first version that has [`Message::MeasureSlots`] and [`Message::ExportSlots`].
 pub const HAS_SLOTS: u8 = 2;
 
@@ -62,7 +69,7 @@ impl From<Versions> for u8 {
 
 impl Versions {
     /// What this program speaks.
-    pub const OURS: Self = Self { lowest: 1, highest: 2 };
+    pub const OURS: Self = Self { lowest: 1, highest: 3 };
 
     /// The version that both speak: the highest.
     ///
@@ -301,6 +308,23 @@ pub enum Message {
     },
     /// How many bytes of the seed's files have been written since `SeedHave`. From version 2 on.
     Received(u64),
+    /// What the source's clock shows, and what does yours? From version 3 on, in the place of `Ping`.
+    Time {
+        /// Microseconds since 1970.
+        us: u64,
+    },
+    /// The answer.
+    TimeIs {
+        /// What was asked with.
+        asked_us: u64,
+        /// What the target's clock showed, in microseconds since 1970.
+        at_us: u64,
+    },
+    /// Whether the target's stage is full: the source sends no frames while it is. From version 3 on.
+    Full {
+        /// It is, or no more.
+        full: bool,
+    },
 }
 
 /// A packet of a stream, understood.

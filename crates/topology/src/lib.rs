@@ -12,6 +12,7 @@
 pub mod any;
 pub mod file;
 pub mod members;
+mod needs;
 pub mod operator;
 pub mod record;
 pub mod registry;

@@ -1,6 +1,9 @@
 //! What the members of a service say of themselves in the registry: each process writes its own
 //! key under a lease of its own, at each change and at least every second. Everyone else watches
 //! the service's prefix; the tools need no other connection.
+//!
+//! What sidecars say grows from version to version, and they are upgraded one by one: readers pass over
+//! what they do not know of it.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use wal::{Position, Sequence};
 
 use crate::record::{Epoch, FreezeId, ShardName, UnixMs};
+
+pub use crate::needs::{Needs, Peer};
 
 /// What a node is doing for its service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,12 +100,13 @@ pub struct Drained {
 }
 
 /// How a sidecar's stream to one target is doing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct StreamStatus {
     /// `connecting`, `seeding`, `rewinding`, `streaming`, `refused`, `lost`.
     pub state: String,
-    /// What stands in the way, in a sentence; for `connecting`, `refused` and `lost`.
+    /// What stands in the way, in a sentence; for `connecting`, `refused` and `lost`, and for `streaming`
+    /// while the target's stage is full.
     pub reason: Option<String>,
     /// The last position that the target has on its disk.
     pub staged: Option<Position>,
@@ -114,6 +120,9 @@ pub struct StreamStatus {
     pub sent_bytes: u64,
     /// Of those, bytes of checkpoints (seeds) and of fetched keys (rewinds).
     pub seed_bytes: u64,
+    /// What was measured of the target.
+    #[serde(default)]
+    pub peer: Peer,
 }
 
 /// What holds back what is staged.
@@ -140,7 +149,7 @@ pub struct Held {
 
 /// How a sidecar's stream from one source is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct ReceiveStatus {
     /// The last position on this side's disk.
     pub staged: Option<Position>,
@@ -155,7 +164,7 @@ pub struct ReceiveStatus {
 
 /// A sidecar's key: `member/<cluster>/<shard>/sidecar`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct SidecarMember {
     /// Which shard it stands beside.
     pub shard: ShardName,
@@ -179,6 +188,9 @@ pub struct SidecarMember {
     /// source's own wall clock, which its stamps are of too. Bounds what a source that is gone wrote.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub leased_until: BTreeMap<String, UnixMs>,
+    /// What it needs; none until it has reckoned that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Needs>,
     /// When this was written.
     pub at: UnixMs,
 }

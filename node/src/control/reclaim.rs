@@ -201,6 +201,7 @@ mod tests {
             behind_bytes: 0,
             sent_bytes: 0,
             seed_bytes: 0,
+            peer: Default::default(),
         }
     }
 

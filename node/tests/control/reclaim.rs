@@ -21,6 +21,7 @@ async fn say(cloud: &Cloud, state: &str, staged: Option<Position>) {
         behind_bytes: 0,
         sent_bytes: 0,
         seed_bytes: 0,
+        peer: Default::default(),
     };
     let streams =
         [("b/0".to_owned(), stream(state, staged)), ("c/0".to_owned(), stream("lost", None))];
@@ -35,6 +36,7 @@ async fn say(cloud: &Cloud, state: &str, staged: Option<Position>) {
         streams: streams.into(),
         receiving: Default::default(),
         leased_until: Default::default(),
+        needs: None,
         at: UnixMs::now(),
     };
     let lasts = std::time::Duration::from_secs(60);

@@ -281,6 +281,9 @@ impl Cursor {
     /// Goes on to the file that goes on from here.
     fn next_file(&mut self, damage: Option<Damage>) -> Result<bool, CursorError> {
         let expected = self.at.sequence.next();
+        if damage.is_none() && !self.spool.has_later(&self.database, self.file()) {
+            return Ok(false);
+        }
         for round in 0..2 {
             let files = head::in_order(&self.spool, &self.database)?;
             let later = head::after(self.file(), &files);

@@ -7,7 +7,7 @@ use ::store::load::Load;
 use admin::Intent;
 use keyspace::SlotSet;
 use ops::tls::Socket;
-use stream::message::{Ack, Incoming, LoadBegin};
+use stream::message::{Incoming, LoadBegin};
 use stream::{Message, Reader, WireError, Writer};
 use tokio::io::{ReadHalf, WriteHalf};
 
@@ -18,15 +18,15 @@ use crate::sidecar::Sidecar;
 /// How long the target may take to see what it has of the files.
 const HAVE_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Sends what the follower's slots need of the load and what it has not got yet. What it says of its
-/// progress meanwhile goes to `acknowledged`.
+/// Sends what the follower's slots need of the load and what it has not got yet. What it says beside
+/// that goes to `hear`.
 pub(super) async fn send(
     sidecar: &Sidecar,
     reader: &mut Reader<ReadHalf<Socket>>,
     writer: &mut Writer<WriteHalf<Socket>>,
     intent: &Intent,
     keep: &SlotSet,
-    acknowledged: &mut impl FnMut(&Ack),
+    hear: &mut impl FnMut(Message) -> Result<(), WireError>,
 ) -> Result<(), SessionError> {
     let dir: PathBuf =
         [sidecar.spool.node_dir(), Intent::DIR.as_ref(), intent.dir.as_ref()].iter().collect();
@@ -51,11 +51,7 @@ pub(super) async fn send(
             {
                 break have;
             }
-            Incoming::Message(Message::Ack(ack)) => acknowledged(&ack),
-            Incoming::Message(Message::Ping) => {}
-            Incoming::Message(Message::Refusal { sentence }) => {
-                return Err(WireError::Refused(sentence).into());
-            }
+            Incoming::Message(message) => hear(message)?,
             got => {
                 let want = "LoadHave, a number for each file";
                 return Err(WireError::Unexpected { got: got.name(), want }.into());

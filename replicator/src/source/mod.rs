@@ -1,9 +1,11 @@
 //! The sending side: while this shard is a primary, one stream to each of its followers.
 
+mod clock;
 mod codec;
 mod decide;
 mod feed;
 mod files;
+mod heard;
 mod load;
 mod measure;
 mod rewind;
@@ -24,6 +26,7 @@ use topology::{Epoch, Record, ShardName};
 use crate::link::Reconnect;
 use crate::node::Known;
 use crate::sidecar::Sidecar;
+pub(crate) use clock::unix_us;
 pub(crate) use decide::account;
 use session::{Session, Stop};
 
@@ -138,6 +141,7 @@ async fn keep_streaming(sidecar: Arc<Sidecar>, follower: ShardName, token: Cance
             status.state = state.to_owned();
             status.reason = Some(reason);
             status.lag_ms = None;
+            status.peer.full = false;
         });
         tokio::select! {
             () = tokio::time::sleep(reconnect.pause(streamed)) => {}

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use keyspace::SlotSet;
 use ops::tls::Socket;
 use stream::conn::PING_EVERY;
-use stream::message::{self, Ack, Incoming, Point};
+use stream::message::{self, HAS_TIME, Incoming, Point};
 use stream::{Class, Connection, Hello, Message, Purpose, Versions, WireError};
 use topology::ShardName;
 
+use super::clock::unix_us;
 use super::codec::Packer;
 use super::decide::{Plan, decide};
 use super::feed::{Fed, Feed};
+use super::heard::Heard;
 use super::load;
 use super::measure::Measure;
 use super::seed::Checkpoint;
@@ -179,6 +181,7 @@ impl Session {
         self.sidecar.board.stream(&self.follower, |status| {
             status.state = "streaming".to_owned();
             status.reason = None;
+            status.peer.full = false;
         });
         self.streamed = true;
         self.stream(conn, feed, keep).await
@@ -191,21 +194,21 @@ impl Session {
         keep: SlotSet,
     ) -> Result<std::convert::Infallible, SessionError> {
         let Connection { mut reader, mut writer } = conn;
-        let mut window = Window::new(self.sidecar.config.link.window);
         let mut ping = tokio::time::interval(PING_EVERY);
         let mut counted = writer.sent();
-        let mut measure = Measure::new(counted, writer.busy());
-        let target = self.follower.to_string();
+        let measure = Measure::new(counted, writer.busy());
+        let window = Window::new(self.sidecar.config.link.window);
+        let mut heard = Heard::new(&self.sidecar, &self.follower, window, measure);
         loop {
-            let waits = (!window.is_open() && !feed.frames.is_empty()).then(Instant::now);
+            let waits = (!heard.is_open() && !feed.frames.is_empty()).then(Instant::now);
             tokio::select! {
-                fed = feed.frames.recv(), if window.is_open() => {
+                fed = feed.frames.recv(), if heard.is_open() => {
                     let fed = fed.ok_or_else(|| other("the thread that reads the log ended"))??;
                     let fed = match fed {
                         Fed::Frame(fed) => fed,
                         Fed::Load(intent) => {
-                            let mut acknowledged = |ack: &Ack| self.acknowledged(ack, &mut window, &feed, &mut measure);
-                            let sent = load::send(&self.sidecar, &mut reader, &mut writer, &intent, &keep, &mut acknowledged).await;
+                            let mut hear = |message| heard.hear(&self.pin, &feed, message);
+                            let sent = load::send(&self.sidecar, &mut reader, &mut writer, &intent, &keep, &mut hear).await;
                             if let Err(SessionError::LoadGone(why)) = &sent {
                                 self.reseed = Some(why.clone());
                             }
@@ -215,38 +218,30 @@ impl Session {
                     };
                     let far = feed.behind.load(Ordering::Relaxed) > CATCHING_UP_BYTES;
                     writer.set_class(if far { Class::Bulk } else { Class::Live });
-                    window.sent(fed.end.sequence, fed.bytes.len() as u64, fed.file);
+                    heard.window.sent(fed.end.sequence, fed.bytes.len() as u64, fed.file);
                     writer.frame(&fed.bytes).await?;
                     self.sidecar.metrics.frames_sent.inc();
-                    self.sidecar.board.note(|notes| {
+                    self.sidecar.board.count(|notes| {
                         notes.tail = notes.tail.max(Some(fed.end.sequence));
                     });
                 }
                 incoming = reader.incoming() => match incoming? {
-                    Incoming::Message(Message::Ack(ack)) => {
-                        self.acknowledged(&ack, &mut window, &feed, &mut measure);
-                    }
-                    Incoming::Message(Message::Ping) => {}
-                    Incoming::Message(Message::Refusal { sentence }) => {
-                        return Err(WireError::Refused(sentence).into());
-                    }
+                    Incoming::Message(message) => heard.hear(&self.pin, &feed, message)?,
                     got => {
                         let want = "an acknowledgement";
                         return Err(WireError::Unexpected { got: got.name(), want }.into());
                     }
                 },
-                _ = ping.tick() => writer.message(&Message::Ping).await?,
+                _ = ping.tick() => writer.message(&self.keep_alive()).await?,
             }
-            if let Some(waits) = waits {
-                measure.waited(waits.elapsed());
+            // While its stage is full it is not the link that is waited for.
+            if let Some(waits) = waits.filter(|_| !heard.is_full()) {
+                heard.measure.waited(waits.elapsed());
             }
             let sent = writer.sent();
-            if let Some(rate) = measure.look(sent, writer.busy(), &feed.link) {
-                self.sidecar.metrics.link_rate(&target, rate);
-            }
+            heard.say(&feed, sent, writer.busy());
             self.sidecar.metrics.sent_bytes.inc_by(sent - counted);
-            let behind = feed.behind.load(Ordering::Relaxed) + window.bytes();
-            self.sidecar.metrics.window(&target, window.bytes());
+            let behind = feed.behind.load(Ordering::Relaxed) + heard.window.bytes();
             self.sidecar.board.stream(&self.follower, |status| {
                 status.sent_bytes += sent - counted;
                 status.behind_bytes = behind;
@@ -258,18 +253,9 @@ impl Session {
         }
     }
 
-    fn acknowledged(&self, ack: &Ack, window: &mut Window, feed: &Feed, measure: &mut Measure) {
-        if let Some(staged) = ack.staged
-            && let Some(staged) = window.staged(staged.sequence)
-        {
-            measure.acknowledged(staged.after, &feed.link);
-            self.pin.advance(&feed.database, staged.file);
-        }
-        self.sidecar.board.stream(&self.follower, |status| {
-            status.staged = ack.staged.or(status.staged);
-            status.applied = ack.applied.or(status.applied);
-            status.lag_ms = ack.lag_ms.or(status.lag_ms);
-        });
+    /// What is said every second: that we are there, and what our clock shows.
+    fn keep_alive(&self) -> Message {
+        if self.version >= HAS_TIME { Message::Time { us: unix_us() } } else { Message::Ping }
     }
 }
 

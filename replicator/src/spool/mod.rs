@@ -10,6 +10,7 @@ mod file;
 mod link;
 mod lock;
 mod pins;
+mod rate;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub use budget::{Budget, Usage, usage, watchdog};
 pub use file::LogFile;
 pub use lock::SpoolLock;
 pub use pins::Pin;
+pub use rate::LogRate;
 pub use watch::keep_linking;
 
 use crate::cursor::Index;
@@ -79,8 +81,10 @@ impl SpoolError {
 
 /// The name of a sidecar's spool in its node's directory.
 const NAME: &str = "spool";
-/// How often directories are listed even if no event came.
+/// How often directories are listed where the system tells of no changes.
 pub const RESCAN_EVERY: Duration = Duration::from_millis(500);
+/// How often they are listed where it does, and has told of none.
+const RECHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// The spool; clones share it.
 #[derive(Clone, Debug)]
@@ -177,6 +181,17 @@ impl Spool {
                 .get(database)
                 .map(|files| files.values().cloned().collect())
                 .unwrap_or_default()
+        })
+    }
+
+    /// Whether there is a file that may come after this one: cheaper than to list them.
+    pub fn has_later(&self, database: &DatabaseId, file: &LogFile) -> bool {
+        self.locked(|state| {
+            let files = state.files.get(database);
+            files.is_some_and(|files| {
+                let mut later = files.range((file.number, 0)..);
+                later.any(|((number, inode), _)| *number > file.number || *inode != file.inode)
+            })
         })
     }
 

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use inotify::{EventMask, Inotify, WatchMask};
 use ops::shutdown::Shutdown;
 
-use super::{RESCAN_EVERY, Spool};
+use super::{RECHECK_EVERY, RESCAN_EVERY, Spool};
 
 /// Links every new log file until shutdown; `report` hears of each round.
 pub async fn keep_linking(
@@ -29,6 +29,7 @@ pub async fn keep_linking(
         if let Err(error) = &result {
             tracing::error!("{error}");
         }
+        let again = if events.is_some() { RECHECK_EVERY } else { RESCAN_EVERY };
         let wait = async {
             match &mut events {
                 Some(stream) => loop {
@@ -45,7 +46,7 @@ pub async fn keep_linking(
         };
         tokio::select! {
             () = wait => {}
-            () = tokio::time::sleep(RESCAN_EVERY) => {}
+            () = tokio::time::sleep(again) => {}
             () = shutdown.cancelled() => return,
         }
     }

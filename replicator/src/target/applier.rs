@@ -218,7 +218,7 @@ async fn burst(
         } else {
             None
         };
-        if let Some((frame, header)) = &next {
+        if let Some((frame, header)) = next.as_ref().filter(|_| !inbound.hold().lets_all_pass()) {
             let judging = match &mut judging {
                 Some(judging) => judging,
                 none => none.insert(facts(inbound, sidecar).await?),
@@ -302,12 +302,12 @@ fn say_held(inbound: &Inbound, sidecar: &Sidecar, why: Option<String>) {
         }
         status.held = held;
     });
-    sidecar.metrics.breaker(inbound.source(), tripped);
+    inbound.tripped().set(i64::from(tripped));
 }
 
 /// The next frame that ends after `at`.
 fn next_frame(
-    stage: &super::stage::Stage,
+    stage: &mut super::stage::Stage,
     place: &mut Place,
     at: Sequence,
 ) -> Result<Option<(Vec<u8>, FrameHeader)>, super::stage::StageError> {

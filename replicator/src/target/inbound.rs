@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use admin::Intent;
+use ops::metrics::Gauge;
 use stream::message::Point;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use topology::ShardName;
@@ -38,7 +40,12 @@ struct Shared {
     appended: watch::Sender<Option<Position>>,
     staged: watch::Sender<Option<Position>>,
     applied: watch::Sender<Progress>,
+    /// 1 while the breaker has stopped it.
+    tripped: Gauge,
 }
+
+/// Syncs follow each other after this time at the soonest: what comes meanwhile is synced together.
+const GROUP: Duration = Duration::from_millis(2);
 
 /// How far the applier is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +77,7 @@ impl Inbound {
             appended: watch::channel(tip).0,
             staged: watch::channel(tip).0,
             applied: watch::channel(Progress::default()).0,
+            tripped: sidecar.metrics.breaker(source),
         })))
     }
 
@@ -81,6 +89,11 @@ impl Inbound {
     /// The gate: who holds it has the applier stand still with nothing on its way.
     pub(super) fn gate(&self) -> &AsyncMutex<()> {
         &self.0.gate
+    }
+
+    /// 1 while the breaker has stopped it.
+    pub(super) fn tripped(&self) -> &Gauge {
+        &self.0.tripped
     }
 
     /// What is held back of what is staged.
@@ -191,9 +204,10 @@ impl Inbound {
                 });
                 sidecar.board.receiving(&self.0.source, |status| status.staged = end);
             } else {
-                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             }
+            tokio::time::sleep(GROUP).await;
             tokio::select! {
                 changed = appended.changed() => if changed.is_err() { return },
                 () = sidecar.shutdown.cancelled() => return,

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use topology::ShardName;
 
 use super::seed::{disk, receive_file};
-use super::session::SessionError;
+use super::session::{Asides, SessionError};
 use crate::sidecar::Sidecar;
 
 /// What is here already of a load's files.
@@ -24,13 +24,13 @@ pub(super) struct Having {
     pub(super) have: Vec<u64>,
 }
 
-/// Receives the files that `begin` announces. What is here is said through `having`.
+/// Receives the files that `begin` announces. What is here is said through `asides`.
 pub(super) async fn receive(
     reader: &mut Reader<ReadHalf<Socket>>,
     begin: LoadBegin,
     source: &ShardName,
     sidecar: &Sidecar,
-    having: &watch::Sender<Option<Having>>,
+    asides: &watch::Sender<Asides>,
 ) -> Result<(), SessionError> {
     let LoadBegin { id, manifest, slots } = begin;
     let load = Load::parse(&manifest).ok().filter(|load| load.id.0 == id);
@@ -52,7 +52,7 @@ pub(super) async fn receive(
         have.push(if len > file.size { 0 } else { len });
     }
     tracing::info!(%source, load = %load.id, files = files.len(), "receiving a load");
-    having.send_replace(Some(Having { id, have }));
+    asides.send_modify(|asides| asides.having = Some(Having { id, have }));
     for (index, file) in (0u32..).zip(&files) {
         let path = dir.join(file.name.as_str());
         let hash = receive_file(reader, index, &path, file.size, None).await?;

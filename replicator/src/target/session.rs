@@ -6,7 +6,7 @@ use std::time::Duration;
 use admin::{Follow, Status};
 use ops::tls::Socket;
 use stream::conn::PING_EVERY;
-use stream::message::{self, Ack, Incoming, Of, Point};
+use stream::message::{self, Ack, HAS_FULL, Incoming, Of, Point};
 use stream::{Connection, Hello, Message, Reader, Versions, Welcome, WireError, Writer};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
@@ -27,6 +27,8 @@ const RECORD_WITHIN: Duration = Duration::from_secs(2);
 const LEVEL_WITHIN: Duration = Duration::from_secs(10);
 /// How often a full stage is looked at again.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
+/// Acknowledgements of less than this time are told together.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Why a source is not served, or no more.
 #[derive(Debug, thiserror::Error)]
@@ -105,10 +107,11 @@ pub(super) async fn serve(mut conn: Connection<Socket>, hello: Hello, sidecar: A
     tracing::info!(%source, "receiving");
     sidecar.board.receiving(&source, |status| status.connected = true);
     let Session { conn: Connection { mut reader, mut writer }, inbound, .. } = session;
-    let (having, had) = watch::channel(None);
+    let (asides, told) = watch::channel(Asides::default());
+    let receiving = Receiving { inbound: &inbound, sidecar: &sidecar, version };
     let ended = tokio::select! {
-        ended = receive(&mut reader, &inbound, &sidecar, &having) => ended,
-        ended = acknowledge(&mut writer, &inbound, had) => ended,
+        ended = receiving.receive(&mut reader, &asides) => ended,
+        ended = receiving.acknowledge(&mut writer, told) => ended,
         why = no_longer_primary(&sidecar, &source) => Err(SessionError::Refused(why)),
         () = token.cancelled() => Err(SessionError::Refused("the source has connected again".to_owned())),
     };
@@ -321,61 +324,120 @@ fn reaches(stage: &super::stage::Stage, status: &Status, source: &ShardName) -> 
     status.applied.get(source).is_some_and(|applied| stage.reaches(applied.position.sequence))
 }
 
-/// Stages what comes.
-async fn receive(
-    reader: &mut Reader<ReadHalf<Socket>>,
-    inbound: &Inbound,
-    sidecar: &Sidecar,
-    having: &watch::Sender<Option<Having>>,
-) -> Result<(), SessionError> {
-    loop {
-        match reader.incoming().await? {
-            Incoming::Frame(frame) => {
-                // A full stage makes the source wait, which has the log on its own disk.
-                while inbound.stage(|stage| stage.bytes()) > sidecar.config.stage_bytes {
-                    tokio::time::sleep(FULL_PAUSE).await;
-                }
-                inbound.append(&frame)?;
-                sidecar.metrics.frames_received.inc();
-                sidecar.metrics.received_bytes.inc_by(frame.len() as u64);
-            }
-            Incoming::Message(Message::LoadBegin(begin)) => {
-                load::receive(reader, begin, inbound.source(), sidecar, having).await?;
-            }
-            Incoming::Message(Message::Ping) => {}
-            Incoming::Message(Message::Refusal { sentence }) => {
-                return Err(WireError::Refused(sentence).into());
-            }
-            got => return Err(WireError::Unexpected { got: got.name(), want: "a frame" }.into()),
-        }
-    }
+/// What the receiving half has to say beside acknowledgements: the latest of each.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asides {
+    /// What is here of a load.
+    pub(super) having: Option<Having>,
+    /// A question for our clock, with what it showed when that came.
+    time: Option<(u64, u64)>,
 }
 
-/// Acknowledges at each change, and every second in any case.
-async fn acknowledge(
-    writer: &mut Writer<WriteHalf<Socket>>,
-    inbound: &Inbound,
-    mut having: watch::Receiver<Option<Having>>,
-) -> Result<(), SessionError> {
-    let (mut staged, mut applied) = (inbound.staged().subscribe(), inbound.applied().subscribe());
-    loop {
-        let progress = *applied.borrow_and_update();
-        let ack = Ack {
-            staged: *staged.borrow_and_update(),
-            applied: progress.position,
-            lag_ms: progress.lag_ms,
-        };
-        writer.message(&Message::Ack(ack)).await?;
-        let news = having.has_changed().unwrap_or(false);
-        let had = if news { having.borrow_and_update().clone() } else { None };
-        if let Some(Having { id, have }) = had {
-            writer.message(&Message::LoadHave { id, have }).await?;
+/// A stream that runs.
+struct Receiving<'a> {
+    inbound: &'a Inbound,
+    sidecar: &'a Sidecar,
+    version: u8,
+}
+
+impl Receiving<'_> {
+    /// The most that is staged whatever the source does: of one that stops when it hears that the stage
+    /// is full, a window is still under way.
+    fn most(&self) -> u64 {
+        let most = self.sidecar.config.stage_bytes;
+        if self.version < HAS_FULL { most } else { most + self.sidecar.config.link.window }
+    }
+
+    /// Stages what comes.
+    async fn receive(
+        &self,
+        reader: &mut Reader<ReadHalf<Socket>>,
+        asides: &watch::Sender<Asides>,
+    ) -> Result<(), SessionError> {
+        let Self { inbound, sidecar, .. } = self;
+        loop {
+            match reader.incoming().await? {
+                Incoming::Frame(frame) => {
+                    // The source waits, which has the log on its own disk.
+                    while inbound.stage(|stage| stage.bytes()) > self.most() {
+                        tokio::time::sleep(FULL_PAUSE).await;
+                    }
+                    inbound.append(&frame)?;
+                    sidecar.metrics.frames_received.inc();
+                    sidecar.metrics.received_bytes.inc_by(frame.len() as u64);
+                }
+                Incoming::Message(Message::LoadBegin(begin)) => {
+                    load::receive(reader, begin, inbound.source(), sidecar, asides).await?;
+                }
+                Incoming::Message(Message::Ping) => {}
+                Incoming::Message(Message::Time { us }) => {
+                    let at_us = crate::source::unix_us();
+                    asides.send_modify(|asides| asides.time = Some((us, at_us)));
+                }
+                Incoming::Message(Message::Refusal { sentence }) => {
+                    return Err(WireError::Refused(sentence).into());
+                }
+                got => {
+                    return Err(WireError::Unexpected { got: got.name(), want: "a frame" }.into());
+                }
+            }
         }
-        tokio::select! {
-            changed = having.changed() => if changed.is_err() { return Ok(()) } else { having.mark_changed() },
-            changed = staged.changed() => if changed.is_err() { return Ok(()) },
-            changed = applied.changed() => if changed.is_err() { return Ok(()) },
-            () = tokio::time::sleep(PING_EVERY) => {}
+    }
+
+    /// Acknowledges at each change, and every second in any case.
+    async fn acknowledge(
+        &self,
+        writer: &mut Writer<WriteHalf<Socket>>,
+        mut asides: watch::Receiver<Asides>,
+    ) -> Result<(), SessionError> {
+        let (mut staged, mut applied) =
+            (self.inbound.staged().subscribe(), self.inbound.applied().subscribe());
+        // Of what is said aside, each is said once.
+        let (mut answered, mut had, mut full) = (None, None, false);
+        let gauge = self.sidecar.metrics.stage_full(self.inbound.source());
+        loop {
+            let progress = *applied.borrow_and_update();
+            let ack = Ack {
+                staged: *staged.borrow_and_update(),
+                applied: progress.position,
+                lag_ms: progress.lag_ms,
+            };
+            writer.message(&Message::Ack(ack)).await?;
+            let now_full =
+                self.inbound.stage(|stage| stage.bytes()) > self.sidecar.config.stage_bytes;
+            if now_full != full {
+                full = now_full;
+                gauge.set(i64::from(full));
+                if self.version >= HAS_FULL {
+                    writer.message(&Message::Full { full }).await?;
+                }
+                let source = self.inbound.source();
+                match full {
+                    true => {
+                        tracing::warn!(%source, "the stage is full (stage-budget): the source waits until some of it is applied")
+                    }
+                    false => tracing::info!(%source, "the stage has room again"),
+                }
+            }
+            if asides.has_changed().unwrap_or(false) {
+                let said = asides.borrow_and_update().clone();
+                if let Some((asked_us, at_us)) = said.time.filter(|time| answered != Some(*time)) {
+                    answered = said.time;
+                    writer.message(&Message::TimeIs { asked_us, at_us }).await?;
+                }
+                let having = said.having.filter(|having| had != Some(having.id));
+                if let Some(Having { id, have }) = having {
+                    had = Some(id);
+                    writer.message(&Message::LoadHave { id, have }).await?;
+                }
+            }
+            tokio::time::sleep(GATHER).await;
+            tokio::select! {
+                changed = asides.changed() => if changed.is_err() { return Ok(()) } else { asides.mark_changed() },
+                changed = staged.changed() => if changed.is_err() { return Ok(()) },
+                changed = applied.changed() => if changed.is_err() { return Ok(()) },
+                () = tokio::time::sleep(PING_EVERY) => {}
+            }
         }
     }
 }

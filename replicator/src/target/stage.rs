@@ -17,6 +17,8 @@ use wal::{Position, Sequence};
 
 /// A file is closed, and the next one begun, beyond this.
 const SEGMENT_BYTES: u64 = 32 << 20;
+/// Bytes of frames that are kept in memory too.
+const RECENT_BYTES: usize = 1 << 20;
 
 /// Why a stage cannot be used. What it held is still at the source.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +74,9 @@ pub struct Stage {
     segments: VecDeque<Segment>,
     active: Option<File>,
     next: u64,
+    recent: Recent,
+    /// The file that was read last.
+    reading: Option<(u64, File)>,
 }
 
 impl Stage {
@@ -87,6 +92,8 @@ impl Stage {
             segments: VecDeque::new(),
             active: None,
             next: 1,
+            recent: Recent::default(),
+            reading: None,
         };
         let mut numbers = Vec::new();
         for entry in fs::read_dir(&stage.dir).map_err(failed("list", &stage.dir))? {
@@ -200,7 +207,7 @@ impl Stage {
 
     /// Forgets everything and goes on from this point.
     pub fn reset(&mut self, point: Point) -> Result<(), StageError> {
-        self.active = None;
+        self.forget_files();
         while let Some(segment) = self.segments.pop_front() {
             fs::remove_file(&segment.path).map_err(failed("remove", &segment.path))?;
         }
@@ -210,13 +217,18 @@ impl Stage {
     /// Moves everything into this directory and goes on from this point.
     pub fn set_aside(&mut self, dir: &Path, point: Point) -> Result<(), StageError> {
         fs::create_dir_all(dir).map_err(failed("create", dir))?;
-        self.active = None;
+        self.forget_files();
         while let Some(segment) = self.segments.pop_front() {
             let to = dir.join(segment.path.file_name().unwrap_or_default());
             fs::rename(&segment.path, &to).map_err(failed("move", &segment.path))?;
         }
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))?;
         self.begin(point)
+    }
+
+    fn forget_files(&mut self) {
+        (self.active, self.reading) = (None, None);
+        self.recent = Recent::default();
     }
 
     fn begin(&mut self, point: Point) -> Result<(), StageError> {
@@ -273,8 +285,10 @@ impl Stage {
             let _ = file.set_len(segment.len);
             return Err(failed("write", &segment.path)(why));
         }
+        let place = Place { segment: segment.number, offset: segment.len };
         segment.len += bytes.len() as u64;
         segment.end = end_of(&header);
+        self.recent.push(place, &header, bytes);
         Ok(header)
     }
 
@@ -309,7 +323,7 @@ impl Stage {
 
     /// The first frame at or after `place`, with the place after it; `None` at the end.
     pub fn frame_at(
-        &self,
+        &mut self,
         place: Place,
     ) -> Result<Option<(Vec<u8>, FrameHeader, Place)>, StageError> {
         for segment in self.segments.iter().filter(|s| s.number >= place.segment) {
@@ -321,7 +335,18 @@ impl Stage {
             if offset >= segment.len {
                 continue;
             }
-            let file = File::open(&segment.path).map_err(failed("open", &segment.path))?;
+            let here = Place { segment: segment.number, offset };
+            if let Some((header, bytes)) = self.recent.take(here) {
+                let after = Place { offset: offset + bytes.len() as u64, ..here };
+                return Ok(Some((bytes, header, after)));
+            }
+            let file = match &mut self.reading {
+                Some((number, file)) if *number == segment.number => &*file,
+                held => {
+                    let file = File::open(&segment.path).map_err(failed("open", &segment.path))?;
+                    &held.insert((segment.number, file)).1
+                }
+            };
             let mut head = [0; FrameHeader::LEN];
             file.read_exact_at(&mut head, offset).map_err(failed("read", &segment.path))?;
             let header = FrameHeader::parse(&head)
@@ -333,6 +358,40 @@ impl Stage {
             return Ok(Some((bytes, header, after)));
         }
         Ok(None)
+    }
+}
+
+/// The last frames that were appended, so that an applier that keeps up need not read them.
+#[derive(Debug, Default)]
+struct Recent {
+    frames: VecDeque<(Place, FrameHeader, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn push(&mut self, place: Place, header: &FrameHeader, bytes: &[u8]) {
+        if bytes.len() > RECENT_BYTES {
+            return;
+        }
+        self.bytes += bytes.len();
+        self.frames.push_back((place, *header, bytes.to_vec()));
+        while self.bytes > RECENT_BYTES {
+            let Some((_, _, old)) = self.frames.pop_front() else { break };
+            self.bytes -= old.len();
+        }
+    }
+
+    /// The frame at this place; what is before it is not asked for any more.
+    fn take(&mut self, place: Place) -> Option<(FrameHeader, Vec<u8>)> {
+        while let Some((at, ..)) = self.frames.front().filter(|(at, ..)| *at <= place) {
+            let found = *at == place;
+            let (_, header, bytes) = self.frames.pop_front()?;
+            self.bytes -= bytes.len();
+            if found {
+                return Some((header, bytes));
+            }
+        }
+        None
     }
 }
 

@@ -7,6 +7,7 @@ mod key;
 mod ledger;
 mod redis;
 mod restore;
+mod status;
 mod store;
 
 use std::path::PathBuf;
@@ -21,6 +22,8 @@ use topology::{Record, Service, ServiceView};
 /// What to do instead of running a sidecar.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Verb {
+    /// How streams are, what the spools are ready for, how long seeding again would take, and clocks
+    Status(status::StatusArgs),
     /// What was acknowledged on an old primary and received by nobody: list it, show it, replay it
     #[command(subcommand)]
     Ledger(ledger::LedgerVerb),
@@ -130,6 +133,7 @@ impl At {
 /// With the exit code of the program, where it is not 1.
 pub async fn run(verb: Verb) -> anyhow::Result<Exit> {
     match verb {
+        Verb::Status(args) => status::status(args).await,
         Verb::Ledger(verb) => ledger::run(verb).await,
         Verb::Verify(args) => compare::verify(args).await,
         Verb::Repair(args) => compare::repair(args).await,

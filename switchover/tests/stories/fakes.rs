@@ -308,6 +308,7 @@ fn sidecar(
             behind_bytes: 0,
             sent_bytes: 1000,
             seed_bytes: 10,
+            peer: Default::default(),
         };
         (target.to_string(), status)
     };
@@ -328,6 +329,7 @@ fn sidecar(
         streams: followers.into_iter().map(stream).collect(),
         receiving: BTreeMap::from([("x/0".to_owned(), receive)]),
         leased_until: BTreeMap::new(),
+        needs: None,
         at: UnixMs(0),
     }
 }

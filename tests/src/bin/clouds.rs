@@ -12,7 +12,7 @@ use tests::clouds::control::switchover;
 use tests::clouds::start::{checkout, down};
 use tests::clouds::{Clouds, Layout, Observer, Plan};
 use tests::stream_bench::{self, Bench};
-use tests::{demo, once, soak};
+use tests::{demo, once, sidecar_bench, soak};
 
 /// Prints a line; nobody may be reading (`| head`), and that changes nothing.
 macro_rules! say {
@@ -85,6 +85,51 @@ enum Command {
         #[arg(last = true)]
         flags: Vec<String>,
     },
+    /// What a sidecar costs its primary: rounds with it and without it.
+    SidecarCost {
+        /// Writes a second.
+        #[arg(long, default_value_t = 20_000)]
+        rate: u64,
+        /// Bytes of a value.
+        #[arg(long, default_value_t = 256)]
+        value: usize,
+        /// Rounds of each.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Seconds of a round.
+        #[arg(long, default_value_t = 8)]
+        seconds: u64,
+        /// With sidecars that speak TLS.
+        #[arg(long)]
+        tls: bool,
+    },
+    /// How fast a standby catches up after an outage, beside RocksDB alone and beside clients.
+    CatchUp {
+        /// Writes during the outage.
+        #[arg(long, default_value_t = 5_000_000)]
+        writes: u64,
+        /// Bytes of a value.
+        #[arg(long, default_value_t = 128)]
+        value: usize,
+        /// What the spool may take.
+        #[arg(long, default_value = "16GiB")]
+        budget: String,
+        /// With sidecars that speak TLS.
+        #[arg(long)]
+        tls: bool,
+    },
+    /// How long a seed takes while writes go on, beside redis-server's full sync.
+    Seed {
+        /// Keys.
+        #[arg(long, default_value_t = 1_500_000)]
+        keys: u64,
+        /// Bytes of a value.
+        #[arg(long, default_value_t = 1024)]
+        value: usize,
+        /// Writes a second meanwhile.
+        #[arg(long, default_value_t = 5000)]
+        rate: u64,
+    },
     /// Faults under load for a while, drawn from a seed.
     Soak {
         /// Where data and logs lie; emptied first [default: target/soak].
@@ -138,6 +183,22 @@ fn run(command: Command) -> Result<bool> {
             let (latency, span) = (Duration::from_millis(latency), Duration::from_secs(seconds));
             let bench = Bench { latency, rate, value, random, span, tls, flags };
             say!("{}", stream_bench::run(&bench)?);
+            Ok(true)
+        }
+        Command::SidecarCost { rate, value, rounds, seconds, tls } => {
+            let span = Duration::from_secs(seconds);
+            let (latency, random, flags) = (Duration::ZERO, false, Vec::new());
+            let bench = Bench { latency, rate, value, random, span, tls, flags };
+            say!("{}", sidecar_bench::cost::run(rounds, &bench)?);
+            Ok(true)
+        }
+        Command::CatchUp { writes, value, budget, tls } => {
+            let bench = sidecar_bench::catch_up::CatchUp { writes, value, budget, tls };
+            say!("{}", sidecar_bench::catch_up::run(&bench)?);
+            Ok(true)
+        }
+        Command::Seed { keys, value, rate } => {
+            say!("{}", sidecar_bench::seed::run(&sidecar_bench::seed::Seed { keys, value, rate })?);
             Ok(true)
         }
         Command::Once { dir, kills, seed } => {

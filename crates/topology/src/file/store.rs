@@ -131,7 +131,9 @@ fn open_table(dir: &Path, name: &str) -> Result<Option<(File, u64)>, RegistryErr
 }
 
 fn load(dir: &Path, name: &str, file: File) -> Result<Table, RegistryError> {
-    let mut bytes = Vec::new();
+    let length = file.metadata().map(|meta| meta.len().min(FILE_BYTES_MAX)).unwrap_or(0);
+    // Room for all of it and a byte more, so that its end is met by one more read.
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1);
     file.take(FILE_BYTES_MAX)
         .read_to_end(&mut bytes)
         .map_err(|why| unavailable(dir, format!("cannot read `{name}`: {why}")))?;

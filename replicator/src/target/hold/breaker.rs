@@ -50,6 +50,11 @@ impl Deletes {
         Ok(deletes)
     }
 
+    /// Whether it deletes nothing.
+    pub fn is_none(&self) -> bool {
+        self.keys == 0 && self.slots == 0
+    }
+
     fn is_flush(&self) -> bool {
         self.slots > 0 && self.slots == self.of_slots
     }
@@ -73,6 +78,18 @@ pub struct Breaker {
 }
 
 impl Breaker {
+    /// One that goes on with what was counted: deletes by the stamp of their second.
+    pub fn again(window: &[(u64, u64)]) -> Self {
+        let sum =
+            window.iter().map(|(_, count)| count).fold(0, |sum: u64, n| sum.saturating_add(*n));
+        Self { window: window.iter().copied().collect(), sum, base: 0 }
+    }
+
+    /// What was counted in the last minute.
+    pub fn window(&self) -> Vec<(u64, u64)> {
+        self.window.iter().copied().collect()
+    }
+
     /// Says how many keys the node has, with all that was counted applied.
     pub fn measured(&mut self, keys: u64) {
         self.base = keys.saturating_add(self.sum);

@@ -7,10 +7,11 @@
 mod breaker;
 mod order;
 mod state;
+mod window;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keyspace::SlotSet;
 use topology::ShardName;
@@ -20,6 +21,10 @@ use wal::{Position, Sequence};
 pub use breaker::{Breaker, Deletes};
 pub use order::{Order, give, waiting};
 pub use state::{Discarded, HoldState, Tripped};
+use window::{Kept, WindowFile};
+
+/// How often it is looked whether there is an order.
+const ORDER_EVERY: Duration = Duration::from_millis(100);
 
 /// What a sidecar was started with.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -70,6 +75,10 @@ struct Inner {
     /// The end of the last frame that was counted: one that is applied again after a failure is not
     /// counted twice.
     counted: Option<Sequence>,
+    /// Both on disk.
+    window: WindowFile,
+    /// When it was last looked whether there is an order.
+    looked: Option<Instant>,
 }
 
 impl Hold {
@@ -81,7 +90,11 @@ impl Hold {
     ) -> std::io::Result<Self> {
         let path = path_of(spool, source);
         let state = HoldState::read(&path)?;
-        let inner = Inner { state, breaker: Breaker::default(), counted: None };
+        let window = WindowFile::beside(&path);
+        let kept = window.read().filter(|_| settings.breaker.is_some());
+        let counted = kept.as_ref().map(|kept| kept.counted);
+        let breaker = kept.map_or_else(Breaker::default, |kept| Breaker::again(&kept.window));
+        let inner = Inner { state, breaker, counted, window, looked: None };
         Ok(Self { settings, path, inner: Mutex::new(inner) })
     }
 
@@ -97,6 +110,13 @@ impl Hold {
     /// Whether the breaker looks at frames.
     pub(super) fn counts(&self) -> bool {
         self.settings.breaker.is_some()
+    }
+
+    /// Whether nothing is held back, counted or delayed: no frame has to be looked at.
+    pub(super) fn lets_all_pass(&self) -> bool {
+        self.settings.breaker.is_none()
+            && self.delay().is_zero()
+            && self.lock().state.tripped.is_none()
     }
 
     /// How many keys the node has, with all that was judged before applied.
@@ -136,6 +156,10 @@ impl Hold {
         let at_ms = header.stamp.ms();
         let Some(why) = inner.breaker.judge(at_ms, deletes, share) else {
             inner.counted = Some(header.end.sequence);
+            if !deletes.is_none() {
+                let window = inner.breaker.window();
+                inner.window.write(&Kept { counted: header.end.sequence, window })?;
+            }
             return Ok(Verdict::Pass);
         };
         let tripped =
@@ -152,8 +176,13 @@ impl Hold {
         Ok(())
     }
 
-    /// The order that waits, if one does.
+    /// The order that waits, if one does; it is looked for now and then.
     pub(super) fn order(&self) -> Option<Order> {
+        let mut inner = self.lock();
+        if inner.looked.is_some_and(|looked| looked.elapsed() < ORDER_EVERY) {
+            return None;
+        }
+        inner.looked = Some(Instant::now());
         order::read(&self.path)
     }
 
@@ -171,6 +200,8 @@ impl Hold {
                 let discarded = state.discarded.take().map(|discarded| discarded.until);
                 state.allowed_to = tip.max(tripped).max(discarded).max(state.allowed_to);
                 inner.breaker = Breaker::default();
+                let counted = inner.counted.unwrap_or_default();
+                inner.window.write(&Kept { counted, window: Vec::new() })?;
             }
             Order::Discard => {}
         }
@@ -232,8 +263,9 @@ pub fn sources_in(spool: &Path) -> std::io::Result<Vec<ShardName>> {
 #[cfg(test)]
 mod tests {
     use keyspace::Hlc;
-    use wal::frame::Codec;
-    use wal::{Chain, Position, TimelineId};
+    use wal::batch::{BatchBuilder, BatchRef};
+    use wal::frame::{Codec, FrameBuilder};
+    use wal::{Chain, Kind, Position, Tag, TimelineId};
 
     use super::*;
 
@@ -276,5 +308,53 @@ mod tests {
         let delayed = |left_ms| Verdict::Delayed { left_ms };
         assert_eq!(verdict(minute, NOW_MS - 59_000), delayed(1_000));
         assert_eq!(verdict(minute, NOW_MS + 9_000), delayed(69_000));
+    }
+
+    /// A frame of a log in which these keys are deleted, one a batch.
+    fn deleting(sequence: u64, stamp_ms: u64, keys: &[&str]) -> (FrameHeader, Vec<u8>) {
+        let mut batch = BatchBuilder::new(Sequence(sequence));
+        for key in keys {
+            let slot = keyspace::Slot::of_key(key.as_bytes()).number().to_be_bytes();
+            batch.delete(keyspace::Cf::Meta, &[&slot, key.as_bytes()].concat());
+        }
+        let tag =
+            Tag { kind: Kind::Data, origin: 1, epoch: 1, stamp: Hlc::new(stamp_ms, 0), marker: 0 };
+        batch.log_data(&tag.encode());
+        let record = batch.finish();
+        let start = Position { timeline: TimelineId(7), sequence: Sequence(sequence - 1) };
+        let mut builder = FrameBuilder::new(start, Chain::START, 1, Hlc(0));
+        let batch = BatchRef::parse(&record).expect("a batch");
+        builder.push(&batch, &SlotSet::all()).expect("it has a place");
+        let packed = builder.finish(Codec::None, Chain::START);
+        let bytes = packed.expect("there is something in it");
+        let header = FrameHeader::parse(&bytes).expect("a header").expect("a whole one");
+        (header, bytes)
+    }
+
+    #[test]
+    fn a_sidecar_that_is_killed_goes_on_with_its_minute() {
+        let dir = tempfile::tempdir().expect("a scratch directory");
+        let source = "a/0".parse().expect("a shard");
+        let settings = HoldSettings { delay: Duration::ZERO, breaker: Some(0.5) };
+        let names: Vec<String> = (0..600).map(|n| format!("key:{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let judge = |hold: &Hold, sequence, keys: &[&str]| {
+            let (header, bytes) = deleting(sequence, NOW_MS, keys);
+            let facts = Facts { now_ms: NOW_MS, lifted: false, slots: &SlotSet::all() };
+            hold.judge(&header, &bytes, facts).expect("the disk")
+        };
+        let first = Hold::open(dir.path(), &source, settings).expect("an empty directory");
+        first.measured(1000);
+        assert_eq!(judge(&first, 1, &names[..300]), Verdict::Pass);
+        drop(first);
+        // 300 are gone by now; of the 1000 that there were when the minute began 500 may be.
+        let again = Hold::open(dir.path(), &source, settings).expect("what was written");
+        again.measured(700);
+        assert_eq!(judge(&again, 1, &names[..300]), Verdict::Pass, "it was counted before");
+        assert_eq!(judge(&again, 301, &names[300..450]), Verdict::Pass);
+        let Verdict::Tripped(why) = judge(&again, 451, &names[450..]) else {
+            panic!("600 of 1000 passed");
+        };
+        assert!(why.contains("600 of about 1000"), "{why}");
     }
 }
