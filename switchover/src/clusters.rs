@@ -37,6 +37,10 @@ pub(crate) async fn add(
     let mut next = record;
     next.clusters.insert(name.clone(), cluster);
     next.validate().map_err(|why| Stop::new(Exit::Usage, why))?;
+    if tool.dry_run {
+        let what = format!("would be added with {shards} shards; nothing was changed");
+        return said(tool, "cluster-add", &next, &name, &what);
+    }
     swap(tool, revision, &next).await?;
     let what = format!(
         "was added with {shards} shards: start its nodes and sidecars, they are seeded and follow by themselves"
@@ -59,7 +63,7 @@ pub(crate) async fn remove(tool: &Tool, name: &str, yes: bool) -> anyhow::Result
     }
     steady(&record)?;
     let left = record.clusters.keys().filter(|other| *other != name).count();
-    if !yes {
+    if !yes || tool.dry_run {
         let last = match left {
             1 => {
                 " It is the last follower: from then on a cloud that is lost takes the data with it."
