@@ -45,7 +45,7 @@ struct Shared {
 }
 
 /// Syncs follow each other after this time at the soonest: what comes meanwhile is synced together.
-const GROUP: Duration = Duration::from_millis(2);
+const GROUP: Duration = Duration::from_millis(3);
 
 /// How far the applier is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

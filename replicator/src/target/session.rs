@@ -28,7 +28,7 @@ const LEVEL_WITHIN: Duration = Duration::from_secs(10);
 /// How often a full stage is looked at again.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// Acknowledgements of less than this time are told together.
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_millis(2);
 
 /// Why a source is not served, or no more.
 #[derive(Debug, thiserror::Error)]
