@@ -99,6 +99,9 @@ enum Command {
         /// Seconds of a round.
         #[arg(long, default_value_t = 8)]
         seconds: u64,
+        /// The sidecar runs on its node's only processor, instead of on another one.
+        #[arg(long)]
+        share: bool,
         /// With sidecars that speak TLS.
         #[arg(long)]
         tls: bool,
@@ -185,11 +188,11 @@ fn run(command: Command) -> Result<bool> {
             say!("{}", stream_bench::run(&bench)?);
             Ok(true)
         }
-        Command::SidecarCost { rate, value, rounds, seconds, tls } => {
+        Command::SidecarCost { rate, value, rounds, seconds, share, tls } => {
             let span = Duration::from_secs(seconds);
             let (latency, random, flags) = (Duration::ZERO, false, Vec::new());
             let bench = Bench { latency, rate, value, random, span, tls, flags };
-            say!("{}", sidecar_bench::cost::run(rounds, &bench)?);
+            say!("{}", sidecar_bench::cost::run(rounds, share, &bench)?);
             Ok(true)
         }
         Command::CatchUp { writes, value, budget, tls } => {

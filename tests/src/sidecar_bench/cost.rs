@@ -32,7 +32,7 @@ struct Round {
 }
 
 /// Measures, and answers a report.
-pub fn run(rounds: usize, bench: &Bench) -> Result<String> {
+pub fn run(rounds: usize, share: bool, bench: &Bench) -> Result<String> {
     let scratch = tempfile::Builder::new().prefix("godwit-cost-").tempdir()?;
     let mut plan = Plan::two_clouds(scratch.path());
     plan.tls = bench.tls;
@@ -54,12 +54,12 @@ pub fn run(rounds: usize, bench: &Bench) -> Result<String> {
     let (mut on, mut off) = (Vec::new(), Vec::new());
     let mut memory = [0.0_f64; 2];
     for _ in 0..rounds {
-        on.push(round(&clouds, bench, true)?);
+        on.push(round(&clouds, bench, share, true)?);
         for (most, cloud) in memory.iter_mut().zip(["a", "b"]) {
             *most = most.max(memory_mb(&clouds.cloud(cloud).shards[0].sidecar.process, "VmRSS")?);
         }
         clouds.shard("a/0").sidecar.process.term()?;
-        off.push(round(&clouds, bench, false)?);
+        off.push(round(&clouds, bench, share, false)?);
         clouds.shard("a/0").sidecar.process.start()?;
         follows(&observer)?;
     }
@@ -69,7 +69,7 @@ pub fn run(rounds: usize, bench: &Bench) -> Result<String> {
     let most = ["a", "b"].map(|c| memory_mb(&clouds.cloud(c).shards[0].sidecar.process, "VmHWM"));
     let [most_a, most_b] = most;
     Ok(format!(
-        "{rounds} rounds of {} s, {} writes/s of {} B{}; medians, sidecar on / off\n\
+        "{rounds} rounds of {} s, {} writes/s of {} B{}{}; medians, sidecar on / off\n\
          the primary's processor a write: {node_on:.2} / {node_off:.2} us: {:+.1} %\n\
          p99 of a SET beside that: {p99_on:.2} / {p99_off:.2} ms: {:.2}x\n\
          the sidecars' processor a write: source {:.2} us, target {:.2} us\n\
@@ -78,6 +78,7 @@ pub fn run(rounds: usize, bench: &Bench) -> Result<String> {
         bench.rate,
         bench.value,
         if bench.tls { ", TLS" } else { "" },
+        if share { ", the sidecar on its node's processor" } else { "" },
         (node_on / node_off - 1.0) * 100.0,
         p99_on / p99_off,
         of(&on, |r| r.sidecars[0]),
@@ -89,17 +90,14 @@ pub fn run(rounds: usize, bench: &Bench) -> Result<String> {
     ))
 }
 
-/// Writes for a while. The primary and its sidecar have a processor of their own, as they would have a
-/// machine: what the standby does here is no cost of the primary.
-fn round(clouds: &Clouds, bench: &Bench, with: bool) -> Result<Round> {
+/// Writes for a while. The primary has a processor of its own, with its sidecar if they share it: what the
+/// standby and the clients do here, they would do on other machines.
+fn round(clouds: &Clouds, bench: &Bench, share: bool, with: bool) -> Result<Round> {
     let (a, b) = (&clouds.cloud("a").shards[0], &clouds.cloud("b").shards[0]);
-    for cloud in ["a", "b"] {
-        for process in clouds.layout.processes().filter(|p| p.name.starts_with(cloud) && p.alive())
-        {
-            pin(process.pid(), usize::from(cloud == "b"))?;
-        }
+    for process in clouds.layout.processes().filter(|process| process.alive()) {
+        let with_primary = process.name == "a-0-node" || (share && process.name == "a-0-sidecar");
+        pin(process.pid(), usize::from(!with_primary))?;
     }
-    // Nor is what the clients do.
     pin(std::process::id(), 1)?;
     let end = Arc::new(AtomicBool::new(false));
     // Nobody asks when the probes of the stream were sent.
