@@ -133,7 +133,7 @@ fn nodes_of_other_machines_are_compared_and_mended_by_tls() {
     let shows = ["--admin-ca", &ca, "--admin-cert", &cert, "--admin-key", &key];
     let stranger = verb(&story, &["verify", "--admin-ca", &ca]);
     assert_eq!(stranger.code, 1, "{}", stranger.said);
-    assert!(stranger.said.contains("say who you are first"), "{}", stranger.said);
+    assert!(stranger.said.contains("wants a certificate"), "{}", stranger.said);
     let unsure = verb(&story, &["verify"]);
     assert!(unsure.said.contains("--admin-ca"), "{}", unsure.said);
 

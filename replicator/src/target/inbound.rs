@@ -58,7 +58,8 @@ pub(super) struct Progress {
 
 impl Inbound {
     fn open(sidecar: &Sidecar, source: &ShardName) -> Result<Self, StageError> {
-        let stage = Stage::open(sidecar.spool.root(), &sidecar.config.service, source)?;
+        let mut stage = Stage::open(sidecar.spool.root(), &sidecar.config.service, source)?;
+        stage.fit(sidecar.config.stage_bytes);
         let tip = stage.tip().map(|point| point.position);
         let root = sidecar.spool.root();
         let hold = Hold::open(root, source, sidecar.config.hold).map_err(|why| StageError::Io {

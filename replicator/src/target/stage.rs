@@ -15,7 +15,7 @@ use wal::frame::{FrameHeader, FrameRef};
 use wal::segment::{SegmentHeader, Tail, scan};
 use wal::{Position, Sequence};
 
-/// A file is closed, and the next one begun, beyond this.
+/// Files are closed, and the next ones begun, beyond this, where the budget has room for several.
 const SEGMENT_BYTES: u64 = 32 << 20;
 /// Bytes of frames that are kept in memory too.
 const RECENT_BYTES: usize = 1 << 20;
@@ -73,6 +73,8 @@ pub struct Stage {
     source: ShardName,
     segments: VecDeque<Segment>,
     active: Option<File>,
+    /// A file is closed, and the next one begun, beyond this.
+    segment_bytes: u64,
     next: u64,
     recent: Recent,
     /// The file that was read last.
@@ -91,6 +93,7 @@ impl Stage {
             source: source.clone(),
             segments: VecDeque::new(),
             active: None,
+            segment_bytes: SEGMENT_BYTES,
             next: 1,
             recent: Recent::default(),
             reading: None,
@@ -177,6 +180,12 @@ impl Stage {
 
     fn path(&self, number: u64) -> PathBuf {
         self.dir.join(format!("{number:012}.seg"))
+    }
+
+    /// Sizes files for this budget: the newest one always stays, so it must be a small part of it, or a
+    /// stage that is full would never have room again.
+    pub fn fit(&mut self, budget: u64) {
+        self.segment_bytes = SEGMENT_BYTES.min(budget / 4);
     }
 
     /// Where the last frame ends; `None` for an empty stage.
@@ -275,7 +284,9 @@ impl Stage {
                 header.start, tip.position, header.chain_before, tip.stream_chain
             )));
         }
-        if self.active.is_none() || self.segments.back().is_some_and(|s| s.len >= SEGMENT_BYTES) {
+        if self.active.is_none()
+            || self.segments.back().is_some_and(|s| s.len >= self.segment_bytes)
+        {
             self.begin(tip)?;
         }
         let segment = self.segments.back_mut().expect("one was begun");
