@@ -87,7 +87,7 @@ fn steady(record: &Record) -> anyhow::Result<()> {
     match &record.phase {
         Phase::Steady => Ok(()),
         Phase::Frozen(freeze) => Err(refused(format!(
-            "a switch to `{}` is under way ({}); nothing was changed: wait for its end, or `cancel` it",
+            "a switch to `{}` is under way ({}); nothing was changed: wait for its end, or `abort` it",
             freeze.to, freeze.id
         ))),
     }
