@@ -17,8 +17,8 @@ use topology::{Record, Revision, Service, ServiceView};
 use crate::args::{Args, ClusterVerb, Config, Output, Verb};
 use crate::claim::{Claimed, Patience};
 use crate::{
-    abort, bundle, clusters, doctor, drill, failback, history, init, maintenance, plan, resume, status,
-    switch, verify, watch, who,
+    abort, bundle, clusters, doctor, drill, failback, history, init, maintenance, plan, resume,
+    status, switch, verify, watch, who,
 };
 
 /// The service under the hands of an operator.
