@@ -43,7 +43,8 @@ fn write(clouds: &Clouds, from: usize, to: usize) {
     client.flush().unwrap();
     for _ in from..to {
         assert_eq!(client.answer().unwrap().as_text(), Some("OK"));
-        assert_eq!(client.answer().unwrap().as_integer(), Some(1));
+        // 0 where the field was there before.
+        assert!(client.answer().unwrap().as_integer().is_some());
     }
 }
 
