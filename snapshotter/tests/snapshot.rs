@@ -84,7 +84,8 @@ impl Stage {
         let shard = ShardName { cluster: "a".to_owned(), shard: n as u32 };
         let files = Files::default();
         files.lock().unwrap().extend([
-            ("CURRENT".to_owned(), b"MANIFEST-000005\n".to_vec()),
+            // Nothing that another shard has too: what is sent would depend on who is first.
+            ("CURRENT".to_owned(), format!("MANIFEST-00000{n}\n").into_bytes()),
             // Three pieces, each another.
             (
                 "000012.sst".to_owned(),
