@@ -166,6 +166,8 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
             if path.is_dir() { dirs.push(path) } else { found.push(path) }
         }
     }
+    // What is still being written is no object yet.
+    found.retain(|path| path.extension().is_none_or(|extension| extension != "writing"));
     found
 }
 
