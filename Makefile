@@ -1,6 +1,6 @@
 # What there is to do here. `make demo` is the tour; CONTRIBUTING.md says the rest.
 
-.PHONY: help deps build demo up status down test suite suite-redis-py suite-applications bench bench-ingest bench-latency bench-memory bench-stream bench-sidecar bench-catch-up bench-seed lint soak soak-once matrix
+.PHONY: help deps build demo demo-etcd up status down test suite suite-redis-py suite-applications bench bench-ingest bench-latency bench-memory bench-stream bench-sidecar bench-catch-up bench-seed lint soak soak-once matrix
 
 # Programs for people are built for speed; tests use the dev profile, which has failpoints.
 clouds = cargo run --release --quiet --package godwit-tests --bin clouds --
@@ -11,6 +11,7 @@ kills ?= 100
 
 help:
 	@echo 'make demo    two clouds on this machine: seed, follow, switch over, go back, crash, fail over; ends with a report'
+	@echo 'make demo-etcd   the same with an etcd for the registry'
 	@echo 'make up      the same two clouds in the background; prints every address and pid'
 	@echo 'make status  who is primary, epoch, leases, positions, lag; the processes'
 	@echo 'make down    ends exactly those processes'
@@ -38,6 +39,10 @@ build: deps
 
 demo: build
 	@$(clouds) demo --dir $(CURDIR)/target/demo
+
+demo-etcd: build
+	@scripts/deps.sh tests
+	@$(clouds) demo --dir $(CURDIR)/target/demo --etcd
 
 up: build
 	@$(clouds) up --dir $(CURDIR)/target/local

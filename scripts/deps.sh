@@ -19,6 +19,8 @@ need g++ command -v "${CXX:-g++}"
 if [ "${1:-}" = tests ]; then
   need redis-tools command -v redis-cli
   need redis-server command -v redis-server
+  need etcd-server command -v etcd
+  need etcd-client command -v etcdctl
   need python3-redis /usr/bin/python3 -c 'import redis'
   need python3-venv python3 -c 'import ensurepip'
   need curl command -v curl
@@ -42,7 +44,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     as_root=(sudo)
   fi
   echo "installing: ${missing[*]}"
-  # RUNLEVEL keeps a freshly installed redis-server from being started: the tests start their own.
+  # RUNLEVEL keeps freshly installed servers (redis, etcd) from being started: the tests start their own.
   apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq -o DPkg::Lock::Timeout=120 "$@" >/dev/null; }
   # Lists may be old or absent; installing from good ones needs no update.
   updated=

@@ -43,8 +43,8 @@ pub struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     pub admin_listener: AdminSettings,
-    /// The registry of the node's service, such as `file:/var/lib/godwit/registry`; without it the
-    /// node stands alone
+    /// The registry of the node's service, such as `etcd://10.0.0.1:2379` or, for one machine,
+    /// `file:/var/lib/godwit/registry`; without it the node stands alone
     #[arg(long, env = "GODWIT_REGISTRY", value_name = "REGISTRY")]
     pub registry: Option<String>,
     /// The service that the node belongs to
@@ -229,6 +229,7 @@ impl Settings {
                  node that stands alone has none of them",
             ));
         };
+        topology::check_address(registry).map_err(|why| ConfigError::invalid(why.to_string()))?;
         for name in [service, cluster] {
             if !topology::record::is_name(name) {
                 return Err(ConfigError::invalid(format!(

@@ -41,7 +41,8 @@ Examples:
 
   Shard 0 of cluster a of service demo
     godwit-node --dir /data/a0 --listen 10.0.0.1:6400 --metrics 10.0.0.1:9400 \\
-      --registry file:/var/lib/godwit/registry --service demo --cluster a --shard 0
+      --registry etcd://10.0.0.2:2379,10.0.0.3:2379,10.0.0.4:2379 \\
+      --service demo --cluster a --shard 0
 
   From a config file, with one setting changed
     godwit-node --config /etc/godwit/node.toml --durability always

@@ -19,7 +19,8 @@ pub struct Settings {
     /// Front one node, or any Redis, without a registry
     #[arg(long, env = "GODWIT_BACKEND", value_name = "HOST:PORT")]
     pub backend: Option<String>,
-    /// The registry that says who is primary, such as file:/var/lib/godwit/registry
+    /// The registry that says who is primary, such as etcd://10.0.0.1:2379 or, for one machine,
+    /// file:/var/lib/godwit/registry
     #[arg(long, env = "GODWIT_REGISTRY", value_name = "ADDRESS")]
     pub registry: Option<String>,
     /// The service to serve
@@ -115,6 +116,8 @@ impl Settings {
                 Upstream::Backend(backend)
             }
             (None, Some(registry)) => {
+                topology::check_address(&registry)
+                    .map_err(|why| ConfigError::invalid(why.to_string()))?;
                 let service = name_of("--service", self.service)?;
                 let cluster = name_of("--cluster", self.cluster)?;
                 let id = self.id.unwrap_or_else(|| format!("{cluster}-{port}"));

@@ -36,7 +36,8 @@ pub struct Settings {
     /// What others dial, if it is not what --listen says
     #[arg(long, env = "GODWIT_ANNOUNCE", value_name = "HOST:PORT")]
     pub announce: Option<String>,
-    /// The registry, such as file:/var/lib/godwit-registry
+    /// The registry, such as etcd://10.0.0.1:2379 or, for one machine,
+    /// file:/var/lib/godwit-registry
     #[arg(long, env = "GODWIT_REGISTRY", value_name = "ADDRESS")]
     pub registry: Option<String>,
     /// The service
@@ -253,13 +254,6 @@ impl Config {
         least(self.budget.bytes, 1 << 20, "spool-budget")?;
         least(self.stage_bytes, 1 << 20, "stage-budget")?;
         least(self.export_rate, 64 << 10, "export-rate")?;
-        let schemes = ["file:", "etcd:"];
-        if !schemes.iter().any(|scheme| self.registry.starts_with(scheme)) {
-            return Err(ConfigError::invalid(format!(
-                "`{}` is no registry: write `file:/directory`",
-                self.registry
-            )));
-        }
-        Ok(())
+        topology::check_address(&self.registry).map_err(|why| ConfigError::invalid(why.to_string()))
     }
 }

@@ -29,7 +29,7 @@ const WAIT_DEFAULT: Span = Span::secs(10);
 #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// The registry: `file:/dir`
+    /// The registry: `etcd://host:port`, or `file:/dir` for one machine
     #[arg(long, env = "GODWIT_REGISTRY", value_name = "REGISTRY")]
     pub registry: Option<String>,
     /// The service
@@ -212,7 +212,7 @@ impl Settings {
             return Err(ConfigError::invalid("--bandwidth must be at least 64KiB"));
         }
         Ok(Config {
-            registry: need("registry", self.registry)?,
+            registry: registry(self.registry)?,
             service: name("service", "service", self.service)?,
             cluster: name("cluster", "cluster", self.cluster)?,
             store,
@@ -229,6 +229,12 @@ impl Settings {
             tls: tls.check(None)?,
         })
     }
+}
+
+fn registry(value: Option<String>) -> Result<String, ConfigError> {
+    let address = need("registry", value)?;
+    topology::check_address(&address).map_err(|why| ConfigError::invalid(why.to_string()))?;
+    Ok(address)
 }
 
 fn need(flag: &str, value: Option<String>) -> Result<String, ConfigError> {

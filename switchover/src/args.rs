@@ -13,8 +13,10 @@ use topology::ShardName;
 pub use accept::Accept;
 pub use settings::{Config, Guards, Hooks, Settings};
 
+use crate::registry::RegistryVerb;
+
 const EXAMPLES: &str = "Examples:
-  export GODWIT_REGISTRY=file:/var/lib/godwit/registry GODWIT_SERVICE=shop
+  export GODWIT_REGISTRY=etcd://10.0.0.2:2379,10.0.1.2:2379,10.0.2.2:2379 GODWIT_SERVICE=shop
   godwit-switchover init --cluster a=0-8191,8192-16383 --cluster b=0-8191,8192-16383 --active a
   godwit-switchover status
   godwit-switchover cluster add c=0-8191,8192-16383
@@ -24,6 +26,7 @@ const EXAMPLES: &str = "Examples:
   godwit-switchover failover --to b --accept-loss 3s --yes
   godwit-switchover failback --yes
   godwit-switchover drill --to b
+  godwit-switchover registry check
 
 Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 refused by a guard; 4 rolled back;
 5 committed but not complete, run `resume`; 6 outcome unknown.";
@@ -200,6 +203,12 @@ pub enum Verb {
         /// How to ask nodes.
         #[command(flatten)]
         access: admin::Access,
+    },
+    /// Show what the registry holds, look for what cannot be right, mend what is safe
+    Registry {
+        /// What to do with it.
+        #[command(subcommand)]
+        verb: RegistryVerb,
     },
     /// Compare per-slot digests of the active cluster and its followers at one position
     Verify {

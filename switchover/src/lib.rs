@@ -30,6 +30,7 @@ mod maintenance;
 pub mod operation;
 mod page;
 pub mod plan;
+pub mod registry;
 pub mod report;
 pub mod resume;
 pub mod settle;

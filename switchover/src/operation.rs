@@ -218,12 +218,21 @@ impl<'a> Operation<'a> {
 
     /// The freeze's outcome is unknown: makes sure that it is over.
     async fn decide_unfrozen(&self) -> Stop {
-        match self.end_freeze().await {
+        if let Err(stop) = self.end_freeze().await {
+            return stop;
+        }
+        // It may still be on its way; once the record has another revision it comes too late.
+        match self.tool.service.outdate(self.revision).await {
             Ok(_) => Stop::new(
                 Exit::RolledBack,
                 "the registry did not answer to the freeze; it is certain now that none is under way",
             ),
-            Err(stop) => stop,
+            Err(why) => Stop::new(
+                Exit::Unknown,
+                format!(
+                    "the registry did not answer to the freeze ({why}); if it comes all the same, it ends by itself at its deadline. Nothing is lost; look at `status`"
+                ),
+            ),
         }
     }
 

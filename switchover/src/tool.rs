@@ -17,8 +17,8 @@ use topology::{Record, Revision, Service, ServiceView};
 use crate::args::{Args, ClusterVerb, Config, Output, Verb};
 use crate::claim::{Claimed, Patience};
 use crate::{
-    abort, bundle, clusters, doctor, drill, failback, history, init, maintenance, plan, resume,
-    status, switch, verify, watch, who,
+    abort, bundle, clusters, doctor, drill, failback, history, init, maintenance, plan, registry,
+    resume, status, switch, verify, watch, who,
 };
 
 /// The service under the hands of an operator.
@@ -104,6 +104,7 @@ impl Tool {
             }
             Verb::Maintenance { to } => maintenance::maintenance(self, to).await,
             Verb::SupportBundle { out, access } => bundle::bundle(self, &out, &access).await,
+            Verb::Registry { verb } => registry::run(self, &verb).await,
             Verb::Verify { access } => verify::verify(self, &access).await,
         }
     }

@@ -13,6 +13,7 @@
 //!   [`once`]: increments under kills. [`actors`]: whoever takes part in a switch dies.
 //!   [`stream_bench`]: how late a standby is, and what that costs. [`sidecar_bench`]: what a sidecar costs its
 //!   node, catching up, seeding.
+//! - [`etcd`]: a registry for many machines, to break.
 //! - [`redis`]: a stock redis-server, and what is in a server.
 //! - [`client`] and [`wait`]: a small blocking Redis client, and waiting with a deadline.
 //!
@@ -23,6 +24,7 @@ pub mod check;
 pub mod client;
 pub mod clouds;
 pub mod demo;
+pub mod etcd;
 pub mod load;
 pub mod once;
 pub mod redis;

@@ -177,7 +177,11 @@ fn settings() {
         ("node", &["--dir", "x", "--listen", "127.0.0.1:0", "--shard", "0"], "needs all of"),
         ("proxy", &["--listen", "127.0.0.1:0"], "backend"),
         ("switchover", &["--registry", "bogus", "--service", "s", "status"], "is no registry"),
-        ("switchover", &["--registry", "etcd:x", "--service", "s", "status"], "not built yet"),
+        (
+            "switchover",
+            &["--registry", "etcd:x", "--service", "s", "status"],
+            "write etcd://HOST:PORT",
+        ),
     ] {
         refused(program, args, 2, &[words]);
     }

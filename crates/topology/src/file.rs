@@ -21,12 +21,14 @@ mod watcher;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::limits;
 use crate::registry::{Expect, Outcome, Registry, RegistryError, Versioned, View, Write};
 
-pub use store::{COMMIT_WAIT, VALUE_BYTES_MAX};
+pub use store::COMMIT_WAIT;
 
 /// A registry in a directory. Clones share it.
 #[derive(Clone, Debug)]
@@ -80,7 +82,7 @@ impl Registry for FileRegistry {
     }
 
     async fn commit(&self, expect: &[Expect], writes: &[Write]) -> Result<Outcome, RegistryError> {
-        store::check_sizes(writes)?;
+        limits::check(expect, writes)?;
         let deadline = tokio::time::Instant::now() + COMMIT_WAIT;
         let timed_out = || {
             self.unavailable(format!(
@@ -113,6 +115,11 @@ impl Registry for FileRegistry {
 
     async fn watch(&self, prefix: &str) -> Result<watch::Receiver<View>, RegistryError> {
         watcher::start(self.dir.clone(), prefix.to_owned())
+    }
+
+    fn quiet(&self) -> Duration {
+        // Leased keys are not synced: a write costs a rename.
+        Duration::from_millis(3)
     }
 }
 

@@ -10,7 +10,9 @@
 #![forbid(unsafe_code)]
 
 pub mod any;
+pub mod etcd;
 pub mod file;
+pub mod limits;
 pub mod members;
 mod needs;
 pub mod operator;
@@ -18,7 +20,7 @@ pub mod record;
 pub mod registry;
 pub mod service;
 
-pub use any::{AnyRegistry, open};
+pub use any::{AnyRegistry, check_address, open};
 pub use record::{Epoch, FreezeId, Record, ShardName};
 pub use registry::{Expect, Outcome, Registry, RegistryError, Revision, Versioned, View, Write};
 pub use service::{Service, ServiceView};

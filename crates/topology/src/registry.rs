@@ -33,7 +33,8 @@ pub struct Write {
     pub key: String,
     /// Its new value; `None` deletes it.
     pub value: Option<Vec<u8>>,
-    /// The key disappears this long after its last write; `None` keeps it for ever.
+    /// The key disappears this long after its last write was asked for, or up to three seconds
+    /// later (etcd counts whole seconds); `None` keeps it for ever.
     pub ttl: Option<Duration>,
 }
 
@@ -94,4 +95,7 @@ pub trait Registry: Send + Sync + 'static {
         &self,
         prefix: &str,
     ) -> impl Future<Output = Result<watch::Receiver<View>, RegistryError>> + Send;
+    /// The least time between two writes of a key that only counts up: a commit may cost the disks of
+    /// several machines. What others wait for is written at once.
+    fn quiet(&self) -> Duration;
 }

@@ -114,12 +114,20 @@ impl Service {
         /// The record changes only by operations; this many conflicts in a row are no accident.
         const TRIES_MAX: u32 = 32;
         for _ in 0..TRIES_MAX {
+            // Before the record is read: whatever nodes act under was in the registry by then.
+            let highest = self.view().highest_epoch();
             let Some((record, revision)) = self.read_record().await? else {
                 return Err(RegistryError::Unusable(format!(
                     "service `{}` has no record",
                     self.name
                 )));
             };
+            if let Some((shard, epoch)) = highest.filter(|(_, epoch)| *epoch > record.epoch) {
+                return Err(RegistryError::Unusable(format!(
+                    "the record of service `{}` is at epoch {}, and the node of {shard} acts under epoch {epoch}: the registry was set back (an old backup?), and the epoch after the record's was taken by somebody else. Nothing was changed; see `godwit-switchover registry check`",
+                    self.name, record.epoch
+                )));
+            }
             if record.freeze().is_none_or(|f| f.id != freeze) {
                 return Ok(Cancelled::WasOver(record));
             }
@@ -132,6 +140,24 @@ impl Service {
             "the record of service `{}` changed {TRIES_MAX} times while freeze {freeze} was to be cancelled; nothing was changed: try again",
             self.name
         )))
+    }
+
+    /// Writes the record once more as it is, if it still has this revision: a swap that expects the
+    /// revision and may still be on its way fails from then on. The revision that the record has now.
+    pub async fn outdate(&self, expected: Revision) -> Result<Revision, RegistryError> {
+        let Some((record, revision)) = self.read_record().await? else {
+            return Err(RegistryError::Unusable(format!("service `{}` has no record", self.name)));
+        };
+        if revision != expected {
+            return Ok(revision);
+        }
+        match self.swap_record(revision, &record).await? {
+            Outcome::Committed(revision) => Ok(revision),
+            Outcome::Conflict => {
+                let now = self.read_record().await?;
+                Ok(now.map_or(Revision::default(), |(_, revision)| revision))
+            }
+        }
     }
 
     /// Writes a node's key.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use topology::members::{Lease, ProxyMember};
+use topology::members::{Lease, NodeMember, ProxyMember, Role};
 use topology::record::{Cause, Cluster, Freeze, Phase, Shard, UnixMs};
 use topology::service::{Cancelled, JOURNALS_MAX};
 use topology::{Epoch, FreezeId, Outcome, Record, Registry, Service, ServiceView, Write, open};
@@ -38,6 +38,28 @@ fn freeze(id: u128) -> Freeze {
         to: "b".to_owned(),
         deadline: UnixMs::now(),
         since: UnixMs::now(),
+    }
+}
+
+fn node(shard: &str, epoch: u64) -> NodeMember {
+    NodeMember {
+        shard: shard.parse().unwrap(),
+        client: "127.0.0.1:1".to_owned(),
+        admin: "unix:/nowhere".to_owned(),
+        metrics: None,
+        pid: 1,
+        dir: "/nowhere".to_owned(),
+        version: "0".to_owned(),
+        role: Role::Primary,
+        epoch: Epoch(epoch),
+        position: None,
+        own_end: None,
+        ended: None,
+        applied: BTreeMap::new(),
+        disk_free: None,
+        settings: BTreeMap::new(),
+        users: None,
+        at: UnixMs::now(),
     }
 }
 
@@ -152,4 +174,63 @@ async fn journals_are_kept_in_order_and_bounded() {
     assert_eq!(journals.len(), JOURNALS_MAX);
     assert_eq!(journals[0].0, "op3");
     assert_eq!(journals.last().unwrap().0, "op7");
+}
+
+#[tokio::test]
+async fn a_record_that_goes_back_is_not_followed_and_its_freeze_is_not_cancelled() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = demo(&dir).await;
+    let now = Record {
+        epoch: Epoch(6),
+        primaries: vec!["b/0".parse().unwrap(), "b/1".parse().unwrap()],
+        ..record()
+    };
+    service.create_record(&now).await.unwrap();
+    until(&service, |view| view.record.is_some()).await;
+    let held = service.view().record.clone();
+    let put = async |value: Option<&Record>| {
+        let value = value.map(|record| serde_json::to_vec(record).unwrap());
+        let write = Write { key: "services/demo/record".to_owned(), value, ttl: None };
+        service.registry().commit(&[], &[write]).await.unwrap();
+    };
+    // An old backup; the same epoch with other primaries; none at all.
+    let old = Record { epoch: Epoch(5), phase: Phase::Frozen(freeze(9)), ..record() };
+    let other = Record { epoch: Epoch(6), ..record() };
+    for (value, says) in [
+        (Some(&old), "epoch 5 where epoch 6"),
+        (Some(&other), "other primaries"),
+        (None, "is gone"),
+    ] {
+        put(value).await;
+        until(&service, |view| view.problems.get("record").is_some_and(|why| why.contains(says)))
+            .await;
+        assert_eq!(service.view().record, held, "{says}");
+    }
+    // A process that comes to know the service only now believes the old record, but ends no freeze
+    // of it: that would take an epoch which others have taken.
+    put(Some(&old)).await;
+    let late = demo(&dir).await;
+    assert_eq!(late.view().record(), Some(&old));
+    late.put_node(&node("b/0", 6), Duration::from_secs(60)).await.unwrap();
+    until(&late, |view| view.highest_epoch().is_some()).await;
+    let refused = late.cancel(FreezeId(9)).await.unwrap_err().to_string();
+    assert!(refused.contains("b/0 acts under epoch 6"), "{refused}");
+    // A higher epoch is followed again.
+    let next = Record { epoch: Epoch(7), ..now };
+    put(Some(&next)).await;
+    until(&service, |view| view.record() == Some(&next) && view.problems.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_swap_that_is_still_on_its_way_comes_too_late_once_the_record_is_outdated() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = demo(&dir).await;
+    let made = service.create_record(&record()).await.unwrap();
+    let Outcome::Committed(revision) = made else { panic!("{made:?}") };
+    let now = service.outdate(revision).await.unwrap();
+    assert!(now > revision);
+    let late = Record { phase: Phase::Frozen(freeze(3)), ..record() };
+    assert_eq!(service.swap_record(revision, &late).await.unwrap(), Outcome::Conflict);
+    assert_eq!(service.outdate(revision).await.unwrap(), now, "it has another one already");
+    assert_eq!(service.read_record().await.unwrap(), Some((record(), now)));
 }

@@ -8,7 +8,7 @@ use ops::health::Check;
 use ops::shutdown::Shutdown;
 use rocksdb::WriteBatch;
 use topology::service::MEMBER_TTL;
-use topology::{FreezeId, Service};
+use topology::{FreezeId, Registry, Service};
 use wal::{Kind, Sequence};
 
 use super::lease::Next;
@@ -25,7 +25,8 @@ const TICK: Duration = Duration::from_millis(100);
 const HEARTBEAT: Duration = Duration::from_millis(200);
 /// The log of `everysec` is synced so often.
 const SYNC: Duration = Duration::from_secs(1);
-/// The node's key is written at least so often, and at most each [`PUBLISH_GAP`].
+/// The node's key is written at least so often, and at most each [`PUBLISH_GAP`], or as often as the
+/// registry bears while nothing is being switched.
 const PUBLISH: Duration = Duration::from_secs(1);
 /// Changes come in bursts: a frame applied, and the next.
 const PUBLISH_GAP: Duration = Duration::from_millis(3);
@@ -175,6 +176,8 @@ async fn cancel(service: &Service, freeze: FreezeId) {
 
 /// Writes the node's key at each change and at least every second.
 async fn publish(control: Control, service: Service, announce: Announce, shutdown: Shutdown) {
+    let mut view = service.watch();
+    let quiet = service.registry().quiet().saturating_sub(PUBLISH_GAP);
     loop {
         let says = announce.clone();
         let member = blocking(&control, move |control| control.member(&says)).await;
@@ -191,6 +194,9 @@ async fn publish(control: Control, service: Service, announce: Announce, shutdow
             () = async {
                 control.0.changed.notified().await;
                 tokio::time::sleep(PUBLISH_GAP).await;
+                // A switch waits for every step; else the registry is spared.
+                let frozen = view.wait_for(|view| view.record().is_some_and(|r| r.freeze().is_some()));
+                let _ = tokio::time::timeout(quiet, frozen).await;
             } => {}
             () = shutdown.cancelled() => return,
         }

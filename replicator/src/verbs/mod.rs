@@ -92,7 +92,8 @@ impl Form {
 /// Which service.
 #[derive(Args, Clone, Debug)]
 pub struct Of {
-    /// The registry, such as file:/var/lib/godwit-registry
+    /// The registry, such as etcd://10.0.0.1:2379 or, for one machine,
+    /// file:/var/lib/godwit-registry
     #[arg(long, env = "GODWIT_REGISTRY", value_name = "ADDRESS")]
     registry: String,
     /// The service

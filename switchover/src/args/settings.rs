@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(clap::Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// The registry, such as file:/var/lib/godwit/registry
+    /// The registry, such as etcd://10.0.0.1:2379 or, for one machine,
+    /// file:/var/lib/godwit/registry
     #[arg(long, global = true, env = "GODWIT_REGISTRY", value_name = "ADDRESS")]
     pub registry: Option<String>,
     /// The service
@@ -170,8 +171,10 @@ impl Settings {
                 "there is no place for the journal: set --journal DIR, XDG_STATE_HOME or HOME",
             )
         })?;
+        let registry = need(self.registry, "registry")?;
+        topology::check_address(&registry).map_err(|why| ConfigError::invalid(why.to_string()))?;
         Ok(Config {
-            registry: need(self.registry, "registry")?,
+            registry,
             service: need(self.service, "service")?,
             journal,
             claim: claim.duration(),

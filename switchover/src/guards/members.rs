@@ -9,6 +9,19 @@ use topology::{Record, ServiceView, ShardName};
 use super::Verdict;
 use crate::who;
 
+/// Whether no node acts under an epoch above the record's: the next one was taken already then.
+pub(super) fn set_back(view: &ServiceView, record: &Record) -> Verdict {
+    let ahead = view.nodes.values().filter(|node| node.epoch > record.epoch);
+    let problems = ahead.map(|node| {
+        format!(
+            "{} acts under epoch {} and the record is at {}: the registry was set back; see `registry check`",
+            node.shard, node.epoch, record.epoch
+        )
+    });
+    let well = format!("no node is past epoch {}", record.epoch);
+    Verdict::of("registry", problems.collect(), well)
+}
+
 /// Whether nobody is at an operation.
 pub(super) fn free(view: &ServiceView, record: &Record) -> Verdict {
     let busy = record

@@ -73,7 +73,11 @@ pub(crate) fn ask(
     asked: &Asked<'_>,
     limits: &Guards,
 ) -> Vec<Verdict> {
-    let mut found = vec![members::free(view, record), members::elsewhere(asked.moves, asked.to)];
+    let mut found = vec![
+        members::set_back(view, record),
+        members::free(view, record),
+        members::elsewhere(asked.moves, asked.to),
+    ];
     let planned = asked.cause == Cause::Switchover;
     if planned {
         found.push(members::primaries(view, record, asked.moves));

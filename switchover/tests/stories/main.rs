@@ -6,5 +6,6 @@ mod fakes;
 mod guards;
 mod operators;
 mod planned;
+mod registry;
 mod unplanned;
 mod verify;

@@ -39,6 +39,9 @@ enum Command {
         /// Forget what earlier clouds in this directory held; otherwise they go on with it.
         #[arg(long)]
         fresh: bool,
+        /// A registry that is there already, such as etcd://127.0.0.1:2379; else a directory.
+        #[arg(long)]
+        registry: Option<String>,
     },
     /// Who is primary, epoch, leases, positions, lag; and the processes.
     Status {
@@ -60,6 +63,9 @@ enum Command {
         /// Load at least this many megabytes.
         #[arg(long, default_value_t = 50)]
         megabytes: u64,
+        /// Start an etcd and have the registry there, not in a directory.
+        #[arg(long)]
+        etcd: bool,
     },
     /// Writes at a steady rate: how late the other side shows them, bytes on the wire, processor.
     Stream {
@@ -176,11 +182,11 @@ fn run(command: Command) -> Result<bool> {
         None => checkout().map(|root| root.join("target").join(name)),
     };
     match command {
-        Command::Up { dir, fresh } => up(place(dir, "local")?, fresh),
+        Command::Up { dir, fresh, registry } => up(place(dir, "local")?, fresh, registry),
         Command::Status { dir } => status(place(dir, "local")?),
         Command::Down { dir } => take_down(place(dir, "local")?),
-        Command::Demo { dir, megabytes } => {
-            demo::run(&place(dir, "demo")?, megabytes.saturating_mul(1_000_000))
+        Command::Demo { dir, megabytes, etcd } => {
+            demo::run(&place(dir, "demo")?, megabytes.saturating_mul(1_000_000), etcd)
         }
         Command::Stream { latency, rate, value, random, seconds, tls, flags } => {
             let (latency, span) = (Duration::from_millis(latency), Duration::from_secs(seconds));
@@ -233,7 +239,7 @@ fn increments(dir: &Path, kills: u32, seed: u64) -> Result<()> {
     Ok(())
 }
 
-fn up(dir: PathBuf, fresh: bool) -> Result<bool> {
+fn up(dir: PathBuf, fresh: bool, registry: Option<String>) -> Result<bool> {
     let earlier = Layout::load(&dir)?;
     if let Some(layout) = &earlier
         && layout.processes().any(|p| p.alive())
@@ -253,7 +259,7 @@ fn up(dir: PathBuf, fresh: bool) -> Result<bool> {
                     return Err(error).with_context(|| format!("cannot remove {}", old.display()));
                 }
             }
-            Clouds::create(Plan { detached: true, ..Plan::two_clouds(&dir) })?
+            Clouds::create(Plan { detached: true, registry, ..Plan::two_clouds(&dir) })?
         }
     };
     if let Err(error) = clouds.start_all() {

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Plan {
     /// Where everything lies: registry, data, logs, `clouds.json`.
     pub dir: PathBuf,
+    /// The registry's address, where it is not a directory beside the rest.
+    pub registry: Option<String>,
     /// The service's name.
     pub service: String,
     /// The clouds by name, each with the slots of its shards; the first is active.
@@ -34,6 +36,7 @@ impl Plan {
         let halves = || vec!["0-8191".to_owned(), "8192-16383".to_owned()];
         Self {
             dir: dir.into(),
+            registry: None,
             service: "demo".to_owned(),
             clouds: vec![("a".to_owned(), halves()), ("b".to_owned(), halves())],
             later: Vec::new(),
@@ -44,6 +47,13 @@ impl Plan {
             env: Vec::new(),
             args: Vec::new(),
         }
+    }
+
+    /// With a registry that is there already.
+    #[must_use]
+    pub fn on(mut self, registry: impl Into<String>) -> Self {
+        self.registry = Some(registry.into());
+        self
     }
 
     /// With toxic proxies before each node's client port and each sidecar's stream port.

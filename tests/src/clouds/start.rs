@@ -65,7 +65,9 @@ impl Clouds {
         };
         let toxics = if plan.toxics { Some(Toxiproxy::open()?) } else { None };
         let dir = fs::canonicalize(&plan.dir)?;
-        let registry = format!("file:{}", dir.join("registry").display());
+        let registry = plan.registry.clone();
+        let registry =
+            registry.unwrap_or_else(|| format!("file:{}", dir.join("registry").display()));
         let mut layout =
             Layout { dir, registry, service: plan.service.clone(), clouds: Vec::new() };
         for (name, shards) in &plan.clouds {

@@ -16,14 +16,21 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Runs the tour in this directory, which is emptied first; `false` if a promise was broken.
-pub fn run(dir: &Path, bytes_min: u64) -> Result<bool> {
+use crate::clouds::Plan;
+use crate::etcd::Etcd;
+
+/// Runs the tour in this directory, which is emptied first; `false` if a promise was broken. The
+/// registry is a directory there, or an etcd of its own.
+pub fn run(dir: &Path, bytes_min: u64, on_etcd: bool) -> Result<bool> {
     if dir.exists() {
         fs::remove_dir_all(dir).with_context(|| format!("cannot empty {}", dir.display()))?;
     }
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let path = dir.join("report.json");
-    let mut tour = tour::Tour::begin(dir, bytes_min)?;
+    let etcd = on_etcd.then(Etcd::start);
+    let mut plan = Plan::two_clouds(dir);
+    plan.registry = etcd.as_ref().map(Etcd::address);
+    let mut tour = tour::Tour::begin(plan, bytes_min)?;
     let walked = tour.walk();
     tour.finish(&path)?;
     walked?;

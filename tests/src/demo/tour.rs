@@ -43,11 +43,12 @@ pub struct Tour {
 }
 
 impl Tour {
-    /// Plans two clouds; the first is up afterwards.
-    pub fn begin(dir: &Path, bytes_min: u64) -> Result<Self> {
+    /// Two clouds by this plan; the first is up afterwards.
+    pub fn begin(plan: Plan, bytes_min: u64) -> Result<Self> {
         let mut screen = Screen::default();
         screen.title("Godwit: two clouds on this machine, live traffic, a switch, a crash");
-        let mut clouds = Clouds::create(Plan::two_clouds(dir))?;
+        let mut clouds = Clouds::create(plan)?;
+        screen.line(&format!("registry {}", clouds.layout.registry));
         clouds.start_cloud("a")?;
         // The second cloud's proxy serves clients from the first day; its nodes come later.
         for proxy in &mut clouds.cloud_mut("b").proxies {

@@ -53,6 +53,14 @@ impl Client {
         Ok(Self(Arc::new(config)))
     }
 
+    /// The same, asking for this protocol (ALPN): servers of HTTP/2 may insist on being asked.
+    #[must_use]
+    pub fn speaking(self, protocol: &[u8]) -> Self {
+        let mut config = Arc::unwrap_or_clone(self.0);
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Self(Arc::new(config))
+    }
+
     /// Shakes hands with who was dialled, whose certificate must have this name.
     ///
     /// # Errors

@@ -11,17 +11,13 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::table::{Entry, Now, Table};
 use super::unavailable;
+use crate::limits::{KEYS_MAX, TOTAL_BYTES_MAX};
 use crate::registry::{Expect, Outcome, RegistryError, Revision, Versioned, View, Write};
 
 /// How long a commit waits for the lock before it reports the registry as silent.
 pub const COMMIT_WAIT: Duration = Duration::from_secs(5);
-/// The longest value.
-pub const VALUE_BYTES_MAX: usize = 1 << 20;
-const KEY_BYTES_MAX: usize = 1 << 10;
-/// The greatest number of keys, so that a writer gone wild is stopped.
-const KEYS_MAX: usize = 1 << 16;
 /// The longest file that is read into memory.
-const FILE_BYTES_MAX: u64 = 1 << 28;
+const FILE_BYTES_MAX: u64 = TOTAL_BYTES_MAX as u64;
 /// A reader that meets this many commits in a row takes what it has: it is one moment's view of
 /// each file.
 const READ_TRIES_MAX: u32 = 64;
@@ -143,21 +139,6 @@ fn load(dir: &Path, name: &str, file: File) -> Result<Table, RegistryError> {
 }
 
 /// Refuses what the files cannot hold.
-pub(super) fn check_sizes(writes: &[Write]) -> Result<(), RegistryError> {
-    for write in writes {
-        let value_bytes = write.value.as_ref().map_or(0, Vec::len);
-        if write.key.is_empty() || write.key.len() > KEY_BYTES_MAX || value_bytes > VALUE_BYTES_MAX
-        {
-            return Err(RegistryError::Unusable(format!(
-                "a registry key has 1 to {KEY_BYTES_MAX} bytes and a value up to {VALUE_BYTES_MAX}; `{}` has {} and {value_bytes}",
-                write.key,
-                write.key.len()
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// The lock, if nobody has it; it is free again when this is dropped, or its process ends.
 pub(super) fn try_lock(dir: &Path) -> Result<Option<File>, RegistryError> {
     let cannot = |why: std::io::Error| unavailable(dir, format!("cannot open its lock: {why}"));

@@ -8,14 +8,15 @@ use tokio::sync::watch;
 
 use crate::members::{Lease, NodeMember, ProxyMember, SidecarMember};
 use crate::operator::{Claim, Maintenance, Note};
-use crate::record::{Record, ShardName};
+use crate::record::{Epoch, Record, ShardName};
 use crate::registry::{Revision, View};
 
 /// A service as its registry shows it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServiceView {
-    /// Who may write, with its revision; `None` before `init`. A record that cannot be used is not
-    /// shown: the last good one stays, with its old revision, under which no lease is renewed.
+    /// Who may write, with its revision; `None` before `init`. A record that cannot be used, or that
+    /// goes back, is not shown: the last good one stays, with its old revision, under which no lease
+    /// is renewed.
     pub record: Option<(Record, Revision)>,
     /// The nodes that live, by shard.
     pub nodes: BTreeMap<ShardName, NodeMember>,
@@ -80,6 +81,12 @@ impl ServiceView {
         self.record.as_ref().map(|(record, _)| record)
     }
 
+    /// The highest epoch that a node which lives says it acts under, and which node.
+    pub fn highest_epoch(&self) -> Option<(ShardName, Epoch)> {
+        let nodes = self.nodes.values().map(|node| (node.shard.clone(), node.epoch));
+        nodes.max_by_key(|(_, epoch)| *epoch)
+    }
+
     /// This view with the keys that differ between two views of the registry read again.
     fn with(&self, prefix: &str, before: &View, after: &View) -> Self {
         let mut next = self.clone();
@@ -115,7 +122,11 @@ impl ServiceView {
         match name.split('/').collect::<Vec<_>>()[..] {
             ["record"] => {
                 let service = prefix.trim_start_matches("services/").trim_end_matches('/');
-                self.record = Some((parse_record(service, value)?, revision));
+                let record = parse_record(service, value)?;
+                if let Some((held, _)) = &self.record {
+                    goes_on(held, &record)?;
+                }
+                self.record = Some((record, revision));
             }
             ["member", cluster, shard, "node"] => {
                 self.nodes.insert(shard_name(cluster, shard)?, parse(value)?);
@@ -143,7 +154,11 @@ impl ServiceView {
     fn remove(&mut self, name: &str) {
         self.problems.remove(name);
         match name.split('/').collect::<Vec<_>>()[..] {
-            ["record"] => self.record = None,
+            ["record"] => {
+                let why =
+                    "the record is gone: the registry was emptied, or replaced by another one";
+                self.problems.insert(name.to_owned(), why.to_owned());
+            }
             ["operation"] => self.claim = None,
             ["maintenance"] => self.maintenance = None,
             ["note", what] => {
@@ -164,6 +179,22 @@ impl ServiceView {
             _ => {}
         }
     }
+}
+
+/// Whether a record can come after another: epochs rise, and within one nothing changes who may write.
+/// A registry that was restored from an old backup shows records that cannot.
+fn goes_on(held: &Record, next: &Record) -> Result<(), String> {
+    let same = held.primaries == next.primaries && held.forks == next.forks;
+    if next.epoch > held.epoch || next.epoch == held.epoch && same {
+        return Ok(());
+    }
+    Err(format!(
+        "it says epoch {} where epoch {} was seen{}: the registry was set back (an old backup?) or is \
+         another one. Nothing follows it, and no lease is renewed; see `godwit-switchover registry check`",
+        next.epoch,
+        held.epoch,
+        if next.epoch == held.epoch { ", with other primaries" } else { "" },
+    ))
 }
 
 fn shard_name(cluster: &str, shard: &str) -> Result<ShardName, String> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use topology::{Expect, Outcome, Registry, Revision, View, Write};
+use topology::{AnyRegistry, Expect, Outcome, Registry, Revision, View, Write};
 
 /// How long anything may take here on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,8 +46,20 @@ fn value<'a>(view: &'a View, key: &str) -> Option<&'a str> {
     view.keys.get(key).map(|held| std::str::from_utf8(&held.value).unwrap())
 }
 
-/// Holds a registry, empty at the start, to all of it. `reopen` reaches the same registry again.
-pub(crate) async fn suite<R: Registry + Clone>(registry: R, reopen: impl Fn() -> R) {
+/// Where a registry is.
+pub(crate) trait Place {
+    /// Reaches it, by a handle of its own.
+    fn open(&self) -> AnyRegistry;
+    /// It cannot be reached any more.
+    fn go_away(&mut self);
+    /// It can be reached again, with what it had.
+    fn come_back(&mut self);
+}
+
+/// Holds a registry, empty at the start, to all of it.
+pub(crate) async fn suite(place: &mut impl Place) {
+    let registry = place.open();
+    let reopen = || place.open();
     compare_and_swap(&registry).await;
     several_keys(&registry).await;
     watching(&registry, &reopen()).await;
@@ -55,6 +67,7 @@ pub(crate) async fn suite<R: Registry + Clone>(registry: R, reopen: impl Fn() ->
     kinds_mix(&registry).await;
     many_tasks(&registry, &reopen).await;
     limits(&registry).await;
+    silence(place).await;
 }
 
 async fn compare_and_swap(registry: &impl Registry) {
@@ -144,7 +157,7 @@ async fn kinds_mix(registry: &impl Registry) {
     }
 }
 
-async fn many_tasks<R: Registry + Clone>(registry: &R, reopen: &impl Fn() -> R) {
+async fn many_tasks(registry: &AnyRegistry, reopen: &impl Fn() -> AnyRegistry) {
     const TASKS: u64 = 8;
     const EACH: u64 = 20;
     revision(registry.commit(&[], &[put("count", 0)]).await.unwrap());
@@ -180,5 +193,35 @@ async fn limits(registry: &impl Registry) {
     let big = Write { value: Some(vec![0; (1 << 20) + 1]), ..put("big", 0) };
     assert!(registry.commit(&[], &[big]).await.unwrap_err().to_string().contains("1048576"));
     assert!(registry.commit(&[], &[put("", 0)]).await.is_err());
+    let twice = registry.commit(&[], &[put("twice", 1), put("twice", 2)]).await;
+    assert!(twice.unwrap_err().to_string().contains("`twice` twice"));
+    let many: Vec<_> = (0..129).map(|n| put(&format!("many/{n}"), n)).collect();
+    assert!(registry.commit(&[], &many).await.unwrap_err().to_string().contains("128 keys"));
+    revision(registry.commit(&[], &many[..128]).await.unwrap());
+    assert_eq!(registry.list("many/").await.unwrap().keys.len(), 128);
     assert_eq!(registry.get("big").await.unwrap(), None);
+}
+
+/// A registry that goes away is silent, not empty; handles and watches from before go on once it is
+/// back, and what was in it is in it.
+async fn silence(place: &mut impl Place) {
+    let registry = place.open();
+    revision(registry.commit(&[], &[put("silent/k", 1)]).await.unwrap());
+    let mut watch = registry.watch("silent/").await.unwrap();
+    place.go_away();
+    let began = Instant::now();
+    for error in [
+        registry.get("silent/k").await.map(drop).unwrap_err(),
+        registry.list("silent/").await.map(drop).unwrap_err(),
+        registry.commit(&[], &[put("silent/k", 2)]).await.map(drop).unwrap_err(),
+    ] {
+        let error = error.to_string();
+        assert!(error.starts_with("the registry ") && error.contains("did not answer"), "{error}");
+    }
+    assert!(began.elapsed() < PATIENCE, "calls have deadlines");
+    assert_eq!(value(&watch.borrow(), "silent/k"), Some("1"), "the view stands still");
+    place.come_back();
+    assert_eq!(text(&registry, "silent/k").await.as_deref(), Some("1"));
+    revision(registry.commit(&[], &[put("silent/k", 3)]).await.unwrap());
+    until(&mut watch, |view| value(view, "silent/k") == Some("3")).await;
 }
