@@ -1,6 +1,6 @@
 //! A sidecar as a whole: what its tasks share, and which there are.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -45,6 +45,8 @@ pub struct Sidecar {
     pub inbounds: Inbounds,
     /// Exports of checkpoints.
     pub exports: export::Context,
+    /// Held while table files are written for a follower of another shape: by one at a time.
+    pub rewriting: Arc<Mutex<()>>,
     /// The way out to all followers.
     pub link: Link,
     /// Connections to others and from them.
@@ -68,6 +70,7 @@ pub async fn run(
     let tls = config.tls.as_ref().map(|tls| tls.open()).transpose()?;
     let _lock = SpoolLock::take(&config.node_dir, LOCK_PATIENCE)?;
     let spool = Spool::open(&config.node_dir)?;
+    source::clear_slices(&spool);
     let registry = topology::open(&config.registry)?;
     let service = Service::open(registry, &config.service).await?;
     let listener = ops::http::bind("the stream listener", &config.listen).await?;
@@ -112,6 +115,7 @@ pub async fn run(
         spool,
         inbounds: Inbounds::default(),
         exports,
+        rewriting: Arc::default(),
         link: Link::new(config.link.bandwidth),
         transport: Transport::new(&config.service, tls.clone(), config.link.socket_buffer),
         board: Board::default(),

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use keyspace::SlotSet;
 
 use crate::check::digest::{self, Comparison};
 use crate::check::{self, Survivors, Verdict};
@@ -75,10 +76,24 @@ impl Story {
 
     /// Waits until every shard of a cloud follows the active one.
     pub fn followed(&self, active: &str, standby: &str) {
-        let shards = self.clouds.cloud(standby).shards.len();
+        let streams = self.streams(active, standby);
         let what = format!("{standby} to follow {active}");
-        wait::until(&what, STUCK, || self.observer.is_followed(active, shards))
+        wait::until(&what, STUCK, || self.observer.is_followed(active, streams))
             .unwrap_or_else(|e| panic!("{e:#}"));
+    }
+
+    /// How many streams lead from one cloud to another: from each shard to each that has some of
+    /// its slots.
+    fn streams(&self, active: &str, standby: &str) -> usize {
+        let slots = |cloud: &str| -> Vec<SlotSet> {
+            let shards = &self.clouds.cloud(cloud).shards;
+            shards.iter().map(|s| s.slots.parse().unwrap_or_default()).collect()
+        };
+        let targets = slots(standby);
+        let of = |source: &SlotSet| {
+            targets.iter().filter(|target| !source.intersection(target).is_empty()).count()
+        };
+        slots(active).iter().map(of).sum()
     }
 
     /// Runs `godwit-switchover`.

@@ -19,8 +19,8 @@ use wal::{Position, Sequence};
 
 use crate::{
     Access, Address, Adopt, Barrier, CheckpointInfo, Code, Digest, Error, Exported, ExportedSlots,
-    Follow, Ingested, KeyDigests, Measured, Repaired, Replay, Replayed, Request, SlotsDeleted,
-    SlotsExported, StampedKeys, Status, Synced,
+    Follow, Ingested, KeyDigests, Measured, Repaired, Replay, Replayed, Request, Slice,
+    SlotsDeleted, SlotsExported, StampedKeys, Status, Synced,
 };
 
 /// Requests that wait to be written; beyond it a caller waits.
@@ -204,6 +204,12 @@ impl Client {
     /// Swaps the node's database for the directory at `path`.
     pub async fn seed(&self, path: &Path, adopt: Adopt) -> Result<(), Error> {
         self.tell(Request::Seed { path: path.to_owned(), adopt }).await
+    }
+
+    /// Has the node take in the files in a directory of its own as what it has of some slots.
+    pub async fn seed_slots(&self, path: &Path, slice: Slice) -> Result<(), Error> {
+        let (path, slice) = (path.to_owned(), Box::new(slice));
+        self.tell(Request::SeedSlots { path, slice }).await
     }
 
     /// Takes in the load in this directory, which the node must be able to read; returns when done.

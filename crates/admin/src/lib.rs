@@ -20,6 +20,7 @@ mod error;
 mod load;
 mod replay;
 mod request;
+mod slice;
 mod status;
 
 pub use access::{Access, NodeArgs};
@@ -29,9 +30,10 @@ pub use answer::{Barrier, CheckpointInfo, Exported, ExportedSlots, Measured, Sta
 pub use client::{Applying, Client};
 pub use digest::{Digest, KeyDigests, Repaired, SlotDigest};
 pub use error::{Code, Error};
-pub use load::{Ingested, Intent, IntentFile, Part, SlotsDeleted, SlotsExported, Taken};
+pub use load::{Ingested, Intent, IntentFile, Loaded, Part, SlotsDeleted, SlotsExported, Taken};
 pub use replay::{Outcome, Replay, ReplayEntry, ReplayMode, Replayed};
 pub use request::{Request, RequestError};
+pub use slice::Slice;
 pub use status::{Applied, FreezeStatus, ReclaimStatus, Reclaimed, Status};
 
 /// The longest argument of a request in bytes: the greatest frame with its header, an exported

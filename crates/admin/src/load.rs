@@ -23,6 +23,9 @@ pub struct Intent {
     pub files: Vec<IntentFile>,
     /// The end of the batch that this record is in.
     pub end: Sequence,
+    /// They are a seed of these slots and no load: nothing is remembered of it as one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seed: bool,
 }
 
 /// One table file of an [`Intent`].
@@ -78,6 +81,18 @@ pub struct Part {
 pub struct Taken {
     /// The end of the batch that announced the load.
     pub position: Position,
+}
+
+/// The record `loaded/<id>` of the system family: what is remembered of a load that was taken in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Loaded {
+    /// The stamp of its records: no other load may have it.
+    pub stamp: Hlc,
+    /// The slots whose records were taken in.
+    pub slots: SlotSet,
+    /// The stamp of the log when it was: what a clock of versions should take its records for.
+    pub at: Hlc,
 }
 
 /// The answer of `GODWIT.INGEST`.

@@ -9,7 +9,7 @@ use topology::record::UnixMs;
 use topology::{Epoch, FreezeId, ShardName};
 use wal::{Chain, Position, Sequence};
 
-use crate::{Adopt, Follow, Replay, ReplayEntry, ReplayMode};
+use crate::{Adopt, Follow, Replay, ReplayEntry, ReplayMode, Slice};
 
 /// A control command. Bytes that may be large are borrowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,14 @@ pub enum Request<'a> {
         path: PathBuf,
         /// What it becomes.
         adopt: Adopt,
+    },
+    /// `GODWIT.SEED SLOTS path slice`: what the node has of the slice's slots becomes what is in the
+    /// files at path.
+    SeedSlots {
+        /// A directory among those of received loads.
+        path: PathBuf,
+        /// What it is.
+        slice: Box<Slice>,
     },
     /// `GODWIT.INGEST path [LINK]`: takes in the load in the directory at path; [`crate::Ingested`] as
     /// JSON.
@@ -190,7 +198,7 @@ impl<'a> Request<'a> {
             Self::Checkpoint(_) | Self::DropCheckpoint(_) => "GODWIT.CHECKPOINT",
             Self::Apply { .. } => "GODWIT.APPLY",
             Self::Follow(_) => "GODWIT.FOLLOW",
-            Self::Seed { .. } => "GODWIT.SEED",
+            Self::Seed { .. } | Self::SeedSlots { .. } => "GODWIT.SEED",
             Self::Ingest { .. } => "GODWIT.INGEST",
             Self::Export(_) => "GODWIT.EXPORT",
             Self::Measure(_)
@@ -230,6 +238,11 @@ impl<'a> Request<'a> {
             Self::Seed { path, adopt } => {
                 let path = path.to_string_lossy();
                 return resp::command::write(out, &[name, path.as_bytes(), &adopt.to_bytes()]);
+            }
+            Self::SeedSlots { path, slice } => {
+                let path = path.to_string_lossy();
+                let args: [&[u8]; 4] = [name, b"SLOTS", path.as_bytes(), &slice.to_bytes()];
+                return resp::command::write(out, &args);
             }
             Self::Ingest { path, link } => {
                 let path = path.to_string_lossy();
@@ -330,6 +343,10 @@ impl<'a> Request<'a> {
             ("GODWIT.SEED", [path, adopt]) => Ok(Self::Seed {
                 path: PathBuf::from(text(path)?),
                 adopt: Adopt::parse(adopt).map_err(RequestError::Argument)?,
+            }),
+            ("GODWIT.SEED", [verb, path, slice]) if is(verb, "SLOTS") => Ok(Self::SeedSlots {
+                path: PathBuf::from(text(path)?),
+                slice: Slice::parse(slice).map(Box::new).map_err(RequestError::Argument)?,
             }),
             ("GODWIT.INGEST", [path]) => {
                 Ok(Self::Ingest { path: PathBuf::from(text(path)?), link: false })

@@ -110,6 +110,9 @@ pub struct Status {
     /// While seeding or rewinding: the source's sequence up to which it must apply; none where that
     /// is not known yet.
     pub until: Option<Sequence>,
+    /// Of its slots, those whose data it lacks: it is seeding until it has all of them.
+    #[serde(default)]
+    pub lacks: SlotSet,
     /// How reclaiming goes.
     pub reclaim: ReclaimStatus,
     /// How far the wall clock has jumped ahead of what the node believes.

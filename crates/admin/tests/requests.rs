@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use admin::{Adopt, Follow, Replay, ReplayEntry, ReplayMode, Request};
+use admin::{Adopt, Follow, IntentFile, Loaded, Replay, ReplayEntry, ReplayMode, Request, Slice};
 use keyspace::{Hlc, SlotSet};
 use topology::record::UnixMs;
 use topology::{Epoch, FreezeId};
@@ -32,6 +32,7 @@ fn args(bytes: &[u8]) -> Vec<&[u8]> {
 #[test]
 fn requests_read_back() {
     let source = follow(0).source;
+    let loaded = Loaded { stamp: Hlc::new(1, 2), slots: "7".parse().unwrap(), at: Hlc::new(1, 3) };
     for request in [
         Request::Ping,
         Request::Auth { user: b"ops", password: b"\r\n secret" },
@@ -47,6 +48,18 @@ fn requests_read_back() {
         Request::Seed {
             path: "/data/seed".into(),
             adopt: Adopt::following(follow(50), Hlc::new(1, 2)),
+        },
+        Request::SeedSlots {
+            path: "/data/loads/received/slice-a-0".into(),
+            slice: Box::new(Slice {
+                format: Slice::FORMAT,
+                follow: follow(50),
+                slots: "0-99,200".parse().unwrap(),
+                stamp: Hlc::new(3, 4),
+                horizon_ms: 5,
+                loaded: [("7".repeat(32), loaded)].into(),
+                files: vec![IntentFile { family: 1, path: "000000-1.sst".to_owned() }],
+            }),
         },
         Request::Measure("0-99,200".parse().unwrap()),
         Request::ExportSlots { slots: "7".parse().unwrap(), after: b"\x00\x07\r\n" },

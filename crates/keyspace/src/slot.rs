@@ -148,6 +148,23 @@ impl SlotSet {
         Self::from_ranges(both)
     }
 
+    /// The slots that either has.
+    pub fn union(&self, other: &Self) -> Self {
+        Self::from_ranges(self.0.iter().chain(&other.0).copied())
+    }
+
+    /// Its slots but those that the other has.
+    pub fn difference(&self, other: &Self) -> Self {
+        let mut gaps = Vec::new();
+        let mut from = 0;
+        for range in &other.0 {
+            gaps.extend(run(from, range.first.0));
+            from = range.last.0 + 1;
+        }
+        gaps.extend(run(from, SLOTS));
+        self.intersection(&Self(gaps))
+    }
+
     /// Whether it has no slot.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -162,6 +179,11 @@ impl SlotSet {
     pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
         self.0.iter().flat_map(|r| (r.first.0..=r.last.0).map(Slot))
     }
+}
+
+/// The slots from the first number up to the second, not included; `None` if there are none.
+fn run(from: u16, to: u16) -> Option<SlotRange> {
+    (from < to).then(|| SlotRange { first: Slot(from), last: Slot(to - 1) })
 }
 
 impl fmt::Display for SlotSet {
@@ -243,6 +265,11 @@ mod tests {
         assert!(set.contains(Slot(7)) && !set.contains(Slot(4)) && !set.contains(Slot(8)));
         let other: SlotSet = "2-5,16000-16383".parse().unwrap();
         assert_eq!(set.intersection(&other).to_string(), "2-3,5,16000-16383");
+        assert_eq!(set.difference(&other).to_string(), "0-1,6-7,100-15999");
+        assert_eq!(other.difference(&set).to_string(), "4");
+        assert_eq!(set.difference(&SlotSet::all()), SlotSet::default());
+        assert_eq!(set.difference(&SlotSet::default()), set);
+        assert_eq!(set.union(&"4,8-99".parse().unwrap()), SlotSet::all());
         for bad in ["16384", "7-5", "a", "1-2-3", "-1"] {
             assert!(bad.parse::<SlotSet>().is_err(), "{bad}");
         }

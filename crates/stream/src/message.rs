@@ -5,6 +5,8 @@
 //! target -> source   Welcome | Refusal
 //! source -> target   Start, then frames
 //!                    SeedBegin, (SeedHave <-) chunks and FileDone, (Received <-)*, SeedEnd, (SeedDone <-) Start, frames
+//!                    SliceBegin, (SliceHave <-) (SliceFile, chunks and FileDone, (Received, SliceHave <-)*)*, SliceEnd,
+//!                        (SeedDone <-) Start, frames
 //!                    RewindBegin, (MeasureSlots <-, SlotsMeasured ->)?, (Keys <-, Exported ->)*,
 //!                        (ExportSlots <-, SlotsExported and Exported ->)*, (RewindDone <- | CannotRewind <-) Start, frames
 //! source -> target   among frames: LoadBegin, (LoadHave <-) chunks and FileDone, LoadEnd
@@ -37,6 +39,7 @@ pub enum Purpose {
 ///   rewinds may ask for whole slots ([`Message::MeasureSlots`], [`Message::ExportSlots`]).
 /// - 3: clocks are compared ([`Message::Time`]); a stage that is full is no reason to hang up
 ///   ([`Message::Full`]).
+/// - 4: seeds of another shape ([`Message::SliceBegin`] and what belongs to it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "u8", into = "u8")]
 pub struct Versions {
@@ -54,6 +57,8 @@ pub const HAS_TIME: u8 = 3;
 pub const HAS_FULL: u8 = 3;
 /// The first version that has [`Message::MeasureSlots`] and [`Message::ExportSlots`].
 pub const HAS_SLOTS: u8 = 2;
+/// The first version that has [`Message::SliceBegin`].
+pub const HAS_SLICES: u8 = 4;
 
 impl From<u8> for Versions {
     fn from(byte: u8) -> Self {
@@ -69,7 +74,7 @@ impl From<Versions> for u8 {
 
 impl Versions {
     /// What this program speaks.
-    pub const OURS: Self = Self { lowest: 1, highest: 3 };
+    pub const OURS: Self = Self { lowest: 1, highest: 4 };
 
     /// The version that both speak: the highest.
     ///
@@ -200,6 +205,48 @@ pub struct SeedBegin {
     pub files: Vec<SeedFile>,
 }
 
+/// What the source has in the slots that both have is about to be sent, as table files that are made
+/// while they are sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SliceBegin {
+    /// Random; the same after a reconnection if it is the same checkpoint.
+    pub id: u128,
+    /// Where the checkpoint was taken, and where the stream goes on.
+    pub point: Point,
+    /// The highest stamp known to be at or below that position.
+    pub stamp: u64,
+    /// The slots.
+    pub slots: SlotSet,
+    /// Unix milliseconds: what had expired by then may be lacking.
+    pub horizon_ms: u64,
+    /// What of loads was taken in, in these slots.
+    pub loaded: Vec<LoadedSlots>,
+}
+
+/// A load that the source had taken in before its checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedSlots {
+    /// Its id, 32 hexadecimal digits.
+    pub id: String,
+    /// The stamp of its records.
+    pub stamp: u64,
+    /// The slots that were taken in.
+    pub slots: SlotSet,
+    /// The stamp of the log then.
+    pub at: u64,
+}
+
+/// A table file of a slice. Its pieces follow, then [`Message::FileDone`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SliceFile {
+    /// Its number: they come in order.
+    pub file: u32,
+    /// The number of its column family.
+    pub family: u32,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
 /// A load that the source has taken in, for the target to take in at the same place of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadBegin {
@@ -324,6 +371,22 @@ pub enum Message {
     Full {
         /// It is, or no more.
         full: bool,
+    },
+    /// A seed of another shape is coming. From version 4 on, with the three that follow.
+    SliceBegin(SliceBegin),
+    /// What the target has of it: said once at its beginning, and after each file.
+    SliceHave {
+        /// Files that are whole.
+        files: u32,
+        /// Bytes of the next one.
+        bytes: u64,
+    },
+    /// A file is coming.
+    SliceFile(SliceFile),
+    /// All files were sent.
+    SliceEnd {
+        /// How many there are.
+        files: u32,
     },
 }
 

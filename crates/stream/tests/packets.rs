@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use proptest::prelude::*;
-use stream::message::{Ack, Incoming, Message, Point, Standing};
+use stream::message::{
+    Ack, Incoming, LoadedSlots, Message, Point, SliceBegin, SliceFile, Standing,
+};
 use stream::wire::{self, Packet, WireError};
 use stream::{Hello, Purpose, Versions, Welcome, codec, message};
 use wal::{Chain, History, Position, Sequence, TimelineId, TimelineStart};
@@ -70,6 +72,17 @@ fn any_message() -> impl Strategy<Value = Message> {
                 stream_chain: p.stream_chain,
             }],
         })),
+        (point(), any::<u128>(), any::<u64>()).prop_map(|(point, id, stamp)| {
+            let slots = "0-99,200".parse::<keyspace::SlotSet>().unwrap();
+            let load =
+                LoadedSlots { id: format!("{id:032x}"), stamp, slots: slots.clone(), at: stamp };
+            let loaded = vec![load];
+            Message::SliceBegin(SliceBegin { id, point, stamp, slots, horizon_ms: stamp, loaded })
+        }),
+        (any::<u32>(), any::<u64>()).prop_map(|(files, bytes)| Message::SliceHave { files, bytes }),
+        (any::<u32>(), any::<u32>(), any::<u64>())
+            .prop_map(|(file, family, size)| Message::SliceFile(SliceFile { file, family, size })),
+        any::<u32>().prop_map(|files| Message::SliceEnd { files }),
         Just(Message::Ping),
     ]
 }

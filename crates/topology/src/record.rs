@@ -208,6 +208,17 @@ impl Record {
         shards.map(|(name, _)| name).collect()
     }
 
+    /// The primaries that this shard follows: of other clusters, with some of its slots.
+    pub fn sources_of(&self, follower: &ShardName) -> Vec<ShardName> {
+        let Some(own) = self.slots_of(follower) else { return Vec::new() };
+        let shares = |primary: &&ShardName| {
+            let theirs = self.slots_of(primary);
+            primary.cluster != follower.cluster
+                && theirs.is_some_and(|theirs| !theirs.intersection(own).is_empty())
+        };
+        self.primaries.iter().filter(shares).cloned().collect()
+    }
+
     /// This record with its freeze ended without a commit. It takes an epoch, because a sidecar
     /// may have fenced its node with the next one already.
     #[must_use]
@@ -291,6 +302,13 @@ mod tests {
         };
         assert_eq!(names("a/0"), ["b/0", "b/1"]);
         assert_eq!(names("a/1"), ["b/0"]);
+        let sources = |shard: &str| {
+            let sources = record.sources_of(&shard.parse().unwrap());
+            sources.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(sources("b/0"), ["a/0", "a/1"]);
+        assert_eq!(sources("b/1"), ["a/0"]);
+        assert!(sources("a/0").is_empty() && sources("c/0").is_empty());
         let text = serde_json::to_string_pretty(&record).unwrap();
         assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
     }

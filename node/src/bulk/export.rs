@@ -5,9 +5,9 @@ use std::path::Path;
 use ::store::load::{Family, Load, Origin};
 use anyhow::Context;
 use keyspace::Hlc;
+use tables::{Copied, Copier};
 
 use super::build::write_manifest;
-use super::copy::{Copied, Copier};
 use super::files::{Files, Layout};
 use crate::store::StoreOptions;
 

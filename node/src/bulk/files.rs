@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use ::store::ObjectId;
 use ::store::load::{ContentHash, Family, LoadFile};
 use anyhow::{Context, bail};
-use keyspace::{Slot, SlotRange, SlotSet};
+use keyspace::{Cf, Slot, SlotRange, SlotSet};
 use rocksdb::{Options, SstFileWriter};
+use tables::Sink;
 use xxhash_rust::xxh3::Xxh3;
 
 /// How the files of a load are written, whoever writes them.
@@ -114,6 +115,14 @@ impl<'a> Files<'a> {
     pub(super) fn finish(mut self) -> anyhow::Result<Vec<LoadFile>> {
         self.close()?;
         Ok(self.done)
+    }
+}
+
+impl Sink for Files<'_> {
+    fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> anyhow::Result<()> {
+        let family = Family::ALL.into_iter().find(|family| family.cf() == cf);
+        let Some(family) = family else { bail!("a load has no records of {}", cf.name()) };
+        Self::put(self, family, key, value)
     }
 }
 

@@ -5,13 +5,12 @@
 //! writes a load: see [`store::load`](::store::load) for what is in it. [`ingest`] has a node take
 //! one in; what the node does then is in [`control`](crate::control).
 //!
-//! [`export`] makes a load of slots of a database, with [`Copier`]; [`slots`] has a node do that, or
+//! [`export`] makes a load of slots of a database, with [`tables::Copier`]; [`slots`] has a node do that, or
 //! delete slots.
 
 mod args;
 mod bucket;
 mod build;
-mod copy;
 mod encode;
 mod export;
 mod files;
@@ -25,6 +24,5 @@ mod template;
 
 pub use args::{BadRows, BuildArgs, Compression, Format, Kind};
 pub use build::{Report, build};
-pub use copy::{Copied, Copier, Form};
 pub use export::export;
 pub use ingest::{IngestArgs, ingest};

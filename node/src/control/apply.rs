@@ -12,7 +12,7 @@ use std::time::Duration;
 use admin::{Applied, Code, Follow};
 use keyspace::{Hlc, SlotSet};
 use topology::members::Role;
-use topology::{Epoch, ShardName};
+use topology::{Epoch, Record, ShardName};
 use wal::Sequence;
 use wal::frame::FrameRef;
 
@@ -169,16 +169,23 @@ impl Control {
 
     /// A standby begins to follow a source from a position that it has.
     pub(super) fn follow(&self, follow: &Follow) -> Result<(), Fault> {
-        let _turn = self.turn();
+        let turn = self.turn();
         let store = self.store()?;
         let state = store.state();
-        if state.standing.role != Role::Standby {
+        let standing = &state.standing;
+        let theirs = turn.record.as_ref().and_then(|(record, _)| record.slots_of(&follow.source));
+        // Of one that lacks slots, only whose slots it has.
+        let has = theirs.is_some_and(|theirs| theirs.intersection(&standing.lacks).is_empty());
+        let seeds = standing.role == Role::Seeding && standing.until.is_none() && has;
+        if standing.role != Role::Standby && !seeds {
             return Err(Fault::role(format!(
                 "this node is {:?}, and only a standby can begin to follow",
-                state.standing.role
+                standing.role
             )));
         }
-        let applied = followed(&state.applied, follow, store.hlc().last());
+        let record = turn.record.as_ref().map(|(record, _)| record);
+        let own = self.own_slots(record)?;
+        let applied = followed(&state.applied, follow, store.hlc().last(), (record, &own));
         store.exclusive().stand_with(state.standing.clone(), applied)?;
         self.settle(&store);
         tracing::info!(source = %follow.source, position = %follow.position, "following");
@@ -195,17 +202,26 @@ impl Control {
     }
 }
 
-/// What is applied once `follow` is: all of this shard's slots come from its cluster from here on,
-/// so sources of other clusters are superseded. One that was kept would be taken for a log that
-/// this node continues, long after it has gone on with another.
+/// What is applied once `follow` is. Sources of other clusters are superseded as soon as all that
+/// they had of this shard's slots (the second of `by`) comes from the new cluster: one that was kept
+/// would be taken for a log that this node continues, long after it has gone on with another.
 pub(super) fn followed(
     before: &BTreeMap<ShardName, Applied>,
     follow: &Follow,
     stamp: Hlc,
+    by: (Option<&Record>, &SlotSet),
 ) -> BTreeMap<ShardName, Applied> {
+    let (record, own) = by;
+    let slots_of = |shard: &ShardName| {
+        let slots = record.and_then(|record| record.slots_of(shard));
+        slots.map(|slots| slots.intersection(own)).unwrap_or_default()
+    };
     let mut applied = before.clone();
-    applied.retain(|source, _| source.cluster == follow.source.cluster);
     applied.insert(follow.source.clone(), start_of(follow, stamp));
+    let is_new = |source: &ShardName| source.cluster == follow.source.cluster;
+    let covered = applied.keys().filter(|source| is_new(source)).map(slots_of);
+    let covered = covered.fold(SlotSet::default(), |all, slots| all.union(&slots));
+    applied.retain(|source, _| is_new(source) || !slots_of(source).difference(&covered).is_empty());
     applied
 }
 

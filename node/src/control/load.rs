@@ -8,6 +8,9 @@
 mod bring;
 mod check;
 
+pub(super) use bring::remove;
+pub(super) use check::check_slice;
+
 use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -125,6 +128,7 @@ impl Control {
             slots: own.clone(),
             files: files.files,
             end: wal::Sequence(0),
+            seed: false,
         };
         Ok(Ready { files: intent.files.len() as u64, intent, records, bytes })
     }
@@ -254,6 +258,7 @@ impl Control {
             slots: part,
             files: files.files,
             end: wal::Sequence(0),
+            seed: false,
         };
         let _still = self.0.checkpoints.write().unwrap_or_else(PoisonError::into_inner);
         let parked = self.0.workers.pause();

@@ -25,6 +25,7 @@ mod replay;
 mod rewind;
 mod roles;
 mod seed;
+mod slice;
 mod slots;
 mod status;
 mod steward;

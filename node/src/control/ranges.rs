@@ -13,9 +13,10 @@ use std::time::Instant;
 use ::store::load::Origin;
 use admin::{Code, SlotsDeleted, SlotsExported};
 use keyspace::{Hlc, SlotSet};
+use tables::{Copier, Form};
 
 use super::{Control, Fault, Mode};
-use crate::bulk::{Copier, Form, export};
+use crate::bulk::export;
 use crate::store::fail_here;
 
 /// The exports of a node: one at a time.

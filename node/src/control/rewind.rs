@@ -148,7 +148,7 @@ impl Control {
 
     /// All keys are replaced: follows from `position`, readable once applied up to `until`.
     pub(super) fn rewind_end(&self, follow: &Follow) -> Result<(), Fault> {
-        let _turn = self.turn();
+        let turn = self.turn();
         let store = self.store()?;
         let state = store.state();
         let rewinds = state.standing.until.as_ref().is_some_and(|u| u.source == follow.source);
@@ -164,7 +164,9 @@ impl Control {
             local_until: None,
             ..state.standing.clone()
         };
-        let applied = followed(&state.applied, follow, store.hlc().last());
+        let record = turn.record.as_ref().map(|(record, _)| record);
+        let own = self.own_slots(record)?;
+        let applied = followed(&state.applied, follow, store.hlc().last(), (record, &own));
         store.exclusive().stand_with(standing, applied)?;
         self.settle(&store);
         tracing::info!(source = %follow.source, position = %follow.position, "rewound; following");

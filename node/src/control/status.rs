@@ -41,6 +41,7 @@ impl Control {
             freeze: self.freeze_status(&told),
             ended: state.standing.ended,
             until: state.standing.until.as_ref().and_then(|until| until.sequence),
+            lacks: state.standing.lacks.clone(),
             reclaim: self.reclaim_status(&store),
             clock_ahead_ms: store
                 .clock_ahead()

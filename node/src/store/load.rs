@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use ::store::load::Family;
-use admin::{Applied, Intent, Taken};
-use keyspace::{Cf, Hlc, SlotSet, system};
+use admin::{Applied, Intent, Loaded, Taken};
+use keyspace::{Cf, Hlc, system};
 use rocksdb::{DB, IngestExternalFileOptions, IteratorMode, WriteBatch};
-use serde::{Deserialize, Serialize};
 use topology::ShardName;
 use wal::{Consumed, Kind, Position, Sequence};
 
@@ -23,18 +22,6 @@ use super::{CommitError, Exclusive, Standing, Store};
 
 /// Where the files of an intent are linked to, for RocksDB to move them from.
 const LINKS: &str = "in";
-
-/// What is remembered of a load that was taken in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Loaded {
-    /// The stamp of its records: no other load may have it.
-    pub stamp: Hlc,
-    /// The slots whose records were taken in.
-    pub slots: SlotSet,
-    /// The stamp of the log when it was: what a clock of versions should take its records for.
-    pub at: Hlc,
-}
 
 /// How far a source is, for a load that came from it.
 #[derive(Clone, Debug)]
@@ -86,14 +73,14 @@ impl Store {
         let consumed = Consumed::between(intent.end, now).ok_or_else(|| {
             failed(format!("it consumed the sequences from {} to {now}", intent.end))
         })?;
-        let before = self.loaded(&intent.id).map_err(|why| failed(why.to_string()))?;
-        let slots = intent.slots.ranges().iter().copied();
-        let slots = SlotSet::from_ranges(
-            slots.chain(before.into_iter().flat_map(|b| b.slots.ranges().to_vec())),
-        );
         let system = self.cf(Cf::System);
         batch.delete_cf(system, system::LOAD);
         batch.put_cf(system, system::CONSUMED, consumed.encode());
+        if intent.seed {
+            return Ok(());
+        }
+        let before = self.loaded(&intent.id).map_err(|why| failed(why.to_string()))?;
+        let slots = before.map_or(intent.slots.clone(), |before| intent.slots.union(&before.slots));
         let loaded = Loaded { stamp: intent.stamp, slots, at: stamp };
         put(self, batch, &system::loaded(&intent.id), &loaded);
         Ok(())
@@ -116,17 +103,27 @@ impl Exclusive<'_> {
         intent: &mut Intent,
         following: Option<Following>,
     ) -> Result<Position, CommitError> {
-        let store = self.store;
         let mut batch = WriteBatch::default();
-        let mut state = super::NodeState::clone(&store.state());
+        let mut state = super::NodeState::clone(&self.store.state());
         if let Some(Following { source, applied, standing }) = following {
             state.applied.insert(source.clone(), applied);
-            state.put_one(store, &mut batch, &source);
+            state.put_one(self.store, &mut batch, &source);
             if let Some(standing) = standing {
-                put_standing(store, &mut batch, &standing);
+                put_standing(self.store, &mut batch, &standing);
                 state.standing = standing;
             }
         }
+        self.load_in(batch, intent, state)
+    }
+
+    /// Announces `intent` in this batch, with what the node is from there on, and takes it in.
+    pub(super) fn load_in(
+        &mut self,
+        mut batch: WriteBatch,
+        intent: &mut Intent,
+        state: super::NodeState,
+    ) -> Result<Position, CommitError> {
+        let store = self.store;
         store.clock.observe(intent.stamp);
         intent.end = self.end_of(batch.len() as u64 + 1).sequence;
         put(store, &mut batch, system::LOAD, &*intent);

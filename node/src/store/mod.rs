@@ -17,6 +17,7 @@ mod options;
 mod pressure;
 pub mod reclaim;
 mod save;
+mod slice;
 mod state;
 mod wall;
 
@@ -42,7 +43,7 @@ pub(crate) use dir::fail_here;
 pub use dir::{DirError, NodeDir};
 pub use exclusive::Exclusive;
 pub use identity::{Identity, prepare_seed};
-pub use load::{Following, Loaded};
+pub use load::Following;
 pub use open::{OpenError, read_copy};
 pub use options::{Compression, Durability, Shares, StoreOptions};
 use pressure::Pressure;
@@ -50,6 +51,7 @@ pub use pressure::{Hindrance, Stall};
 pub use reclaim::Reclaim;
 use save::Saves;
 pub use save::{SaveError, Saved, Saving};
+pub use slice::Taking;
 pub use state::{NodeState, Standing, Until};
 use wall::Wall;
 

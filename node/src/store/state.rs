@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use admin::{Applied, Intent, Reclaimed};
-use keyspace::{Cf, Hlc, system};
+use keyspace::{Cf, Hlc, SlotSet, system};
 use rocksdb::{IteratorMode, WriteBatch};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use topology::members::Role;
@@ -38,12 +38,23 @@ pub struct Standing {
     pub ended: Option<(FreezeId, Position)>,
     /// What seeding or rewinding waits for.
     pub until: Option<Until>,
+    /// While seeding from several sources: its slots whose data has not come yet.
+    #[serde(default, skip_serializing_if = "SlotSet::is_empty")]
+    pub lacks: SlotSet,
 }
 
 impl Standing {
     /// Of a directory that has never had a role.
-    pub const fn new(role: Role) -> Self {
-        Self { role, epoch: Epoch(0), own_end: None, local_until: None, ended: None, until: None }
+    pub fn new(role: Role) -> Self {
+        Self {
+            role,
+            epoch: Epoch(0),
+            own_end: None,
+            local_until: None,
+            ended: None,
+            until: None,
+            lacks: SlotSet::default(),
+        }
     }
 }
 

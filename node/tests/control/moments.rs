@@ -38,7 +38,10 @@ fn move_money(node: &Node, ends: &Arc<AtomicBool>, seed: u64) -> std::thread::Jo
 /// The sum of all accounts in a checkpoint, and how many there are.
 fn sum_of(checkpoint: &std::path::Path) -> (i64, usize) {
     let names = keyspace::Cf::ALL.map(keyspace::Cf::name);
-    let db = DB::open_cf_for_read_only(&Options::default(), checkpoint, names, false).unwrap();
+    let mut options = Options::default();
+    // As the node has it: without it RocksDB may crash here (`DBImpl::Recover`).
+    options.set_track_and_verify_wals_in_manifest(true);
+    let db = DB::open_cf_for_read_only(&options, checkpoint, names, false).unwrap();
     let accounts: Vec<i64> = db
         .iterator_cf(db.cf_handle("default").unwrap(), IteratorMode::Start)
         .map(Result::unwrap)

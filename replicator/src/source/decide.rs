@@ -1,6 +1,7 @@
 //! What a source does about where its follower stands.
 
 use stream::message::{Of, Point, Standing};
+use topology::ShardName;
 use wal::{Chain, Continuation, History, Position, Sequence};
 
 use crate::cursor::{Cursor, CursorError, read_facts};
@@ -37,11 +38,13 @@ pub(crate) fn account(
     Ok((history, end))
 }
 
-/// Decides. Of what the follower offers the first is best.
+/// Decides. Of what the follower offers the first is best. `former` are the primaries of other
+/// clusters that had some of the slots that both have.
 pub(super) fn decide(
     spool: &Spool,
     known: &Known,
     standings: &[Standing],
+    former: &[ShardName],
 ) -> Result<Plan, CursorError> {
     let (history, end) = account(spool, known)?;
     let Some(end) = end else { return Ok(Plan::Seed("the log has no end yet".to_owned())) };
@@ -59,6 +62,12 @@ pub(super) fn decide(
         }
         match history.continue_from(at, local, end.sequence) {
             Continuation::From(from) => {
+                if let Some(behind) = apart(&history, standings, former, standing, from, end) {
+                    why = format!(
+                        "it has {at} of one former source and {behind} of another, and this log goes on from later than that"
+                    );
+                    continue;
+                }
                 let cursor = match Cursor::open(spool, &known.database, &history, from) {
                     Ok(cursor) => cursor,
                     Err(error @ (CursorError::Gap { .. } | CursorError::NotHere(_))) => {
@@ -104,6 +113,29 @@ pub(super) fn decide(
     Ok(Plan::Seed(why))
 }
 
+/// What the follower has of another of its former sources, if that does not lead to the same place of
+/// this log: what came in between would be lacking.
+fn apart(
+    history: &History,
+    standings: &[Standing],
+    former: &[ShardName],
+    by: &Standing,
+    from: Position,
+    end: Position,
+) -> Option<Position> {
+    let is_former = |standing: &Standing| match &standing.of {
+        Of::Applied(name) => former.iter().any(|shard| shard.to_string() == *name),
+        Of::Staged(_) | Of::Own => false,
+    };
+    if !is_former(by) {
+        return None;
+    }
+    let of_former = standings.iter().filter(|standing| is_former(standing));
+    of_former.map(|standing| standing.position).find(|at| {
+        history.continue_from(*at, at.sequence, end.sequence) != Continuation::From(from)
+    })
+}
+
 /// Where the timeline that it follows ended, if it holds records of a rewind that were fetched after
 /// that: the source lost power since, and those writes are in its database no more.
 fn fetched_past(history: &History, standing: &Standing) -> Option<Sequence> {
@@ -146,5 +178,36 @@ mod tests {
         assert_eq!(fetched_past(&history, &standing(applied(), 60)), None);
         assert_eq!(fetched_past(&history, &standing(applied(), 70)), Some(Sequence(60)));
         assert_eq!(fetched_past(&history, &standing(Of::Own, 70)), None);
+    }
+
+    #[test]
+    fn who_has_less_of_one_former_source_than_the_log_goes_on_from_does_not_follow_on() {
+        let at = |timeline, sequence| Position {
+            timeline: TimelineId(timeline),
+            sequence: Sequence(sequence),
+        };
+        let mut history = History::default();
+        let parents = vec![at(9, 3), at(1, 500), at(2, 70)];
+        let timeline = TimelineId(10);
+        history.push(TimelineStart { timeline, first: Sequence(4), parents, epoch: 2 });
+        let (from, end) = (at(10, 3), at(10, 99));
+        let standing = |shard: &str, position: Position| Standing {
+            of: Of::Applied(shard.to_owned()),
+            position,
+            local_until: position.sequence,
+            log_chain: Chain::START,
+            stream_chain: Chain::START,
+        };
+        let check = |second: Position, former: &[&str], expected: Option<Position>| {
+            let standings = [standing("a/0", at(1, 500)), standing("a/1", second)];
+            let former: Vec<ShardName> = former.iter().map(|name| name.parse().unwrap()).collect();
+            let found = apart(&history, &standings, &former, &standings[0], from, end);
+            assert_eq!(found, expected, "{second} {former:?}");
+        };
+        check(at(2, 70), &["a/0", "a/1"], None);
+        check(at(2, 69), &["a/0", "a/1"], Some(at(2, 69)));
+        // It had none of the slots in question.
+        check(at(2, 69), &["a/0"], None);
+        check(at(3, 1), &["a/0", "a/1"], Some(at(3, 1)));
     }
 }

@@ -17,11 +17,13 @@ pub(super) struct Credit<'a> {
     limit: u64,
     sent: u64,
     received: u64,
+    /// Files of a slice that the target says are whole.
+    pub(super) whole: u32,
 }
 
 impl<'a> Credit<'a> {
     pub(super) fn new(reader: &'a mut Reader<ReadHalf<Socket>>, limit: u64) -> Self {
-        Self { reader, limit, sent: 0, received: 0 }
+        Self { reader, limit, sent: 0, received: 0, whole: 0 }
     }
 
     /// Waits until there is room for so many bytes more.
@@ -32,6 +34,7 @@ impl<'a> Credit<'a> {
                 Message::Received(bytes) => {
                     self.received = self.received.max(bytes).min(self.sent);
                 }
+                Message::SliceHave { files, .. } => self.whole = self.whole.max(files),
                 got => return Err(unexpected(got, "Received").into()),
             }
         }
@@ -43,7 +46,7 @@ impl<'a> Credit<'a> {
 /// Sends files, one after the other.
 pub(super) struct Files<'a> {
     pub(super) writer: &'a mut Writer<WriteHalf<Socket>>,
-    /// None: as many bytes as the connection takes.
+    /// `None`: as many bytes as the connection takes.
     pub(super) credit: Option<Credit<'a>>,
     /// Is told of each piece that was sent.
     pub(super) sent: &'a (dyn Fn(u64) + Sync),

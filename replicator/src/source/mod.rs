@@ -11,6 +11,7 @@ mod measure;
 mod rewind;
 mod seed;
 mod session;
+mod slice;
 mod window;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::sidecar::Sidecar;
 pub(crate) use clock::unix_us;
 pub(crate) use decide::account;
 use session::{Session, Stop};
+pub(crate) use slice::clear_slices;
 
 /// How long a stream that is not wanted any more may take to remove what it left in the node.
 const CLEAN_WITHIN: Duration = Duration::from_secs(2);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use admin::CheckpointInfo;
 use keyspace::{Hlc, SlotSet};
 use ops::tls::Socket;
 use stream::message::{HAS_RECEIVED, Point, SeedBegin, SeedFile};
@@ -25,6 +26,18 @@ pub(super) struct Checkpoint {
     history: wal::History,
 }
 
+/// A checkpoint that was just taken.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) name: String,
+    pub(super) made: CheckpointInfo,
+    /// The log from there on.
+    pub(super) cursor: Box<Cursor>,
+    pub(super) point: Point,
+    /// No stamp in it is above this one.
+    pub(super) stamp: Hlc,
+}
+
 impl Session {
     /// Sends a checkpoint; the stream goes on from its position.
     pub(super) async fn seed(
@@ -34,10 +47,7 @@ impl Session {
         slots: &SlotSet,
     ) -> Result<Onward, SessionError> {
         if *slots != known.slots {
-            return Err(other(&format!(
-                "it must be seeded and has slots {slots} where this shard has {}: seeds of another shape are not in this version; give both clusters the same shards",
-                known.slots
-            )));
+            return self.seed_slice(conn, known, slots).await;
         }
         self.say("seeding");
         let (cursor, dir, begin) = self.checkpoint(known).await?;
@@ -64,16 +74,25 @@ impl Session {
         }
         conn.writer.set_class(Class::Live);
         conn.writer.message(&Message::SeedEnd).await?;
+        self.seed_is_done(conn).await?;
+        Ok((cursor, point))
+    }
+
+    /// Waits until the target's node has what was sent.
+    pub(super) async fn seed_is_done(
+        &self,
+        conn: &mut Connection<Socket>,
+    ) -> Result<(), SessionError> {
         conn.reader.set_deadline(ADOPT_WITHIN);
         loop {
             match conn.reader.message().await? {
                 Message::SeedDone => break,
-                Message::Received(_) => {}
+                Message::Received(_) | Message::SliceHave { .. } => {}
                 got => return Err(unexpected(got, "SeedDone").into()),
             }
         }
         conn.reader.set_deadline(self.sidecar.config.link.peer_timeout);
-        Ok((cursor, point))
+        Ok(())
     }
 
     /// The checkpoint of a former connection, if the log still goes on from there, or a new one.
@@ -90,6 +109,19 @@ impl Session {
                 _ => self.drop_checkpoint().await,
             }
         }
+        let Taken { name, made, cursor, point, stamp } = self.take_checkpoint().await?;
+        let files = list(&made.path).map_err(|error| {
+            other(&format!("cannot list the checkpoint {}: {error}", made.path.display()))
+        })?;
+        let begin = SeedBegin { id: rand::random(), point, stamp: stamp.0, files };
+        let (path, history) = (made.path, made.history);
+        self.checkpoint =
+            Some(Checkpoint { name, path: path.clone(), begin: begin.clone(), history });
+        Ok((cursor, path, begin))
+    }
+
+    /// Has the node take a checkpoint, with the log pinned from before it on.
+    pub(super) async fn take_checkpoint(&mut self) -> Result<Taken, SessionError> {
         let name = format!("seed-{}-{}", self.follower.cluster, self.follower.shard);
         let node = self.sidecar.node.own_client().await?;
         // From here on the log must stay, until the stream starts.
@@ -107,23 +139,19 @@ impl Session {
             log_chain: cursor.chain(),
             stream_chain: Chain::START,
         };
-        let files = list(&made.path).map_err(|error| {
-            other(&format!("cannot list the checkpoint {}: {error}", made.path.display()))
-        })?;
-        let begin = SeedBegin { id: rand::random(), point, stamp: stamp.0, files };
-        let (path, history) = (made.path, made.history);
-        self.checkpoint =
-            Some(Checkpoint { name, path: path.clone(), begin: begin.clone(), history });
-        Ok((Box::new(cursor), path, begin))
+        Ok(Taken { name, made, cursor: Box::new(cursor), point, stamp })
     }
 
     /// Removes the checkpoint; a node that does not answer keeps it until the next seed.
     pub(super) async fn drop_checkpoint(&mut self) {
-        let Some(held) = self.checkpoint.take() else { return };
+        let held = self.checkpoint.take().map(|held| held.name);
+        // Both are of the same name.
+        let sliced = self.slice.take().map(|slice| slice.checkpoint().to_owned());
+        let Some(name) = held.or(sliced) else { return };
         if let Ok(node) = self.sidecar.node.client().await
-            && let Err(error) = node.drop_checkpoint(&held.name).await
+            && let Err(error) = node.drop_checkpoint(&name).await
         {
-            tracing::warn!("checkpoint {} stays: {error}", held.name);
+            tracing::warn!("checkpoint {name} stays: {error}");
         }
     }
 }

@@ -19,6 +19,7 @@ use super::heard::Heard;
 use super::load;
 use super::measure::Measure;
 use super::seed::Checkpoint;
+use super::slice::Slice;
 use super::window::Window;
 use crate::cursor::CursorError;
 use crate::sidecar::Sidecar;
@@ -62,6 +63,8 @@ pub(super) struct Session {
     pub(super) pin: Pin,
     /// A checkpoint that a former connection began to send.
     pub(super) checkpoint: Option<Checkpoint>,
+    /// The same of one for a follower of another shape.
+    pub(super) slice: Option<Slice>,
     /// The version of the protocol that both ends of this connection speak.
     pub(super) version: u8,
     streamed: bool,
@@ -72,7 +75,16 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(sidecar: Arc<Sidecar>, follower: ShardName) -> Self {
         let pin = sidecar.spool.pin(&follower.to_string());
-        Self { sidecar, follower, pin, checkpoint: None, version: 1, streamed: false, reseed: None }
+        Self {
+            sidecar,
+            follower,
+            pin,
+            checkpoint: None,
+            slice: None,
+            version: 1,
+            streamed: false,
+            reseed: None,
+        }
     }
 
     /// Runs until the connection ends, and says why.
@@ -147,7 +159,11 @@ impl Session {
         }
         let (spool, asked) = (self.sidecar.spool.clone(), known.clone());
         let standings = welcome.standings.clone();
-        let plan = tokio::task::spawn_blocking(move || decide(&spool, &asked, &standings))
+        let shares = |(name, slots): &(ShardName, &SlotSet)| {
+            name.cluster != self.sidecar.shard.cluster && !slots.intersection(&keep).is_empty()
+        };
+        let former: Vec<_> = record.shards().filter(shares).map(|(name, _)| name).collect();
+        let plan = tokio::task::spawn_blocking(move || decide(&spool, &asked, &standings, &former))
             .await
             .map_err(|error| other(&error.to_string()))??;
         let plan = match &self.reseed {

@@ -10,6 +10,7 @@ mod load;
 mod rewind;
 mod seed;
 mod session;
+mod slice;
 mod stage;
 mod standings;
 mod strand;

@@ -37,6 +37,13 @@ impl Session {
         if let Some(reason) = stranded.untold {
             return self.cannot_rewind(reason).await;
         }
+        // A rewind is to one log, and asks one source for what all its keys are now.
+        let view = self.sidecar.service.view();
+        let sources = view.record().map(|record| record.sources_of(&self.sidecar.shard));
+        if let Some(others) = sources.filter(|sources| sources.len() > 1) {
+            let reason = format!("its slots come from {} shards now", others.len());
+            return self.cannot_rewind(reason).await;
+        }
         // Only after the ledger: what a seed throws away is kept there.
         let status = self.sidecar.node.status().await?;
         let reclaimed = status.reclaim.reclaimed.own.filter(|own| own.sequence > fork.sequence);
@@ -136,6 +143,10 @@ impl Session {
                     self.receive_seed(begin).await?;
                     return Ok(None);
                 }
+                Message::SliceBegin(begin) => {
+                    self.receive_slice(begin).await?;
+                    return Ok(None);
+                }
                 got => {
                     let (got, want) = (Incoming::Message(got).name(), "SlotsExported");
                     return Err(WireError::Unexpected { got, want }.into());
@@ -160,6 +171,10 @@ impl Session {
                 Incoming::Message(Message::Ping) => {}
                 Incoming::Message(Message::SeedBegin(begin)) => {
                     self.receive_seed(begin).await?;
+                    return Ok(None);
+                }
+                Incoming::Message(Message::SliceBegin(begin)) => {
+                    self.receive_slice(begin).await?;
                     return Ok(None);
                 }
                 got => {

@@ -21,8 +21,8 @@ use super::standings::unfollowed;
 const FILES_MAX: usize = 100_000;
 /// The source is told of so many bytes at a time.
 const RECEIPT_EVERY: u64 = 1 << 20;
-/// While the node swaps its directory the source hears from us this often.
-const PING_EVERY: Duration = Duration::from_secs(1);
+/// While the node swaps its directory, or takes files in, the source hears from us this often.
+pub(super) const PING_EVERY: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Receives the files and has the node adopt them. The caller holds the gate.
@@ -34,8 +34,7 @@ impl Session {
         tracing::info!(source = %self.source, files = begin.files.len(), at = %begin.point.position, "being seeded");
         self.conn.writer.message(&Message::SeedHave(have)).await?;
         let Connection { reader, writer } = &mut self.conn;
-        let mut receipt =
-            (self.version >= HAS_RECEIVED).then_some(Receipt { writer, received: 0, told: 0 });
+        let mut receipt = (self.version >= HAS_RECEIVED).then(|| Receipt::new(writer));
         for (index, file) in (0u32..).zip(&begin.files) {
             let path = dir.join(&file.name);
             receive_file(reader, index, &path, file.size, receipt.as_mut()).await?;
@@ -72,7 +71,7 @@ impl Session {
     }
 
     /// A seed replaces the log of an old primary: what that alone holds goes to the ledger first.
-    async fn keep_stranded(&self) -> Result<(), SessionError> {
+    pub(super) async fn keep_stranded(&self) -> Result<(), SessionError> {
         let status = self.sidecar.node.status().await?;
         let Some(end) = unfollowed(&status, &self.source) else { return Ok(()) };
         let fork =
@@ -99,12 +98,16 @@ impl Session {
 
 /// Tells the source how much was written, so that it sends more.
 pub(super) struct Receipt<'a> {
-    writer: &'a mut Writer<WriteHalf<Socket>>,
+    pub(super) writer: &'a mut Writer<WriteHalf<Socket>>,
     received: u64,
     told: u64,
 }
 
-impl Receipt<'_> {
+impl<'a> Receipt<'a> {
+    pub(super) fn new(writer: &'a mut Writer<WriteHalf<Socket>>) -> Self {
+        Self { writer, received: 0, told: 0 }
+    }
+
     async fn add(&mut self, bytes: u64) -> Result<(), WireError> {
         self.received += bytes;
         if self.received - self.told >= RECEIPT_EVERY {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use admin::{Follow, Status};
+use keyspace::SlotSet;
 use ops::tls::Socket;
 use stream::conn::PING_EVERY;
 use stream::message::{self, Ack, HAS_FULL, Incoming, Of, Point};
@@ -51,6 +52,8 @@ pub(super) struct Session {
     pub(super) epoch: Epoch,
     /// The timelines of the source's log.
     pub(super) history: History,
+    /// The source's slots.
+    pub(super) slots: SlotSet,
     pub(super) conn: Connection<Socket>,
     /// The version of the protocol that both ends speak.
     pub(super) version: u8,
@@ -84,13 +87,14 @@ pub(super) async fn serve(mut conn: Connection<Socket>, hello: Hello, sidecar: A
     let token = CancellationToken::new();
     inbound.take_over(&token);
     let epoch = Epoch(hello.epoch);
-    let (sidecar_again, history) = (sidecar.clone(), hello.history);
+    let (sidecar_again, history, slots) = (sidecar.clone(), hello.history, hello.slots);
     let mut session = Session {
         sidecar: sidecar_again,
         inbound,
         source: source.clone(),
         epoch,
         history,
+        slots,
         conn,
         version,
     };
@@ -210,7 +214,11 @@ impl Session {
         let tip = self
             .inbound
             .stage(|stage| stage.tip().filter(|_| reaches(stage, &status, &self.source)));
-        let mut standings = standings(&status, &self.source, &self.history, tip);
+        // What it lacks of these slots no log brings, wherever it stands.
+        let mut standings = match status.lacks.intersection(&self.slots).is_empty() {
+            true => standings(&status, &self.source, &self.history, tip),
+            false => Vec::new(),
+        };
         if let Some(until) = status.until.filter(|_| status.role == Role::Rewinding) {
             // What it holds of some keys is from there: the source may have lost that since.
             let received = standings.iter_mut().filter(|standing| standing.of != Of::Own);
@@ -227,16 +235,19 @@ impl Session {
         let start = loop {
             match self.conn.reader.message().await? {
                 Message::Start(point) => break point,
-                Message::SeedBegin(_) if inbound.hold().state().tripped.is_some() => {
+                Message::SeedBegin(_) | Message::SliceBegin(_)
+                    if inbound.hold().state().tripped.is_some() =>
+                {
                     // A seed would bring what the breaker has stopped.
                     let tripped = inbound.hold().state().tripped.map(|tripped| tripped.to_string());
                     return Err(SessionError::Refused(tripped.unwrap_or_default()));
                 }
                 Message::SeedBegin(begin) => self.receive_seed(begin).await?,
+                Message::SliceBegin(begin) => self.receive_slice(begin).await?,
                 Message::RewindBegin { fork, resume } => self.rewind(fork, resume).await?,
                 got => {
                     let got = Incoming::Message(got).name();
-                    let want = "Start, SeedBegin or RewindBegin";
+                    let want = "Start, SeedBegin, SliceBegin or RewindBegin";
                     return Err(WireError::Unexpected { got, want }.into());
                 }
             }
@@ -256,9 +267,12 @@ impl Session {
                     self.sidecar.shard, status.role
                 )));
             }
+            let view = self.sidecar.service.view();
+            let primaries = view.record().map(|record| &*record.primaries).unwrap_or_default();
             let behind = self.sidecar.inbounds.all().into_iter().find(|other| {
                 let applied = status.applied.get(other.source());
-                other.source() != &self.source
+                // What comes from a primary goes on coming, and is of other slots.
+                !primaries.contains(other.source())
                     // What a breaker holds back of another is not waited for.
                     && other.hold().state().tripped.is_none()
                     && applied.is_some_and(|a| {

@@ -150,6 +150,7 @@ mod tests {
             freeze: None,
             ended: None,
             until: None,
+            lacks: keyspace::SlotSet::default(),
             reclaim: Default::default(),
             clock_ahead_ms: None,
             p99_us: None,

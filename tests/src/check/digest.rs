@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use keyspace::SlotSet;
+use keyspace::{Slot, SlotSet};
 use resp::reply::Reply;
 use serde_json::Value;
 
@@ -55,7 +55,10 @@ pub fn compare(active: &Cloud, standby: &Cloud) -> Result<Comparison> {
             let held = other.slots.parse::<SlotSet>()?.intersection(&slots);
             if !held.is_empty() {
                 let mut target = Client::connect(&other.node.admin)?;
-                theirs.extend(digest(&mut target, &other.name, &id)?);
+                // Of slots that come from elsewhere it says what it held at some moment.
+                let mut found = digest(&mut target, &other.name, &id)?;
+                found.retain(|slot, _| Slot::new(*slot).is_some_and(|slot| held.contains(slot)));
+                theirs.extend(found);
                 target.call(&["GODWIT.DIGEST", "DROP", &id])?;
             }
         }

@@ -55,18 +55,18 @@ impl Observer {
         .collect()
     }
 
-    /// Whether each shard of a cluster follows: some stream from another cluster is streaming to it.
-    pub fn is_followed(&self, active: &str, shards: usize) -> Result<()> {
+    /// Whether a cluster is followed: so many streams from it are streaming.
+    pub fn is_followed(&self, active: &str, wanted: usize) -> Result<()> {
         let streams = self.streams(active);
         let streaming = streams.iter().filter(|(_, _, s)| s.state == "streaming").count();
-        if streaming >= shards {
+        if streaming >= wanted {
             return Ok(());
         }
         let shown = streams.iter().map(|(from, to, s)| {
             format!("{from} -> {to} is {} {}", s.state, s.reason.as_deref().unwrap_or_default())
         });
         anyhow::bail!(
-            "{streaming} of {shards} streams run: {}",
+            "{streaming} of {wanted} streams run: {}",
             shown.collect::<Vec<_>>().join("; ")
         )
     }

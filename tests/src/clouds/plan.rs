@@ -56,6 +56,16 @@ impl Plan {
         self
     }
 
+    /// With so many shards of equal size in each cloud.
+    #[must_use]
+    pub fn with_shards(mut self, a: u16, b: u16) -> Self {
+        for ((_, shards), count) in self.clouds.iter_mut().zip([a, b]) {
+            let bound = |n: u16| u32::from(n) * u32::from(keyspace::SLOTS) / u32::from(count);
+            *shards = (0..count).map(|n| format!("{}-{}", bound(n), bound(n + 1) - 1)).collect();
+        }
+        self
+    }
+
     /// With toxic proxies before each node's client port and each sidecar's stream port.
     #[must_use]
     pub fn with_toxics(mut self) -> Self {

@@ -273,5 +273,6 @@ fn falsified(cf: Cf, value: &[u8]) -> Cow<'_, [u8]> {
 fn reached(standing: &Standing, source: &ShardName, at: Sequence) -> Option<Standing> {
     let until = standing.until.as_ref().filter(|until| until.source == *source)?;
     let sequence = until.sequence?;
-    (at >= sequence).then(|| Standing { role: Role::Standby, until: None, ..standing.clone() })
+    let role = if standing.lacks.is_empty() { Role::Standby } else { Role::Seeding };
+    (at >= sequence).then(|| Standing { role, until: None, ..standing.clone() })
 }

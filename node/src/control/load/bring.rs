@@ -92,7 +92,7 @@ fn bring_one(file: &LoadFile, from: &Path, dir: &Path, link: bool) -> Result<(),
 }
 
 /// Removes a load's directory.
-pub(super) fn remove(dir: &Path) {
+pub(in crate::control) fn remove(dir: &Path) {
     if let Err(why) = fs::remove_dir_all(dir)
         && why.kind() != std::io::ErrorKind::NotFound
     {

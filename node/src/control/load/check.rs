@@ -1,10 +1,10 @@
 //! What is in the files of a load: RocksDB takes them into a scratch database and says.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use ::store::load::{Family, Load, LoadFile};
-use admin::IntentFile;
+use admin::{IntentFile, Slice};
 use keyspace::{Slot, SlotRange, SlotSet};
 use rocksdb::{DB, IngestExternalFileOptions, LiveFile, Options, ReadOptions, SstFileWriter};
 
@@ -47,7 +47,8 @@ pub(super) fn check(
         if files.is_empty() {
             continue;
         }
-        bring_in(&db, &scratch, dir, family, &files)?;
+        let names: Vec<_> = files.iter().map(|file| file.name.as_str()).collect();
+        bring_in(&db, &scratch, dir, family, &names)?;
         compare(&db, family, &files)?;
         for file in files {
             if file.is_within(own) {
@@ -70,6 +71,60 @@ pub(super) fn check(
     Ok(checked)
 }
 
+/// Opens the files of a seed in `dir` and sees that they hold nothing but records of its slots, and
+/// libraries; how many records that are.
+pub(in crate::control) fn check_slice(dir: &Path, slice: &Slice) -> Result<u64, String> {
+    let scratch = dir.join(SCRATCH);
+    remove(&scratch);
+    let plain = |path: &str| {
+        let mut parts = Path::new(path).components();
+        matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+    };
+    let strange = slice.files.iter().find(|file| {
+        !plain(&file.path) || !Family::ALL.iter().any(|family| family.cf().id() == file.family)
+    });
+    if let Some(file) = strange {
+        return Err(format!("`{}` of family {} is no file of a seed", file.path, file.family));
+    }
+    let db = open(&scratch)?;
+    for family in Family::ALL {
+        let files = slice.files.iter().filter(|file| file.family == family.cf().id());
+        let names: Vec<_> = files.map(|file| &*file.path).collect();
+        if !names.is_empty() {
+            bring_in(&db, &scratch, dir, family, &names)?;
+        }
+    }
+    let live = db.live_files().map_err(|why| format!("RocksDB does not list the files: {why}"))?;
+    if live.len() != slice.files.len() {
+        return Err(format!("RocksDB found {} files of {}", live.len(), slice.files.len()));
+    }
+    let mut records = 0;
+    for file in &live {
+        let is_of_run = |key: &Option<Vec<u8>>, range: &SlotRange| {
+            let slot = key.as_deref().and_then(Slot::of_encoded);
+            slot.is_some_and(|slot| range.first <= slot && slot <= range.last)
+        };
+        let keys = [&file.start_key, &file.end_key];
+        let of_slots = |range| keys.iter().all(|key| is_of_run(key, range));
+        let of_shard = || {
+            let is_library = |key: &[u8]| keyspace::library::is_of_shard(key);
+            file.column_family_name == Family::Data.name()
+                && keys.iter().all(|key| key.as_deref().is_some_and(is_library))
+        };
+        let within = slice.slots.ranges().iter().any(of_slots) || of_shard();
+        if !within || file.num_deletions != 0 {
+            return Err(format!(
+                "{} of the seed holds records of other slots than {}, or deletions",
+                file.name, slice.slots
+            ));
+        }
+        records += file.num_entries;
+    }
+    drop(db);
+    remove(&scratch);
+    Ok(records)
+}
+
 fn open(path: &Path) -> Result<DB, String> {
     let mut options = Options::default();
     options.create_if_missing(true);
@@ -86,11 +141,11 @@ fn bring_in(
     scratch: &Path,
     dir: &Path,
     family: Family,
-    files: &[&LoadFile],
+    files: &[&str],
 ) -> Result<(), String> {
     let mut links = Vec::new();
     for file in files {
-        let (from, to) = (dir.join(file.name.as_str()), scratch.join(format!("in-{}", file.name)));
+        let (from, to) = (dir.join(file), scratch.join(format!("in-{file}")));
         fs::hard_link(&from, &to).map_err(|why| said("linking", &from, &why))?;
         links.push(to);
     }

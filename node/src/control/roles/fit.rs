@@ -29,6 +29,7 @@ pub(super) fn demoted(
         local_until: Some(local_until),
         ended: None,
         until: None,
+        lacks: keyspace::SlotSet::default(),
     }
 }
 

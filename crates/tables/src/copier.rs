@@ -1,18 +1,10 @@
-//! What a database holds of some slots, as of one snapshot, into the table files of a load.
-//!
-//! The snapshot may be of a running node, which goes on writing, or of a checkpoint that was opened
-//! to be read: a shard of another shape is seeded from that. Memory does not grow with what is
-//! copied: each family is read once, from its first record to its last.
+//! Which records are copied, and as what.
 
 use anyhow::{Context, bail};
 use keyspace::data::{DataKey, DataValue};
 use keyspace::meta::{self, Body, Meta};
-use keyspace::{Hlc, Slot, SlotSet};
+use keyspace::{Cf, Hlc, Slot, SlotSet, library};
 use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions, SnapshotWithThreadMode};
-
-use ::store::load::Family;
-
-use super::files::Files;
 
 /// Records between two looks at whether to go on.
 const LOOK: u64 = 1024;
@@ -44,6 +36,15 @@ pub struct Copied {
     pub records: u64,
 }
 
+/// Where records go: family after family, each from its first record to its last.
+pub trait Sink {
+    /// Takes the next record of a family.
+    ///
+    /// # Errors
+    /// It cannot be kept; the copier stops.
+    fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> anyhow::Result<()>;
+}
+
 /// Copies the records of slots.
 pub struct Copier<'a> {
     /// The database.
@@ -59,24 +60,47 @@ pub struct Copier<'a> {
 }
 
 impl Copier<'_> {
-    /// Copies all of them, family after family in the order in which they are taken in.
-    pub(super) fn run(&self, files: &mut Files<'_>) -> anyhow::Result<Copied> {
+    /// Copies all of them, family after family in the order in which they are taken in: a record
+    /// whose key's meta record is not there yet looks like garbage.
+    ///
+    /// # Errors
+    /// The database cannot be read, the sink takes no more, or it was stopped.
+    pub fn run(&self, sink: &mut dyn Sink) -> anyhow::Result<Copied> {
         let mut copied = Copied::default();
-        self.metas(files, &mut copied)?;
-        for family in [Family::Data, Family::Score] {
-            self.parts(family, files, &mut copied)?;
+        self.metas(sink, &mut copied)?;
+        for family in [Cf::Data, Cf::Score] {
+            self.parts(family, sink, &mut copied)?;
         }
         Ok(copied)
     }
 
-    fn metas(&self, files: &mut Files<'_>, copied: &mut Copied) -> anyhow::Result<()> {
+    /// Copies the libraries of functions, which are records of no slot but of the shard.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the sink takes no more.
+    pub fn libraries(&self, sink: &mut dyn Sink) -> anyhow::Result<()> {
+        let (from, to) = library::bounds();
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(from);
+        options.set_iterate_upper_bound(to);
+        options.fill_cache(false);
+        let mut records = self.snapshot.raw_iterator_cf_opt(self.family(Cf::Data)?, options);
+        records.seek_to_first();
+        while let Some((key, value)) = records.item() {
+            sink.put(Cf::Data, key, value)?;
+            records.next();
+        }
+        records.status().context("reading libraries of functions")
+    }
+
+    fn metas(&self, sink: &mut dyn Sink, copied: &mut Copied) -> anyhow::Result<()> {
         let mut changed = Vec::new();
-        for mut records in self.ranges(Family::Meta)? {
+        for mut records in self.ranges(Cf::Meta)? {
             while let Some((key, value)) = records.item() {
                 let record = Meta::decode(value).with_context(|| damaged(key))?;
                 if self.is_copied(&record) {
                     let value = self.head(value, record, &mut changed);
-                    files.put(Family::Meta, key, value)?;
+                    sink.put(Cf::Meta, key, value)?;
                     copied.keys += 1;
                     self.count(copied)?;
                 }
@@ -101,12 +125,7 @@ impl Copier<'_> {
         changed
     }
 
-    fn parts(
-        &self,
-        family: Family,
-        files: &mut Files<'_>,
-        copied: &mut Copied,
-    ) -> anyhow::Result<()> {
+    fn parts(&self, family: Cf, sink: &mut dyn Sink, copied: &mut Copied) -> anyhow::Result<()> {
         // What all records of the collection that is being read begin with.
         let (mut whose, mut wanted) = (Vec::new(), false);
         let (mut renamed, mut stamped) = (Vec::new(), Vec::new());
@@ -132,7 +151,7 @@ impl Copier<'_> {
                     continue;
                 }
                 let value = self.stamped(key, value, &mut stamped)?;
-                files.put(family, self.renamed(key, prefix, &mut renamed), value)?;
+                sink.put(family, self.renamed(key, prefix, &mut renamed), value)?;
                 self.count(copied)?;
                 records.next();
             }
@@ -181,7 +200,7 @@ impl Copier<'_> {
         meta::encode_key(part.slot, part.key, &mut key);
         let mut options = ReadOptions::default();
         options.fill_cache(false);
-        let cf = self.family(Family::Meta)?;
+        let cf = self.family(Cf::Meta)?;
         let value = self.snapshot.get_pinned_cf_opt(cf, &key, options).context("reading a key")?;
         let Some(value) = value else { return Ok(false) };
         let record = Meta::decode(&value).with_context(|| damaged(&key))?;
@@ -193,15 +212,15 @@ impl Copier<'_> {
         })
     }
 
-    fn family(&self, family: Family) -> anyhow::Result<&rocksdb::ColumnFamily> {
-        let name = family.cf().name();
+    fn family(&self, family: Cf) -> anyhow::Result<&rocksdb::ColumnFamily> {
+        let name = family.name();
         self.db.cf_handle(name).with_context(|| format!("the database lacks the family {name}"))
     }
 
     /// The records of each range, from its first.
     fn ranges(
         &self,
-        family: Family,
+        family: Cf,
     ) -> anyhow::Result<impl Iterator<Item = DBRawIteratorWithThreadMode<'_, DB>>> {
         let cf = self.family(family)?;
         Ok(self.slots.ranges().iter().map(move |range| {
@@ -244,7 +263,6 @@ mod tests {
     use keyspace::meta::{Collection, Type};
     use rocksdb::{IteratorMode, Options};
 
-    use super::super::files::Layout;
     use super::*;
 
     const NOW_MS: u64 = 5_000;
@@ -253,7 +271,7 @@ mod tests {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
-        DB::open_cf(&options, path, Family::ALL.map(|family| family.cf().name())).unwrap()
+        DB::open_cf(&options, path, Cf::ALL.map(Cf::name)).unwrap()
     }
 
     /// A hash whose fields of an older version are still there, of this key.
@@ -281,25 +299,22 @@ mod tests {
         records.map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
     }
 
-    fn layout(dir: &Path) -> Layout {
-        let options = [Options::default(), Options::default(), Options::default()];
-        Layout { dir: dir.to_owned(), options, file_size: 1 << 20, split: Vec::new() }
+    /// Puts what comes into another database.
+    struct Into<'a>(&'a DB);
+
+    impl Sink for Into<'_> {
+        fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> anyhow::Result<()> {
+            Ok(self.0.put_cf(self.0.cf_handle(cf.name()).unwrap(), key, value)?)
+        }
     }
 
-    /// What is in the files of a copy of these slots.
+    /// What a copy of these slots comes to.
     fn copied(db: &DB, slots: &str, form: Form) -> (Copied, DB, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
-        let layout = layout(dir.path());
-        let mut files = Files::new(&layout, 0);
+        let scratch = open(dir.path());
         let (snapshot, slots) = (db.snapshot(), slots.parse().unwrap());
         let copier = Copier { db, snapshot: &snapshot, slots: &slots, form, goes_on: &|| true };
-        let copied = copier.run(&mut files).unwrap();
-        let scratch = open(&dir.path().join("scratch"));
-        for file in files.finish().unwrap() {
-            let cf = scratch.cf_handle(file.family.cf().name()).unwrap();
-            let path = dir.path().join(file.name.as_str());
-            scratch.ingest_external_file_cf(cf, vec![path]).unwrap();
-        }
+        let copied = copier.run(&mut Into(&scratch)).unwrap();
         (copied, scratch, dir)
     }
 
@@ -318,7 +333,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = filled(dir.path());
         let slot = Slot::of_key(b"{tag}").to_string();
-        let (count, copy, _files) = copied(&db, &slot, Form::AsItIs);
+        let (count, copy, _dir) = copied(&db, &slot, Form::AsItIs);
         assert_eq!(count, Copied { keys: 4, records: 12 });
         let of_slot =
             |(key, _): &(Vec<u8>, _)| Slot::of_encoded(key) == Some(Slot::of_key(b"{tag}"));
@@ -337,7 +352,7 @@ mod tests {
         let db = filled(dir.path());
         let stamp = Hlc::new(NOW_MS, 0x8001);
         let form = Form::Anew { live_ms: NOW_MS, stamp };
-        let (count, copy, _files) = copied(&db, "0-16383", form);
+        let (count, copy, _dir) = copied(&db, "0-16383", form);
         assert_eq!(count, Copied { keys: 4, records: 12 });
         for (_, value) in records(&copy, "default") {
             let record = Meta::decode(&value).unwrap();
@@ -361,12 +376,12 @@ mod tests {
             put_hash(&db, n.to_string().as_bytes(), 0);
         }
         let (snapshot, slots) = (db.snapshot(), SlotSet::all());
-        let layout = layout(dir.path());
-        let mut files = Files::new(&layout, 0);
+        let other = tempfile::tempdir().unwrap();
+        let scratch = open(other.path());
         let form = Form::AsItIs;
         let copier =
             Copier { db: &db, snapshot: &snapshot, slots: &slots, form, goes_on: &|| false };
-        assert!(copier.run(&mut files).unwrap_err().to_string().contains("stopped"));
+        assert!(copier.run(&mut Into(&scratch)).unwrap_err().to_string().contains("stopped"));
     }
 
     #[test]
