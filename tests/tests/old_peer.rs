@@ -75,7 +75,7 @@ fn a_sidecar_of_version_1_is_answered_in_version_1() {
 
         // The same from one that speaks version 2, and from one of the future.
         let mut packet = wire::take(&mut BytesMut::from(HELLO_V1)).unwrap().unwrap();
-        for (versions, agreed) in [(0x12, 2), (0x29, 3)] {
+        for (versions, agreed) in [(0x12, 2), (0x29, Versions::OURS.highest)] {
             let mut body = packet.body.to_vec();
             body[2] = versions;
             packet.body = body.into();
