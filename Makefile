@@ -1,6 +1,6 @@
 # What there is to do here. `make demo` is the tour; CONTRIBUTING.md says the rest.
 
-.PHONY: help deps build demo demo-etcd up status down test suite suite-redis-py suite-applications bench bench-ingest bench-latency bench-memory bench-stream bench-sidecar bench-catch-up bench-seed lint soak soak-once matrix
+.PHONY: help deps build demo demo-etcd up status down test suite suite-redis-py suite-applications bench bench-ingest bench-latency bench-memory bench-stream bench-snapshot soak-snapshots bench-sidecar bench-catch-up bench-seed lint soak soak-once matrix
 
 # Programs for people are built for speed; tests use the dev profile, which has failpoints.
 clouds = cargo run --release --quiet --package godwit-tests --bin clouds --
@@ -25,10 +25,12 @@ help:
 	@echo 'make bench-sidecar  what a sidecar costs its primary, with it and without it (bench="--rounds 9")'
 	@echo 'make bench-catch-up how fast a standby catches up after an outage (bench="--writes 50000000")'
 	@echo 'make bench-seed     a seed with writes going on, beside redis-server'\''s full sync'
+	@echo 'make bench-snapshot snapshots beside rsync and restic: bytes, time, processor, memory (bench="--keys 200000")'
 	@echo 'make suite-redis-py      redis-py'\''s own tests against a node    make suite-applications   Celery, RQ, BullMQ on one'
 	@echo 'make soak    faults under load for a while (minutes=10)'
 	@echo 'make matrix  whoever takes part in a switch is killed or frozen at each of its steps (72 cells)'
 	@echo 'make soak-once   increments under SIGKILL of nodes and sidecars at random, each in effect once (kills=100)'
+	@echo 'make soak-snapshots pushes, restores, proofs and prunes killed at random (kills=200)'
 	@echo 'make build   everything, for speed (make deps: what that needs; the others call it)'
 
 deps:
@@ -92,6 +94,14 @@ bench-catch-up: build
 
 bench-seed: build
 	@$(clouds) seed $(bench)
+
+bench-snapshot: build
+	@$(clouds) snapshot $(bench)
+
+# Failpoints are not needed: a kill may come anywhere.
+soak-snapshots:
+	cargo build --workspace --bins
+	GODWIT_KILLS=$(if $(filter command line,$(origin kills)),$(kills),200) cargo test --workspace --test snapshot_kills -- --nocapture
 
 test:
 	@scripts/deps.sh tests

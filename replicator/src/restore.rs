@@ -89,9 +89,10 @@ pub async fn run(archive: &mut Archive, wanted: &Wanted) -> anyhow::Result<Resto
         log: &*archive,
         steps: &plan.steps,
         stamp: manifest.stamp.max(last.unwrap_or_default()),
+        onto: false,
     };
     let progress = Progress::new("restoring");
-    let applied = work.run(to, held, &progress).await?;
+    let done = work.run(to, held, &progress).await?;
     note_proven(archive, &plan).await;
     Ok(Restored {
         shard: archive.name().shard(),
@@ -100,7 +101,7 @@ pub async fn run(archive: &mut Archive, wanted: &Wanted) -> anyhow::Result<Resto
         base: plan.base.id.clone(),
         base_bytes: manifest.bytes(),
         segments: plan.steps.len(),
-        batches: applied,
+        batches: done.batches,
         note: plan.note,
     })
 }

@@ -1,17 +1,22 @@
 //! The command line.
 
-use std::path::PathBuf;
-
 use clap::{Parser, Subcommand, ValueEnum};
 use ops::cli::Shell;
 use ops::config::ConfigError;
 use ops::exit::Exit;
 use serde::{Deserialize, Serialize};
-use store::{Address, SnapshotId};
-use topology::ShardName;
+use store::SnapshotId;
 
-use crate::config::Settings;
-use crate::{list, push, restore, verify};
+use crate::cat::{self, CatArgs};
+use crate::config::{Config, Settings};
+use crate::cron::{self, CronSettings, Run};
+use crate::from::FromArgs;
+use crate::key::{self, KeyVerb};
+use crate::prove::{self, ProveArgs};
+use crate::prune::{self, PruneArgs};
+use crate::restore::{self, RestoreArgs};
+use crate::verify::{self, VerifyArgs};
+use crate::{list, push};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,13 +26,22 @@ Examples:
   What is there, and is it whole?
     godwit-snapshotter list --from file:///srv/godwit
     godwit-snapshotter verify --from file:///srv/godwit
-  Make a node's directory of one shard, and serve it:
-    godwit-snapshotter restore --from file:///srv/godwit --snapshot 20261121T225103Z-1b2c3d4e \\
-        --shard a/0 --to /var/lib/godwit/restored
+  Can it be restored? And what did one key hold?
+    godwit-snapshotter prove --from file:///srv/godwit --scratch /var/tmp
+    godwit-snapshotter cat --from file:///srv/godwit user:17
+  Make a node's directory of one shard, and serve it; the same onto a directory that has most of it;
+  all shards; and three shards of what were two:
+    godwit-snapshotter restore --from file:///srv/godwit --shard a/0 --to /var/lib/godwit/restored
     godwit-node --dir /var/lib/godwit/restored --listen 127.0.0.1:6400
+    godwit-snapshotter restore --from file:///srv/godwit --shard a/0 --to /var/lib/godwit/a-0 --delta
+    godwit-snapshotter restore --from file:///srv/godwit --to /var/lib/godwit/restored
+    godwit-snapshotter restore --from file:///srv/godwit --to /var/lib/godwit/restored --shards 3
+  Keep two weeks, and delete what nothing leads to:
+    godwit-snapshotter prune --from file:///srv/godwit --keep-hourly 24 --keep-daily 14
 
 Exit codes:
-  0 done; 1 failed, nothing was sealed or restored (verify: damage was found);
+  0 done; 1 failed, nothing was sealed (verify, prove: damage or a difference
+  was found; restore: ask again, it goes on);
   2 the command line or the config cannot be used; 3 refused by a guard, nothing was changed";
 
 /// Sends compressed snapshots of a cluster to a store, proves that they can be read, restores them
@@ -47,45 +61,39 @@ enum Verb {
     /// Take a checkpoint of each shard of a cluster and send it to a store; the last line of output
     /// says what was sent
     Push(Box<PushArgs>),
-    /// List the sealed snapshots of a store, oldest first
-    List {
-        /// The store: `file:///path`
-        #[arg(long, value_name = "URL")]
-        from: Address,
-        /// What the answer looks like
-        #[arg(long, value_enum, default_value_t)]
-        output: Output,
-    },
-    /// Read every object of a snapshot back and compare hashes; what is good is marked verified
-    Verify {
-        /// The store: `file:///path`
-        #[arg(long, value_name = "URL")]
-        from: Address,
+    /// List the sealed snapshots of a repository, oldest first
+    List(FromArgs),
+    /// Show one snapshot, shard by shard
+    Show {
+        #[command(flatten)]
+        from: FromArgs,
         /// The snapshot; without it the newest one
         #[arg(long, value_name = "ID")]
         snapshot: Option<SnapshotId>,
-        /// What the answer looks like
-        #[arg(long, value_enum, default_value_t)]
-        output: Output,
     },
-    /// Make a directory for a node of one shard of a snapshot
-    Restore {
-        /// The store: `file:///path`
-        #[arg(long, value_name = "URL")]
-        from: Address,
-        /// The snapshot
-        #[arg(long, value_name = "ID")]
-        snapshot: SnapshotId,
-        /// The shard, such as `a/0`
-        #[arg(long, value_name = "SHARD")]
-        shard: ShardName,
-        /// The node's directory: a new or an empty one
-        #[arg(long, value_name = "DIR")]
-        to: PathBuf,
-        /// What the answer looks like
-        #[arg(long, value_enum, default_value_t)]
-        output: Output,
-    },
+    /// Read everything of a snapshot back and compare hashes; what is good is marked verified
+    Verify(Timed<VerifyArgs>),
+    /// Restore a snapshot into a scratch directory, open it, and compare it with what its source had;
+    /// what is the same is marked proven
+    Prove(Timed<ProveArgs>),
+    /// Let go of old snapshots, and delete what nothing leads to any more
+    Prune(Timed<PruneArgs>),
+    /// Make directories for nodes of a snapshot
+    Restore(Box<RestoreArgs>),
+    /// Print what a key held, without restoring all of the snapshot
+    Cat(CatArgs),
+    /// The keys of an encrypted repository
+    #[command(subcommand)]
+    Key(KeyVerb),
+}
+
+/// A verb that a timer may start.
+#[derive(Debug, clap::Args)]
+struct Timed<A: clap::Args> {
+    #[command(flatten)]
+    args: A,
+    #[command(flatten)]
+    cron: CronSettings,
 }
 
 #[derive(Debug, clap::Args)]
@@ -130,14 +138,46 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
                 return Ok(exit);
             }
             common.start_logging()?;
-            push::run(config, common.metrics).await
+            Box::pin(pushed(config, common.metrics)).await
         }
-        Verb::List { from, output } => list::run(&from, output),
-        Verb::Verify { from, snapshot, output } => verify::run(&from, snapshot.as_ref(), output),
-        Verb::Restore { from, snapshot, shard, to, output } => {
-            restore::run(&from, &snapshot, &shard, &to, output)
+        Verb::List(from) => list::list(&from).await,
+        Verb::Show { from, snapshot } => list::show(&from, snapshot.as_ref()).await,
+        Verb::Verify(Timed { args, cron }) => {
+            Box::pin(timed("verify", cron, verify::run(&args))).await
         }
+        Verb::Prove(Timed { args, cron }) => {
+            Box::pin(timed("prove", cron, prove::run(&args))).await
+        }
+        Verb::Prune(Timed { args, cron }) => {
+            Box::pin(timed("prune", cron, prune::run(&args))).await
+        }
+        Verb::Restore(args) => Box::pin(restore::run(&args)).await,
+        Verb::Cat(args) => Box::pin(cat::run(&args)).await,
+        Verb::Key(verb) => key::run(&verb),
     }
+}
+
+/// One at a time for each cluster, when the nodes have time for it.
+async fn pushed(config: Config, metrics: Option<String>) -> anyhow::Result<Exit> {
+    let idle = async {
+        let Some(limit) = config.load else { return Ok(()) };
+        cron::load::wait(&config.registry, &config.service, &config.cluster, limit).await
+    };
+    let lock = async {
+        let repository = push::open(&config).await?;
+        Ok(Some((repository, format!("push-{}-{}", config.service, config.cluster))))
+    };
+    let work = push::run(config.clone(), metrics);
+    Run::new(config.cron.clone(), "push").run(idle, lock, work).await
+}
+
+/// No node feels these, and two at a time do each other no harm.
+async fn timed(
+    verb: &'static str,
+    cron: CronSettings,
+    work: impl Future<Output = anyhow::Result<Exit>>,
+) -> anyhow::Result<Exit> {
+    Run::new(cron.validate()?, verb).run(cron::no_load(), cron::no_lock(), work).await
 }
 
 #[cfg(test)]

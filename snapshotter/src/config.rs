@@ -12,6 +12,8 @@ use store::bucket::{Bucket, BucketAddress, S3Options};
 use store::repository::{Keys, Manifest};
 
 use crate::cli::Output;
+use crate::cron::load::Limit;
+use crate::cron::{Cron, CronSettings, Window};
 use crate::push::ChainLimits;
 
 /// How many shards are fetched at a time, if nothing else is said.
@@ -92,6 +94,31 @@ pub struct Settings {
     /// Names that any peer's certificate may have, beside `SHARD.CLUSTER.SERVICE.godwit`
     #[arg(long, env = "GODWIT_TLS_PEERS", value_name = "NAME,...", value_delimiter = ',')]
     pub tls_peers: Option<Vec<String>>,
+    /// Begin only while no node of the cluster takes so many commands a second [default: always]
+    #[arg(long, env = "GODWIT_IF_LOAD_BELOW", value_name = "N")]
+    pub if_load_below: Option<u64>,
+    /// Wait so long for that, instead of not beginning at all
+    #[arg(long, env = "GODWIT_LOAD_WAIT", value_name = "SPAN")]
+    pub load_wait: Option<Span>,
+    /// Run at these times of the day only (UTC), such as 02:00-05:00; at its end the run stops
+    #[arg(long, env = "GODWIT_WINDOW", value_name = "HH:MM-HH:MM")]
+    pub window: Option<Window>,
+    /// Wait first for a random part of this [default: not at all]
+    #[arg(long, env = "GODWIT_JITTER", value_name = "SPAN")]
+    pub jitter: Option<Span>,
+    /// How nice to be to other processes: 0 to 19 [default: as started]
+    #[arg(long, env = "GODWIT_NICE", value_name = "N")]
+    pub nice: Option<i32>,
+    /// Use disks only when nobody else does (ionice's class idle)
+    #[arg(long, env = "GODWIT_IO_IDLE")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub io_idle: bool,
+    /// Write what came of the run to this file, as JSON
+    #[arg(long, env = "GODWIT_REPORT", value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// And as metrics to this one, for node_exporter's textfile collector: one file for each verb
+    #[arg(long, env = "GODWIT_TEXTFILE", value_name = "FILE.prom")]
+    pub textfile: Option<PathBuf>,
 }
 
 /// Which ways a push may take.
@@ -164,6 +191,10 @@ pub struct Config {
     pub output: Output,
     /// TLS with the sidecars, unless it is off.
     pub tls: Option<MutualConfig>,
+    /// When it may begin, by what the nodes have to do.
+    pub load: Option<Limit>,
+    /// What a run that a timer starts needs around it.
+    pub cron: Cron,
 }
 
 impl Settings {
@@ -187,6 +218,19 @@ impl Settings {
                 "--parallel {parallel}: write a number of 1 to {PARALLEL_MAX}"
             )));
         }
+        if self.load_wait.is_some() && self.if_load_below.is_none() {
+            let why = "--load-wait waits for --if-load-below, which is not set";
+            return Err(ConfigError::invalid(why));
+        }
+        let wait = self.load_wait.map(Span::duration).unwrap_or_default();
+        let cron = CronSettings {
+            window: self.window,
+            jitter: self.jitter,
+            nice: self.nice,
+            io_idle: self.io_idle,
+            report: self.report,
+            textfile: self.textfile,
+        };
         let tls = MutualSettings {
             tls: self.tls,
             ca: self.tls_ca,
@@ -227,6 +271,8 @@ impl Settings {
             wait: self.wait.unwrap_or(WAIT_DEFAULT).duration(),
             output: self.output.unwrap_or_default(),
             tls: tls.check(None)?,
+            load: self.if_load_below.map(|below| Limit { below, wait }),
+            cron: cron.validate()?,
         })
     }
 }

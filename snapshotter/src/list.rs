@@ -1,92 +1,124 @@
-//! `list`: the sealed snapshots of a store.
+//! `list` and `show`: the sealed snapshots of a repository.
 
 use std::fmt::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
 
+use keyspace::Hlc;
 use ops::exit::Exit;
-use serde::Serialize;
-use store::{Address, State, Store};
+use serde_json::{Value, json};
+use store::SnapshotId;
+use store::repository::plan::time;
+use store::repository::{Snapshot, State};
 
-use crate::cli::Output;
+use crate::content::Content;
+use crate::from::FromArgs;
 use crate::report;
 
-/// One snapshot of a listing.
-#[derive(Debug, Serialize)]
-struct Line {
-    snapshot: String,
-    state: Option<State>,
-    service: Option<String>,
-    cluster: Option<String>,
-    shards: usize,
-    bytes: u64,
-    sealed_at: Option<String>,
-    damage: Option<String>,
-}
-
-/// Lists them.
+/// Lists them, oldest first.
 ///
 /// # Errors
-/// The store cannot be used.
-pub fn run(from: &Address, output: Output) -> anyhow::Result<Exit> {
-    let store = Store::open(from)?;
-    let mut lines = Vec::new();
-    for listed in store.list()? {
-        lines.push(match listed.snapshot {
-            Ok((snapshot, state)) => Line {
-                snapshot: listed.id,
-                state: Some(state),
-                shards: snapshot.shards.len(),
-                bytes: snapshot.bytes(),
-                sealed_at: Some(time(snapshot.sealed_at)),
-                service: Some(snapshot.service),
-                cluster: Some(snapshot.cluster),
-                damage: None,
-            },
-            Err(error) => Line {
-                snapshot: listed.id,
-                state: None,
-                service: None,
-                cluster: None,
-                shards: 0,
-                bytes: 0,
-                sealed_at: None,
-                damage: Some(error.to_string()),
-            },
-        });
+/// The repository cannot be read.
+pub async fn list(from: &FromArgs) -> anyhow::Result<Exit> {
+    let snapshots = from.snapshots().await?;
+    let (mut text, mut all) = (String::new(), Vec::new());
+    for (snapshot, state) in snapshots.list() {
+        if text.is_empty() {
+            text = format!(
+                "{:<26} {:<9} {:<12} {:<9} {:>6} {:>11}  {}",
+                "SNAPSHOT", "STATE", "SERVICE", "CLUSTER", "SHARDS", "SIZE", "SEALED"
+            );
+        }
+        let line = write!(
+            text,
+            "\n{:<26} {:<9} {:<12} {:<9} {:>6} {:>11}  {}",
+            snapshot.id,
+            word(*state),
+            snapshot.service,
+            snapshot.cluster,
+            snapshot.shards.len(),
+            report::size(snapshot.bytes()),
+            time(Hlc::new(snapshot.sealed_at, 0)),
+        );
+        line.expect("a string takes all");
+        all.push(summary(snapshot, *state));
     }
-    report::print(output, &table(&lines), &serde_json::json!({ "snapshots": lines }));
+    if text.is_empty() {
+        "no sealed snapshots".clone_into(&mut text);
+    }
+    report::print(from.output, &text, &json!({ "snapshots": all }));
     Ok(Exit::Done)
 }
 
-fn table(lines: &[Line]) -> String {
-    if lines.is_empty() {
-        return "no sealed snapshots".to_owned();
-    }
+/// Shows one of them, shard by shard.
+///
+/// # Errors
+/// The repository cannot be read, or there is no such snapshot.
+pub async fn show(from: &FromArgs, id: Option<&SnapshotId>) -> anyhow::Result<Exit> {
+    let snapshots = from.snapshots().await?;
+    let snapshot = from.choose(&snapshots, id)?;
+    let (_, state) = snapshots.get(&snapshot.id)?;
+    let mut shown = summary(&snapshot, *state);
     let mut text = format!(
-        "{:<26} {:<9} {:<12} {:<9} {:>6} {:>11}",
-        "SNAPSHOT", "STATE", "SERVICE", "CLUSTER", "SHARDS", "SIZE"
+        "snapshot {}: {} of {}/{}, sealed {}, {}",
+        snapshot.id,
+        word(*state),
+        snapshot.service,
+        snapshot.cluster,
+        time(Hlc::new(snapshot.sealed_at, 0)),
+        report::size(snapshot.bytes())
     );
-    for line in lines {
-        let result = match &line.damage {
-            Some(damage) => write!(text, "\n{:<26} DAMAGED   {damage}", line.snapshot),
-            None => write!(
-                text,
-                "\n{:<26} {:<9} {:<12} {:<9} {:>6} {:>11}",
-                line.snapshot,
-                if line.state == Some(State::Verified) { "verified" } else { "sealed" },
-                line.service.as_deref().unwrap_or_default(),
-                line.cluster.as_deref().unwrap_or_default(),
-                line.shards,
-                report::size(line.bytes),
-            ),
-        };
-        result.expect("writing to a string");
+    if let Some(cut) = snapshot.cut {
+        let line = write!(text, "\none cut in time for all shards: {}", time(cut));
+        line.expect("a string takes all");
     }
-    text
+    let mut shards = Vec::new();
+    for n in 0..snapshot.shards.len() {
+        let content = Content::open(snapshots.repository(), &snapshots, &snapshot, n).await?;
+        let manifest = &content.manifest;
+        let (end, position) = (manifest.end(), manifest.position);
+        let digest = manifest.digest.as_ref();
+        let line = write!(
+            text,
+            "\n{}: slots {}, at {end}; {} files of {} at {position}, then {} segments of {}; {}",
+            manifest.shard,
+            manifest.slots,
+            manifest.files.len(),
+            report::size(manifest.bytes()),
+            manifest.log.len(),
+            report::size(manifest.log_bytes()),
+            digest.map_or_else(
+                || "no digest".to_owned(),
+                |digest| format!("digest of {} keys", digest.total.keys)
+            ),
+        );
+        line.expect("a string takes all");
+        shards.push(json!({
+            "shard": manifest.shard, "slots": manifest.slots, "position": end,
+            "files-position": position, "files": manifest.files.len(), "bytes": manifest.bytes(),
+            "segments": manifest.log.len(), "log-bytes": manifest.log_bytes(),
+            "stamp-ms": content.stamp().ms(), "epoch": manifest.epoch,
+            "taken-at": time(Hlc::new(manifest.taken_at, 0)),
+            "digest": digest.map(|digest| json!({
+                "position": digest.position, "total": digest.total,
+            })),
+        }));
+    }
+    shown["shards"] = Value::Array(shards);
+    report::print(from.output, &text, &shown);
+    Ok(Exit::Done)
 }
 
-fn time(unix_ms: u64) -> String {
-    // A seal may say any number: what is beyond a calendar is shown as its end.
-    let at = Duration::from_millis(unix_ms.min(253_402_300_799_000));
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + at).to_string()
+fn summary(snapshot: &Snapshot, state: State) -> Value {
+    json!({
+        "snapshot": snapshot.id, "state": state, "service": snapshot.service,
+        "cluster": snapshot.cluster, "shards": snapshot.shards.len(), "bytes": snapshot.bytes(),
+        "sealed_at": time(Hlc::new(snapshot.sealed_at, 0)), "cut-ms": snapshot.cut.map(Hlc::ms),
+    })
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Sealed => "sealed",
+        State::Verified => "verified",
+        State::Proven => "proven",
+    }
 }

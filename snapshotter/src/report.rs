@@ -1,6 +1,9 @@
 //! What the verbs answer. The names of these fields are scripted against: keep them.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use serde::Serialize;
+use serde_json::Value;
 
 /// The last line of a push.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -67,12 +70,23 @@ pub struct PushedShard {
 
 /// Prints an answer: as it is for people, as one line of JSON for scripts.
 pub(crate) fn print(output: crate::cli::Output, text: &str, json: &impl Serialize) {
+    *lock() = serde_json::to_value(json).ok();
     match output {
         crate::cli::Output::Text => ops::cli::say(text),
         crate::cli::Output::Json => {
             ops::cli::say(&serde_json::to_string(json).expect("answers are plain JSON"));
         }
     }
+}
+
+/// The answer of this process, for the report of its run.
+pub(crate) fn last() -> Option<Value> {
+    lock().clone()
+}
+
+fn lock() -> MutexGuard<'static, Option<Value>> {
+    static LAST: Mutex<Option<Value>> = Mutex::new(None);
+    LAST.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(crate) use ops::progress::size;

@@ -1,50 +1,237 @@
-//! `verify`: reads a snapshot back.
+//! `verify`: reads what snapshots are made of back, and compares every checksum.
 
-use anyhow::bail;
+use std::collections::{BTreeSet, HashMap};
+
 use ops::exit::Exit;
-use store::{Address, SnapshotId, Store};
+use rand::Rng as _;
+use restore::Segments as _;
+use serde::Serialize;
+use serde_json::json;
+use store::repository::plan::Frames;
+use store::repository::{Repository, Snapshot, Snapshots};
+use store::{SnapshotId, StoreError};
 
-use crate::cli::Output;
+use crate::content::Content;
+use crate::from::FromArgs;
 use crate::report;
 use ops::progress::Progress;
 
-/// Verifies the snapshot, or the newest one.
+/// Names of what is damaged that are said.
+const NAMED_MAX: usize = 100;
+
+/// What to read.
+#[derive(clap::Args, Clone, Debug)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) from: FromArgs,
+    /// The snapshot; without it the newest one
+    #[arg(long, value_name = "ID", conflicts_with = "all")]
+    snapshot: Option<SnapshotId>,
+    /// Every snapshot that there is
+    #[arg(long)]
+    all: bool,
+    /// Read this part of the blobs only, chosen at random; nothing is marked verified then
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    sample: Option<u8>,
+}
+
+/// What was found of one snapshot.
+#[derive(Debug, Default, Serialize)]
+struct Found {
+    snapshot: String,
+    /// Nothing that was read is damaged.
+    verified: bool,
+    /// Blobs that were read, each once.
+    objects: u64,
+    /// Their plain bytes.
+    bytes: u64,
+    /// Blobs that were left out.
+    skipped: u64,
+    damage: Vec<String>,
+    #[serde(rename = "more-damage")]
+    more: u64,
+}
+
+impl Found {
+    /// What is no damage ends the verification.
+    fn note(&mut self, error: StoreError) -> Result<(), StoreError> {
+        if !error.is_damage() {
+            return Err(error);
+        }
+        self.name(error.to_string());
+        Ok(())
+    }
+
+    fn name(&mut self, damage: String) {
+        if self.damage.len() < NAMED_MAX {
+            self.damage.push(damage);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+/// Verifies the snapshots that were asked for.
 ///
 /// # Errors
-/// The store cannot be used, or there is no such snapshot. Damage is an answer: exit code 1.
-pub fn run(from: &Address, id: Option<&SnapshotId>, output: Output) -> anyhow::Result<Exit> {
-    let store = Store::open(from)?;
-    let id = match id {
-        Some(id) => id.clone(),
-        None => match store.list()?.pop() {
-            Some(newest) => newest.id.parse()?,
-            None => bail!("there is no sealed snapshot in {from}: `push` makes one"),
-        },
+/// The repository cannot be used, or there is no such snapshot. Damage is an answer: exit code 1.
+pub async fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
+    let from = &args.from;
+    let mut snapshots = from.snapshots().await?;
+    let asked: Vec<Snapshot> = match args.all {
+        true => snapshots.list().map(|(snapshot, _)| snapshot.clone()).collect(),
+        false => vec![from.choose(&snapshots, args.snapshot.as_ref())?],
     };
-    let (snapshot, _) = store.snapshot(&id)?;
     let progress = Progress::new("verifying");
-    progress.expect(snapshot.bytes());
-    let now = ops::clock::unix_ms();
-    let result = store.verify(&snapshot, now, &mut |bytes| progress.moved(bytes, 0))?;
+    let mut reader = Reader { seen: HashMap::new(), sample: args.sample, progress: &progress };
+    let mut all = Vec::new();
+    for snapshot in asked {
+        let found = reader.snapshot(snapshots.repository(), &snapshots, &snapshot).await?;
+        if args.sample.is_none() {
+            let (good, now) = (found.verified, ops::clock::unix_ms());
+            if let Err(why) = snapshots.verified(&snapshot.id, now, good).await {
+                // Whoever may only read has verified it all the same.
+                tracing::warn!("the repository was not told of {}: {why}", snapshot.id);
+            }
+        }
+        all.push(found);
+    }
     let seconds = progress.elapsed().as_secs_f64();
     drop(progress);
-    let good = result.damage.is_empty();
-    let text = if good {
-        format!(
-            "{id} is whole: {} objects, {}, read back in {seconds:.1} s",
-            result.objects,
-            report::size(result.bytes)
-        )
-    } else {
-        format!(
-            "{id} is DAMAGED and cannot be restored whole; older snapshots may be good.\n  {}",
-            result.damage.join("\n  ")
-        )
-    };
-    let json = serde_json::json!({
-        "snapshot": id, "verified": good, "objects": result.objects, "bytes": result.bytes,
-        "seconds": seconds, "damage": result.damage,
-    });
-    report::print(output, &text, &json);
+    let good = all.iter().all(|found| found.verified);
+    let lines: Vec<_> = all.iter().map(|found| text(found, args.sample, seconds)).collect();
+    let mut shown = json!({ "verified": good, "seconds": seconds, "sample": args.sample });
+    if let [one] = all.as_slice() {
+        let one = serde_json::to_value(one)?;
+        let keys = one.as_object().into_iter().flatten();
+        keys.for_each(|(key, value)| shown[key] = value.clone());
+    }
+    shown["snapshots"] = serde_json::to_value(&all)?;
+    report::print(from.output, &lines.join("\n"), &shown);
     Ok(if good { Exit::Done } else { Exit::Failed })
+}
+
+fn text(found: &Found, sample: Option<u8>, seconds: f64) -> String {
+    let (id, read) = (&found.snapshot, report::size(found.bytes));
+    if !found.verified {
+        let more =
+            if found.more > 0 { format!("\n  and {} more", found.more) } else { String::new() };
+        return format!(
+            "{id} is DAMAGED and cannot be restored whole; older snapshots may be good.\n  {}{more}",
+            found.damage.join("\n  ")
+        );
+    }
+    match sample {
+        None => {
+            format!("{id} is whole: {} objects, {read}, read back in {seconds:.1} s", found.objects)
+        }
+        Some(percent) => format!(
+            "{id}: {} objects, {read}, a sample of {percent} %, are good; {} were not read, and nothing was marked",
+            found.objects, found.skipped
+        ),
+    }
+}
+
+/// Reads blobs, each of them once.
+struct Reader<'a> {
+    /// What was read, by name: in words, what is wrong with it.
+    seen: HashMap<String, Option<String>>,
+    sample: Option<u8>,
+    progress: &'a Progress,
+}
+
+impl Reader<'_> {
+    async fn snapshot(
+        &mut self,
+        repository: &Repository,
+        snapshots: &Snapshots,
+        snapshot: &Snapshot,
+    ) -> anyhow::Result<Found> {
+        let mut found = Found { snapshot: snapshot.id.to_string(), ..Found::default() };
+        for n in 0..snapshot.shards.len() {
+            match Content::open(repository, snapshots, snapshot, n).await {
+                Ok(content) => self.shard(repository, &content, &mut found).await?,
+                Err(error) => found.note(error)?,
+            }
+        }
+        found.verified = found.damage.is_empty();
+        Ok(found)
+    }
+
+    async fn shard(
+        &mut self,
+        repository: &Repository,
+        content: &Content,
+        found: &mut Found,
+    ) -> anyhow::Result<()> {
+        let manifest = &content.manifest;
+        let pieces: BTreeSet<_> = manifest.pieces().collect();
+        self.progress.expect(pieces.iter().map(|piece| u64::from(piece.size)).sum());
+        self.progress.expect(manifest.log_bytes());
+        for piece in pieces {
+            let size = u64::from(piece.size);
+            if self.is_due(&piece.name(), found) {
+                let read = repository.piece(piece).await;
+                self.keep(piece.name(), size, read.map(drop), found)?;
+            }
+            self.progress.moved(size, size);
+        }
+        for (step, segment) in content.steps().iter().zip(&manifest.log) {
+            if self.is_due(&segment.name(), found) {
+                let read = content.log.segment(&step.segment).await;
+                let checked = read.and_then(|bytes| {
+                    let checked = frames(content, step, &bytes);
+                    let path = segment.name().into();
+                    checked.map_err(|why| StoreError::Damaged { path, why })
+                });
+                self.keep(segment.name(), segment.bytes, checked, found)?;
+            }
+            self.progress.moved(segment.bytes, segment.bytes);
+        }
+        if let Some(digest) = &manifest.digest
+            && let Err(why) = content.steps_to(digest.position)
+        {
+            found.name(format!("{}: {why}", manifest.shard));
+        }
+        Ok(())
+    }
+
+    /// Whether a blob should be read now. What was found of it before counts again.
+    fn is_due(&mut self, name: &str, found: &mut Found) -> bool {
+        if let Some(known) = self.seen.get(name) {
+            if let Some(damage) = known {
+                found.name(damage.clone());
+            }
+            return false;
+        }
+        let due = self.sample.is_none_or(|percent| rand::rng().random_range(0..100) < percent);
+        found.skipped += u64::from(!due);
+        due
+    }
+
+    fn keep(
+        &mut self,
+        name: String,
+        size: u64,
+        read: Result<(), StoreError>,
+        found: &mut Found,
+    ) -> Result<(), StoreError> {
+        let damage = read.as_ref().err().map(ToString::to_string);
+        if let Err(error) = read {
+            found.note(error)?;
+        }
+        found.objects += 1;
+        found.bytes += size;
+        self.seen.insert(name, damage);
+        Ok(())
+    }
+}
+
+/// Each frame of a segment unpacks, and is of this log.
+fn frames(content: &Content, step: &store::repository::Step, bytes: &[u8]) -> Result<(), String> {
+    let mut scratch = Vec::new();
+    for frame in Frames::check(content.log.name(), &step.segment, bytes)? {
+        frame.decode(&mut scratch).map_err(|why| why.to_string())?;
+    }
+    Ok(())
 }

@@ -13,6 +13,7 @@
 //!   [`once`]: increments under kills. [`actors`]: whoever takes part in a switch dies.
 //!   [`stream_bench`]: how late a standby is, and what that costs. [`sidecar_bench`]: what a sidecar costs its
 //!   node, catching up, seeding.
+//!   [`snapshot_bench`]: what snapshots take beside rsync and restic.
 //! - [`etcd`]: a registry for many machines, to break.
 //! - [`redis`]: a stock redis-server, and what is in a server.
 //! - [`client`] and [`wait`]: a small blocking Redis client, and waiting with a deadline.
@@ -29,6 +30,7 @@ pub mod load;
 pub mod once;
 pub mod redis;
 pub mod sidecar_bench;
+pub mod snapshot_bench;
 pub mod soak;
 pub mod story;
 pub mod stream_bench;

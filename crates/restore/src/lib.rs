@@ -29,7 +29,7 @@ mod work;
 
 pub use journal::{Asked, Journal, Phase};
 pub use replay::{Copy, Segments};
-pub use work::Work;
+pub use work::{Done, Work};
 
 /// What is being restored, in a node's directory; `db` once it is whole.
 pub const PARTIAL: &str = "db.partial";

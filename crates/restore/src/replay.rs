@@ -61,11 +61,14 @@ pub async fn segments(
     let path = dir.to_owned();
     let opened = tokio::task::spawn_blocking(move || Copy::open(path)).await.map_err(died)?;
     let mut copy = opened?;
-    // Its note is at the end of a step, or there is none yet.
     let done = match copy.at {
         None => Some(0),
         Some(at) if at == base => Some(0),
-        Some(at) => steps.iter().position(|step| step.end() == at).map(|step| step + 1),
+        Some(at) => {
+            let whole = steps.iter().position(|step| step.end() == at).map(|step| step + 1);
+            // Less of a segment may have been wanted before.
+            whole.or_else(|| steps.iter().position(|step| step.segment.contains(at)))
+        }
     };
     let done = done.with_context(|| {
         format!(
@@ -128,6 +131,11 @@ impl Copy {
         let at = held.map(|bytes| serde_json::from_slice(&bytes));
         let at = at.transpose().context("its note of how far it is cannot be read")?;
         Ok(Self { path, db, at, batches: 0 })
+    }
+
+    /// The database.
+    pub fn db(&self) -> &DB {
+        &self.db
     }
 
     /// Applies what it lacks of a segment. Flushed or not: whoever opens it again goes on at its note,

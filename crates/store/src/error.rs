@@ -70,6 +70,18 @@ pub enum StoreError {
         /// The object.
         name: String,
     },
+    /// Another does what only one may do.
+    #[error(
+        "{holder} holds the lock {name}, for {seconds} seconds more at most unless it renews it"
+    )]
+    Held {
+        /// The lock.
+        name: String,
+        /// Who has it.
+        holder: String,
+        /// When it ends, if the holder is dead.
+        seconds: u64,
+    },
     /// There is no such snapshot, or it was never sealed.
     #[error("there is no sealed snapshot `{id}` in {path}: `godwit-snapshotter list` shows those that are", path = .path.display())]
     NoSnapshot {

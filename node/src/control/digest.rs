@@ -1,19 +1,17 @@
 //! Digests: what is live at one position, slot by slot, computed from a snapshot in a thread of its
 //! own.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
+use ::digest::Reader;
 use admin::{Barrier, Code, Digest, KeyDigests, SlotDigest};
-use keyspace::meta::{self, Body, Collection, Meta, Type};
-use keyspace::{Cf, Hlc, Slot, SlotRange, SlotSet, data};
+use keyspace::meta::{self, Meta};
+use keyspace::{Cf, Hlc, Slot, SlotRange, SlotSet};
 use rocksdb::{DB, ReadOptions, SnapshotWithThreadMode};
-use wal::batch::{BatchRef, Record};
 use wal::{Position, Sequence};
-use xxhash_rust::xxh3::Xxh3;
 
 use super::slots::each_key;
 use super::{Control, Fault, Mode};
@@ -78,8 +76,8 @@ impl Digests {
             let snapshot = store.db().snapshot();
             // Whoever waits has given up only if the process ends.
             let _ = taken.send(());
-            let job = Job { store: &store, snapshot: &snapshot, stamp, stop: &stop };
-            let digest = job.run(&slots).map(|slots| {
+            let reader = Reader { db: store.db(), snapshot: &snapshot, stamp, stop: &stop };
+            let digest = reader.slots(&slots).map(|slots| {
                 let mut total = SlotDigest::default();
                 slots.values().for_each(|slot| total.add(slot));
                 Digest { position, stamp, slots, total }
@@ -91,7 +89,7 @@ impl Digests {
             // Ends when the digest is dropped, too.
             while let Ok(Ask { slot, after, answer }) = asked.recv_timeout(KEPT) {
                 // Whoever asked may have gone.
-                let _ = answer.send(job.keys(slot, &after));
+                let _ = answer.send(keys(&store, &reader, slot, &after));
             }
         });
         if let Err(why) = thread {
@@ -195,215 +193,35 @@ pub(super) fn of_key(
         return Ok(None);
     }
     let (stop, mut digest) = (AtomicBool::new(false), SlotDigest::default());
-    let job = Job { store, snapshot, stamp: now, stop: &stop };
-    let stamp = job.key(&mut digest, slot, key, &record).map_err(failed)?;
+    let reader = Reader { db: store.db(), snapshot, stamp: now, stop: &stop };
+    let stamp = reader.key(&mut digest, slot, key, &record).map_err(failed)?;
     Ok(Some((digest, stamp)))
 }
 
-/// What a key comes to whose records a batch puts, its meta record first; in words, why that cannot
-/// be told. `None`: it is not live by `now`.
-pub(super) fn of_records(
-    key: &[u8],
-    batch: &BatchRef<'_>,
-    now: Hlc,
-) -> Result<Option<SlotDigest>, String> {
-    let mut digest = SlotDigest::default();
-    let mut records = batch.records();
-    let Some(Record::Put { cf: Cf::Meta, value, .. }) = records.next() else {
-        return Err("the batch does not begin with a meta record".to_owned());
+/// The next live keys of a slot, each with its digest.
+fn keys(
+    store: &Store,
+    reader: &Reader<'_>,
+    slot: Slot,
+    after: &[u8],
+) -> Result<KeyDigests, String> {
+    let slots = SlotSet::from_ranges([SlotRange { first: slot, last: slot }]);
+    let mut found = KeyDigests::default();
+    let each = |raw: &[u8], slot, name: &[u8], value: &[u8]| {
+        let failed = |why: String| Fault::new(Code::Err, why);
+        let record = Meta::decode(value).map_err(|why| failed(why.to_string()))?;
+        if !record.is_live(reader.stamp.ms()) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let mut digest = SlotDigest::default();
+        reader.key(&mut digest, slot, name, &record).map_err(failed)?;
+        found.keys.push((name.to_vec(), digest.digest));
+        if found.keys.len() < KEYS_AT_A_TIME && !reader.stop.load(Ordering::Acquire) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        found.next = Some(raw.to_vec());
+        Ok(ControlFlow::Break(()))
     };
-    let record = Meta::decode(value).map_err(|why| why.to_string())?;
-    let mut entry = Sum::begin(&mut digest, key, &record);
-    match record.body {
-        Body::String(bytes) => entry.add(&[], 0, bytes),
-        Body::Collection(collection) => {
-            let prefix = data::prefix_len(key.len());
-            for record in records {
-                let Record::Put { cf, key: raw, value } = record else {
-                    return Err("the batch does more than put".to_owned());
-                };
-                let subkey = raw.get(prefix..).ok_or("a record whose key is cut off")?;
-                match cf {
-                    Cf::Data => entry.add_data(&collection, subkey, value, now)?,
-                    Cf::Score => entry.add(subkey, u64::MAX, &[]),
-                    Cf::Meta | Cf::System => return Err("a record of another kind".to_owned()),
-                }
-            }
-        }
-    }
-    Ok(record.is_live(now.ms()).then_some(digest))
-}
-
-struct Job<'a> {
-    store: &'a Store,
-    snapshot: &'a SnapshotWithThreadMode<'a, DB>,
-    stamp: Hlc,
-    stop: &'a AtomicBool,
-}
-
-impl Job<'_> {
-    fn run(&self, slots: &SlotSet) -> Result<BTreeMap<u16, SlotDigest>, String> {
-        let mut digests = BTreeMap::new();
-        for range in slots.ranges() {
-            let mut options = ReadOptions::default();
-            options.set_iterate_upper_bound((range.last.number() + 1).to_be_bytes().to_vec());
-            options.fill_cache(false);
-            let meta = self.store.cf(Cf::Meta);
-            let mut keys = self.snapshot.raw_iterator_cf_opt(meta, options);
-            keys.seek(range.first.prefix());
-            while let Some((key, value)) = keys.item() {
-                if self.stop.load(Ordering::Acquire) {
-                    return Err("it was dropped before its end".to_owned());
-                }
-                let (slot, name) = meta::decode_key(key).map_err(|why| why.to_string())?;
-                let record = Meta::decode(value).map_err(|why| why.to_string())?;
-                if record.is_live(self.stamp.ms()) {
-                    self.key(digests.entry(slot.number()).or_default(), slot, name, &record)?;
-                }
-                keys.next();
-            }
-            keys.status().map_err(|why| why.to_string())?;
-        }
-        Ok(digests)
-    }
-
-    /// The next live keys of a slot, each with its digest.
-    fn keys(&self, slot: Slot, after: &[u8]) -> Result<KeyDigests, String> {
-        let slots = SlotSet::from_ranges([SlotRange { first: slot, last: slot }]);
-        let mut found = KeyDigests::default();
-        let each = |raw: &[u8], slot, name: &[u8], value: &[u8]| {
-            let failed = |why: String| Fault::new(Code::Err, why);
-            let record = Meta::decode(value).map_err(|why| failed(why.to_string()))?;
-            if !record.is_live(self.stamp.ms()) {
-                return Ok(ControlFlow::Continue(()));
-            }
-            let mut digest = SlotDigest::default();
-            self.key(&mut digest, slot, name, &record).map_err(failed)?;
-            found.keys.push((name.to_vec(), digest.digest));
-            if found.keys.len() < KEYS_AT_A_TIME && !self.stop.load(Ordering::Acquire) {
-                return Ok(ControlFlow::Continue(()));
-            }
-            found.next = Some(raw.to_vec());
-            Ok(ControlFlow::Break(()))
-        };
-        let read = each_key(self.store, self.snapshot, &slots, after, each);
-        read.map(|()| found).map_err(|fault| fault.to_string())
-    }
-
-    /// Adds a key, and answers its highest stamp.
-    fn key(
-        &self,
-        digest: &mut SlotDigest,
-        slot: Slot,
-        name: &[u8],
-        record: &Meta<'_>,
-    ) -> Result<Hlc, String> {
-        let mut entry = Sum::begin(digest, name, record);
-        match record.body {
-            Body::String(bytes) => entry.add(&[], 0, bytes),
-            Body::Collection(collection) => self.collection(&mut entry, slot, name, &collection)?,
-        }
-        Ok(entry.stamp)
-    }
-
-    fn collection(
-        &self,
-        entry: &mut Sum<'_>,
-        slot: Slot,
-        name: &[u8],
-        collection: &Collection,
-    ) -> Result<(), String> {
-        self.each(Cf::Data, slot, name, collection.version, |subkey, value| {
-            entry.add_data(collection, subkey, value, self.stamp)
-        })?;
-        if collection.kind == Type::Zset {
-            // The order that ranges are read from must agree with the members.
-            self.each(Cf::Score, slot, name, collection.version, |subkey, _| {
-                entry.add(subkey, u64::MAX, &[]);
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    fn each(
-        &self,
-        cf: Cf,
-        slot: Slot,
-        name: &[u8],
-        version: Hlc,
-        mut entry: impl FnMut(&[u8], &[u8]) -> Result<(), String>,
-    ) -> Result<(), String> {
-        let mut prefix = Vec::with_capacity(data::prefix_len(name.len()));
-        data::encode_prefix(slot, name, version, &mut prefix);
-        let mut options = ReadOptions::default();
-        options.fill_cache(false);
-        options.set_iterate_range(rocksdb::PrefixRange(prefix.clone()));
-        let mut entries = self.snapshot.raw_iterator_cf_opt(self.store.cf(cf), options);
-        entries.seek(&prefix);
-        while let Some((key, value)) = entries.item() {
-            entry(&key[prefix.len()..], value)?;
-            entries.next();
-        }
-        entries.status().map_err(|why| why.to_string())
-    }
-}
-
-/// Adds the entries of one key.
-struct Sum<'a> {
-    digest: &'a mut SlotDigest,
-    name: &'a [u8],
-    kind: Type,
-    expire_ms: u64,
-    /// The highest of its records.
-    stamp: Hlc,
-}
-
-impl<'a> Sum<'a> {
-    fn begin(digest: &'a mut SlotDigest, name: &'a [u8], record: &Meta<'_>) -> Self {
-        digest.keys += 1;
-        digest.bytes += name.len() as u64;
-        let (kind, expire_ms) = (record.kind(), record.expire_ms);
-        Self { digest, name, kind, expire_ms, stamp: record.stamp }
-    }
-
-    /// Adds a data record of a collection, unless it has expired by `now`.
-    fn add_data(
-        &mut self,
-        collection: &Collection,
-        subkey: &[u8],
-        value: &[u8],
-        now: Hlc,
-    ) -> Result<(), String> {
-        let value = data::DataValue::decode(value).map_err(|why| why.to_string())?;
-        self.stamp = self.stamp.max(value.stamp);
-        if value.expire_ms != 0 && value.expire_ms <= now.ms() {
-            return Ok(());
-        }
-        match <[u8; 8]>::try_from(subkey) {
-            // A list's elements count by their place, not by the index that pushes and pops left
-            // them.
-            Ok(index) if collection.kind == Type::List => {
-                let place = u64::from_be_bytes(index).wrapping_sub(collection.head);
-                self.add(&place.to_be_bytes(), value.expire_ms, value.bytes);
-            }
-            _ => self.add(subkey, value.expire_ms, value.bytes),
-        }
-        Ok(())
-    }
-
-    /// The hash of one entry: lengths first, so that no two entries look alike.
-    fn add(&mut self, field: &[u8], field_expire_ms: u64, value: &[u8]) {
-        let mut hash = Xxh3::new();
-        hash.update(&[self.kind as u8]);
-        hash.update(&self.expire_ms.to_le_bytes());
-        hash.update(&(self.name.len() as u64).to_le_bytes());
-        hash.update(self.name);
-        hash.update(&(field.len() as u64).to_le_bytes());
-        hash.update(field);
-        hash.update(&field_expire_ms.to_le_bytes());
-        hash.update(value);
-        self.digest.digest = self.digest.digest.wrapping_add(hash.digest128());
-        self.digest.bytes += (field.len() + value.len()) as u64;
-    }
+    let read = each_key(store, reader.snapshot, &slots, after, each);
+    read.map(|()| found).map_err(|fault| fault.to_string())
 }

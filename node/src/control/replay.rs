@@ -105,7 +105,7 @@ fn weigh(store: &Store, replay: &Replay<'_>, entry: &ReplayEntry<'_>) -> Result<
     } else {
         let damaged = |why: String| Fault::new(Code::Damaged, why);
         let batch = BatchRef::parse(entry.records).map_err(|why| damaged(why.to_string()))?;
-        match digest::of_records(entry.key, &batch, now).map_err(damaged)? {
+        match ::digest::of_records(entry.key, &batch, now).map_err(damaged)? {
             None => return Ok(Outcome::Expired),
             live => live,
         }
@@ -210,8 +210,9 @@ mod tests {
         restamp(b"k", &batch, new, &mut into).unwrap();
         let made = into.finish();
         assert_eq!(made, hash(b"k", new));
-        let of =
-            |bytes: &[u8]| digest::of_records(b"k", &BatchRef::parse(bytes).unwrap(), new).unwrap();
+        let of = |bytes: &[u8]| {
+            ::digest::of_records(b"k", &BatchRef::parse(bytes).unwrap(), new).unwrap()
+        };
         assert_eq!(of(&made), of(&bytes));
         assert!(restamp(b"other", &batch, new, &mut BatchBuilder::default()).is_err());
     }

@@ -1,9 +1,6 @@
 //! `archive key`: the keys of an encrypted archive.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ::store::repository::Keys;
 use anyhow::Context;
@@ -46,22 +43,11 @@ pub(super) fn run(verb: &KeyVerb) -> anyhow::Result<Exit> {
         KeyVerb::Writer { of, out } => (Keys::read(of)?.to_write(), out),
         KeyVerb::Rotate { of, out } => (Keys::read(of)?.rotate()?, out),
     };
-    write(&keys, out)?;
+    let written = keys.write_new(out);
+    written.with_context(|| format!("making {}; no key was written", out.display()))?;
     say(&format!(
         "wrote {}: without its private keys nothing of the archive can be restored; keep copies in two places",
         out.display()
     ));
     Ok(Exit::Done)
-}
-
-/// A new file that only its owner reads; one that is there stays.
-fn write(keys: &Keys, out: &Path) -> anyhow::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(out)
-        .with_context(|| format!("making {}; no key was written", out.display()))?;
-    let written = file.write_all(keys.to_text().as_bytes()).and_then(|()| file.sync_all());
-    written.with_context(|| format!("writing {}", out.display()))
 }

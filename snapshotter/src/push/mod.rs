@@ -67,10 +67,18 @@ pub async fn run(config: Config, metrics: Option<String>) -> anyhow::Result<Exit
     Ok(Exit::Done)
 }
 
-async fn push(config: &Config, progress: &Progress) -> anyhow::Result<Pushed> {
+/// Opens the repository that a push goes to; one that is not there is made.
+///
+/// # Errors
+/// It cannot be used.
+pub async fn open(config: &Config) -> anyhow::Result<Repository> {
     let (bucket, keys) = config.store.open()?;
     let opened = Repository::create(bucket, keys, header::GRACE_DEFAULT).await;
-    let repository = opened.with_context(|| format!("opening {}", config.store.url))?;
+    opened.with_context(|| format!("opening {}", config.store.url))
+}
+
+async fn push(config: &Config, progress: &Progress) -> anyhow::Result<Pushed> {
+    let repository = open(config).await?;
     let known = Arc::new(repository.known().await?);
     let mut snapshots = Snapshots::open(&repository).await?;
     let last = last_manifests(&snapshots, config, &known).await?;

@@ -12,7 +12,7 @@ use tests::clouds::control::switchover;
 use tests::clouds::start::{checkout, down};
 use tests::clouds::{Clouds, Layout, Observer, Plan};
 use tests::stream_bench::{self, Bench};
-use tests::{demo, once, sidecar_bench, soak};
+use tests::{demo, once, sidecar_bench, snapshot_bench, soak};
 
 /// Prints a line; nobody may be reading (`| head`), and that changes nothing.
 macro_rules! say {
@@ -139,6 +139,18 @@ enum Command {
         #[arg(long, default_value_t = 5000)]
         rate: u64,
     },
+    /// Snapshots beside rsync and restic, where they are installed: bytes, time, processor, memory.
+    Snapshot {
+        /// How many keys.
+        #[arg(long, default_value_t = 2_000_000)]
+        keys: u64,
+        /// Bytes of a value, half of them random.
+        #[arg(long, default_value_t = 1024)]
+        value: usize,
+        /// Keys of a hundred that are overwritten before each later snapshot.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
+        percent: u64,
+    },
     /// Faults under load for a while, drawn from a seed.
     Soak {
         /// Where data and logs lie; emptied first [default: target/soak].
@@ -208,6 +220,11 @@ fn run(command: Command) -> Result<bool> {
         }
         Command::Seed { keys, value, rate } => {
             say!("{}", sidecar_bench::seed::run(&sidecar_bench::seed::Seed { keys, value, rate })?);
+            Ok(true)
+        }
+        Command::Snapshot { keys, value, percent } => {
+            let bench = snapshot_bench::Bench { keys, value, percent };
+            say!("{}", snapshot_bench::run(&bench)?);
             Ok(true)
         }
         Command::Once { dir, kills, seed } => {

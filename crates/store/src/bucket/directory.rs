@@ -1,6 +1,8 @@
 //! Objects as files of a directory.
 
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::fs::{self, File};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
@@ -144,6 +146,45 @@ impl Directory {
 
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
         let mut found = Vec::new();
+        let wanted = |name: &str| name.starts_with(prefix) && !name.ends_with(UNFINISHED);
+        self.walk(|name, meta| {
+            if wanted(&name) {
+                found.push(Object { name, size: meta.len() });
+            }
+            if found.len() > LISTED_MAX {
+                return Err(failed("list", prefix, format!("more than {LISTED_MAX} names")));
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// Removes what is unfinished and was not touched for `age`.
+    pub(super) async fn tidy(&self, age: Duration) -> Result<u64, StoreError> {
+        let mut left = Vec::new();
+        let old = |meta: &Metadata| {
+            let touched = meta.modified().ok().and_then(|at| at.elapsed().ok());
+            touched.is_some_and(|since| since >= age)
+        };
+        self.walk(|name, meta| {
+            if name.ends_with(UNFINISHED) && old(meta) {
+                left.push(name);
+            }
+            Ok(())
+        })
+        .await?;
+        for name in &left {
+            self.delete(name).await?;
+        }
+        Ok(left.len() as u64)
+    }
+
+    /// Each file, by its name below the root. Links are not followed.
+    async fn walk(
+        &self,
+        mut each: impl FnMut(String, &Metadata) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let mut dirs = vec![(self.root.clone(), String::new())];
         while let Some((dir, inside)) = dirs.pop() {
             let mut entries = match fs::read_dir(&dir).await {
@@ -159,15 +200,12 @@ impl Directory {
                 let meta = entry.metadata().await.map_err(StoreError::io("look at", &dir))?;
                 if meta.is_dir() {
                     dirs.push((entry.path(), format!("{name}/")));
-                } else if name.starts_with(prefix) && !name.ends_with(UNFINISHED) {
-                    found.push(Object { name, size: meta.len() });
-                }
-                if found.len() > LISTED_MAX {
-                    return Err(failed("list", prefix, format!("more than {LISTED_MAX} names")));
+                } else {
+                    each(name, &meta)?;
                 }
             }
         }
-        Ok(found)
+        Ok(())
     }
 }
 

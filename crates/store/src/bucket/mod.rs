@@ -12,6 +12,7 @@ mod s3;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use address::{BucketAddress, S3Options};
 use directory::Directory;
@@ -156,6 +157,15 @@ impl Bucket {
         match &self.kind {
             Kind::Directory(directory) => directory.head(name).await,
             Kind::S3(s3) => s3.head(name).await,
+        }
+    }
+
+    /// Removes what writers that died have left unfinished, and nobody has touched for `age`; how many
+    /// that were. (A bucket shows nothing unfinished; its own rules end uploads in parts.)
+    pub async fn tidy(&self, age: Duration) -> Result<u64, StoreError> {
+        match &self.kind {
+            Kind::Directory(directory) => directory.tidy(age).await,
+            Kind::S3(_) => Ok(0),
         }
     }
 

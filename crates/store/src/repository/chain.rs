@@ -88,6 +88,31 @@ impl<R: Serialize + DeserializeOwned + Clone> Chain<R> {
         Ok((chain, all))
     }
 
+    /// Opens a list to read its last record alone, and to add to it.
+    ///
+    /// # Errors
+    /// As [`Chain::open`].
+    pub async fn tail(repository: &Repository, dir: &str) -> Result<(Self, Option<R>), StoreError> {
+        let (next, before, group) = (0, None, Vec::new());
+        let dir = dir.to_owned();
+        let mut chain = Self { repository: repository.clone(), dir, next, before, group };
+        let full = chain.full_groups(0).await?;
+        let mut record = None;
+        if full > 0 {
+            let (mut page, id) = chain.page(full * GROUP - 1).await?;
+            chain.before = Some(id);
+            record = page.records.pop();
+        }
+        chain.next = full * GROUP;
+        if let Some(last) = chain.last_of_group(full).await? {
+            let (page, _) = chain.page(last).await?;
+            record = page.records.last().cloned();
+            chain.next = last + 1;
+            chain.group = page.records;
+        }
+        Ok((chain, record))
+    }
+
     /// The number of the next record.
     pub fn next(&self) -> u64 {
         self.next

@@ -3,12 +3,14 @@
 //! restores meanwhile: see `docs/formats.md`, "Deletion".
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::archive::{Mark, Record};
 use super::chain::Chain;
 use super::header::{self, unix_ms};
+use super::lock::{self, Process};
 use super::snapshots::{Snapshots, manifest_name};
 use super::{Archive, ArchiveName, Repository};
 use crate::StoreError;
@@ -20,6 +22,8 @@ const MARKS_BYTES_MAX: u64 = 256 << 20;
 const LEASE_BYTES_MAX: u64 = 4 << 10;
 /// How long a run may take; one that takes longer ends by itself.
 const LEASE_MS: u64 = 3600 * 1000;
+/// What is still being written after so long, nobody writes any more.
+const UNFINISHED_MAX: Duration = Duration::from_secs(3600);
 /// Clocks of two who delete may differ by this.
 const SKEW_MS: u64 = 300 * 1000;
 
@@ -44,6 +48,14 @@ impl Marks {
 struct Lease {
     holder: String,
     until: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    process: Option<Process>,
+}
+
+impl Lease {
+    fn is_over(&self) -> bool {
+        self.until + SKEW_MS <= unix_ms() || self.process.as_ref().is_some_and(Process::is_gone)
+    }
 }
 
 /// What a run found and did.
@@ -80,6 +92,9 @@ impl Repository {
                 until
             }
         };
+        if !dry {
+            self.bucket.tidy(UNFINISHED_MAX).await?;
+        }
         let listed = self.bucket.list("").await?;
         // What is pushed from here on is not in the list, so it is not judged.
         let mut live = self.live(listed.iter().map(|object| object.name.as_str())).await?;
@@ -124,13 +139,14 @@ impl Repository {
         for generation in first.. {
             let name = lease_name(generation);
             let until = unix_ms() + LEASE_MS;
-            let lease = Lease { holder: holder.to_owned(), until };
+            let process = Process::current();
+            let lease = Lease { holder: holder.to_owned(), until, process };
             let (put, _) = self.put_text(&name, &lease).await?;
             if put == Put::New {
                 return Ok((generation, until - SKEW_MS));
             }
             let held = self.text::<Lease>(&name, LEASE_BYTES_MAX).await?;
-            if let Some((held, _)) = held.filter(|(held, _)| held.until + SKEW_MS > unix_ms())
+            if let Some((held, _)) = held.filter(|(held, _)| !held.is_over())
                 && !self.is_over(generation).await?
             {
                 let seconds = (held.until + SKEW_MS).saturating_sub(unix_ms()) / 1000;
@@ -153,7 +169,17 @@ impl Repository {
         let mut live = Live::default();
         live.names.insert(header::NAME.to_owned());
         live.names.insert(MARKS.to_owned());
-        let archives: BTreeSet<_> = names.filter_map(ArchiveName::of).collect();
+        let (mut archives, mut locks) = (BTreeSet::new(), BTreeSet::new());
+        for name in names {
+            archives.extend(ArchiveName::of(name));
+            let rest = name.strip_prefix(lock::DIR).and_then(|rest| rest.strip_prefix('/'));
+            locks.extend(rest.and_then(|rest| rest.split_once('/')).map(|(lock, _)| lock));
+        }
+        for name in locks {
+            let dir = format!("{}/{name}", lock::DIR);
+            let (chain, _) = Chain::<serde_json::Value>::tail(self, &dir).await?;
+            live.chains.push((dir, 0, chain.next()));
+        }
         for name in archives {
             let archive = Archive::open(self, &name).await?;
             let (page, next, marks) = archive.pages();

@@ -1,6 +1,9 @@
 //! The keys of an encrypted repository, and the file that holds them.
 
 use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::{ObjectId, StoreError, files};
@@ -126,6 +129,17 @@ impl Keys {
             }
         }
         text
+    }
+
+    /// Writes a new key file that only its owner reads; one that is there stays.
+    ///
+    /// # Errors
+    /// It cannot be written, or there is one.
+    pub fn write_new(&self, out: &Path) -> Result<(), StoreError> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(out);
+        let mut file = file.map_err(StoreError::io("make", out))?;
+        let written = file.write_all(self.to_text().as_bytes()).and_then(|()| file.sync_all());
+        written.map_err(StoreError::io("write", out))
     }
 
     /// Whether there are any: whether what is written is encrypted.

@@ -6,6 +6,7 @@
 //! archive/<service>/<cluster>-<n>/chain/<number>  what was archived of a shard, page by page
 //! archive/.../bases, segments, marks              checkpoints, the log, what is known of them
 //! snapshots/...                                   sealed sets of checkpoints
+//! locks/<name>/<number>                           who does what only one may do
 //! gc/...                                          what may be deleted, and who does it
 //! ```
 //!
@@ -14,7 +15,7 @@
 //! "Repositories"; everything read is untrusted.
 //!
 //! Start with [`Repository`]; then [`piece`] (files), [`chain`] (lists that grow), [`archive`] (what a
-//! sidecar writes), [`plan`] (how a moment is restored), [`retain`] and [`gc`] (what goes).
+//! sidecar writes), [`plan`] (how a moment is restored), [`retain`], [`thin`] and [`gc`] (what goes).
 
 pub mod archive;
 pub mod blob;
@@ -23,12 +24,14 @@ pub mod cipher;
 pub mod gc;
 pub mod header;
 pub mod keys;
+pub mod lock;
 pub mod manifest;
 pub mod piece;
 pub mod plan;
 pub mod retain;
 pub mod snapshots;
 mod text;
+pub mod thin;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,11 +41,13 @@ pub use blob::{Packed, What};
 pub use chain::Chain;
 pub use header::Header;
 pub use keys::Keys;
+pub use lock::Lock;
 pub use manifest::{FileEntry, LogSegment, Manifest};
 pub use piece::{PIECE_BYTES, Piece};
 pub use plan::{Missing, Plan, Step, Target};
 pub use retain::Keep;
 pub use snapshots::{Snapshot, Snapshots, State};
+pub use thin::Policy;
 
 use crate::bucket::{Bucket, Put};
 use crate::{ObjectId, StoreError};

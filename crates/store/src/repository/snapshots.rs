@@ -66,14 +66,39 @@ pub enum State {
     Proven,
 }
 
+/// When it was found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Known {
+    /// When all of it was last read back and was good: milliseconds since 1970, UTC.
+    pub verified_at: Option<u64>,
+    /// When it was last proven.
+    pub proven_at: Option<u64>,
+    /// How long a restore took then, in milliseconds.
+    pub took_ms: Option<u64>,
+}
+
 /// What happened to snapshots, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 enum Event {
     Sealed(Snapshot),
-    Verified { id: SnapshotId, at: u64, good: bool },
-    Proven { id: SnapshotId, at: u64 },
-    Forgotten { id: SnapshotId, at: u64 },
+    Verified {
+        id: SnapshotId,
+        at: u64,
+        good: bool,
+    },
+    #[serde(rename_all = "kebab-case")]
+    Proven {
+        id: SnapshotId,
+        at: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        took_ms: Option<u64>,
+    },
+    Forgotten {
+        id: SnapshotId,
+        at: u64,
+    },
 }
 
 /// The snapshots of a repository, opened: those that count, and a place to add to them.
@@ -82,6 +107,7 @@ pub struct Snapshots {
     repository: Repository,
     chain: Chain<Event>,
     all: BTreeMap<SnapshotId, (Snapshot, State)>,
+    known: BTreeMap<SnapshotId, Known>,
     /// In the order in which they were sealed.
     order: Vec<SnapshotId>,
 }
@@ -93,8 +119,13 @@ impl Snapshots {
     /// The store failed, or what it holds is damaged.
     pub async fn open(repository: &Repository) -> Result<Self, StoreError> {
         let (chain, events) = Chain::open(repository, DIR, 0).await?;
-        let mut snapshots =
-            Self { repository: repository.clone(), chain, all: BTreeMap::new(), order: Vec::new() };
+        let mut snapshots = Self {
+            repository: repository.clone(),
+            chain,
+            all: BTreeMap::new(),
+            known: BTreeMap::new(),
+            order: Vec::new(),
+        };
         events.into_iter().for_each(|(_, event)| snapshots.take(event));
         Ok(snapshots)
     }
@@ -105,6 +136,16 @@ impl Snapshots {
                 *held = state;
             }
         };
+        match &event {
+            Event::Verified { id, at, good } => {
+                self.known.entry(id.clone()).or_default().verified_at = good.then_some(*at);
+            }
+            Event::Proven { id, at, took_ms } => {
+                let known = self.known.entry(id.clone()).or_default();
+                (known.proven_at, known.took_ms) = (Some(*at), *took_ms);
+            }
+            Event::Sealed(_) | Event::Forgotten { .. } => {}
+        }
         match event {
             Event::Sealed(snapshot) => {
                 self.order.push(snapshot.id.clone());
@@ -123,6 +164,16 @@ impl Snapshots {
     /// Those that count, in the order in which they were sealed.
     pub fn list(&self) -> impl DoubleEndedIterator<Item = &(Snapshot, State)> {
         self.order.iter().filter_map(|id| self.all.get(id))
+    }
+
+    /// The repository that they are in.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// When what is known of it was found out.
+    pub fn known_of(&self, id: &SnapshotId) -> Known {
+        self.known.get(id).copied().unwrap_or_default()
     }
 
     /// One of them.
@@ -211,12 +262,17 @@ impl Snapshots {
         self.add(Event::Verified { id: id.clone(), at, good }).await
     }
 
-    /// Records that it was restored, opened and compared.
+    /// Records that it was restored, opened and compared, and how many milliseconds that took.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn proven(&mut self, id: &SnapshotId, at: u64) -> Result<(), StoreError> {
-        self.add(Event::Proven { id: id.clone(), at }).await
+    pub async fn proven(
+        &mut self,
+        id: &SnapshotId,
+        at: u64,
+        took_ms: u64,
+    ) -> Result<(), StoreError> {
+        self.add(Event::Proven { id: id.clone(), at, took_ms: Some(took_ms) }).await
     }
 
     /// Lets go of it.
