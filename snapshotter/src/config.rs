@@ -110,9 +110,8 @@ pub struct Settings {
     #[arg(long, env = "GODWIT_NICE", value_name = "N")]
     pub nice: Option<i32>,
     /// Use disks only when nobody else does (ionice's class idle)
-    #[arg(long, env = "GODWIT_IO_IDLE")]
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub io_idle: bool,
+    #[arg(long, env = "GODWIT_IO_IDLE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub io_idle: Option<bool>,
     /// Write what came of the run to this file, as JSON
     #[arg(long, env = "GODWIT_REPORT", value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -227,7 +226,7 @@ impl Settings {
             window: self.window,
             jitter: self.jitter,
             nice: self.nice,
-            io_idle: self.io_idle,
+            io_idle: self.io_idle.unwrap_or_default(),
             report: self.report,
             textfile: self.textfile,
         };
