@@ -167,8 +167,8 @@ async fn pushed(config: Config, metrics: Option<String>) -> anyhow::Result<Exit>
         let repository = push::open(&config).await?;
         Ok(Some((repository, format!("push-{}-{}", config.service, config.cluster))))
     };
-    let work = push::run(config.clone(), metrics);
-    Run::new(config.cron.clone(), "push").run(idle, lock, work).await
+    let work = Box::pin(push::run(config.clone(), metrics));
+    Box::pin(Run::new(config.cron.clone(), "push").run(idle, lock, work)).await
 }
 
 /// No node feels these, and two at a time do each other no harm.

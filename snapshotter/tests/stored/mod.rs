@@ -261,8 +261,8 @@ impl Stored {
 
     /// Strings of noise in both shards; the first of them in many table files.
     pub(crate) fn fill(&self, from: u64, to: u64) {
-        for n in 0..SLOTS.len() {
-            let slots: SlotSet = SLOTS[n].parse().unwrap();
+        for (n, slots) in SLOTS.iter().enumerate() {
+            let slots: SlotSet = slots.parse().unwrap();
             let db = open(&self.source(n));
             let mut records = Records::default();
             for number in from..to {
