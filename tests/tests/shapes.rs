@@ -23,9 +23,7 @@ const FIELDS: u32 = 5_000;
 const LIBRARY: &str = "#!lua name=shapes\nredis.register_function('f', function() return 1 end)";
 
 /// Cloud a with so many shards, holding data of every type, and b with so many, empty.
-fn apart(a: u16, b: u16, change: impl FnOnce(Plan) -> Plan) -> (Story, StdRng) {
-    let seed = rand::random::<u64>();
-    println!("seed {seed}");
+fn apart(seed: u64, a: u16, b: u16, change: impl FnOnce(Plan) -> Plan) -> (Story, StdRng) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut story = Story::begin_with(|plan| change(plan.with_shards(a, b)));
     let mut client = story.clouds.client("a").unwrap();
@@ -92,8 +90,8 @@ fn start(story: &mut Story, cloud: &str) {
 }
 
 /// Seeds b under writes, compares, switches there, and back.
-fn seeded_and_switched(a: u16, b: u16) {
-    let (mut story, mut random) = apart(a, b, |plan| plan);
+fn seeded_and_switched(seed: u64, a: u16, b: u16) {
+    let (mut story, mut random) = apart(seed, a, b, |plan| plan);
     let traffic = story.traffic();
     start(&mut story, "b");
     story.equal("a", "b");
@@ -119,17 +117,23 @@ fn seeded_and_switched(a: u16, b: u16) {
 
 #[test]
 fn two_shards_are_followed_by_three() {
-    seeded_and_switched(2, 3);
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    seeded_and_switched(seed, 2, 3);
 }
 
 #[test]
 fn three_shards_are_followed_by_two() {
-    seeded_and_switched(3, 2);
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    seeded_and_switched(seed, 3, 2);
 }
 
 #[test]
 fn four_shards_are_followed_by_eight_and_a_flush_reaches_all_of_them() {
-    let (mut story, mut random) = apart(4, 8, |plan| plan);
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    let (mut story, mut random) = apart(seed, 4, 8, |plan| plan);
     start(&mut story, "b");
     story.equal("a", "b");
     each_has_its_own(&story, "b");
@@ -141,7 +145,9 @@ fn four_shards_are_followed_by_eight_and_a_flush_reaches_all_of_them() {
 
 #[test]
 fn a_seed_of_another_shape_goes_on_whoever_is_killed() {
-    let (mut story, mut random) = apart(2, 3, Plan::with_toxics);
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    let (mut story, mut random) = apart(seed, 2, 3, Plan::with_toxics);
     let mut client = story.clouds.client("a").unwrap();
     let mut value = vec![0; VALUE_BYTES];
     for number in 0..VALUES {
@@ -191,7 +197,9 @@ fn a_seed_of_another_shape_goes_on_whoever_is_killed() {
 
 #[test]
 fn a_node_that_dies_while_it_takes_slots_in_has_them_or_gets_them_again() {
-    let (mut story, _) = apart(2, 3, |plan| plan);
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    let (mut story, _) = apart(seed, 2, 3, |plan| plan);
     for (shard, point) in [
         ("b/0", "load-after-intent"),
         ("b/1", "load-before-done,slice-before-intent:every=2"),
@@ -272,9 +280,7 @@ fn throttle(story: &Story, slow: bool) {
     let toxics = story.clouds.toxics.as_ref().unwrap();
     for name in ["b-0-stream", "b-1-stream", "b-2-stream"] {
         match slow {
-            true => {
-                drop(toxics.toxic(name, "bandwidth", "upstream", json!({"rate": 500})).unwrap())
-            }
+            true => toxics.toxic(name, "bandwidth", "upstream", json!({"rate": 500})).unwrap(),
             false => toxics.heal(name, "bandwidth", "upstream").unwrap(),
         }
     }
