@@ -15,6 +15,7 @@ use crate::key::{self, KeyVerb};
 use crate::prove::{self, ProveArgs};
 use crate::prune::{self, PruneArgs};
 use crate::restore::{self, RestoreArgs};
+use crate::serve::{self, ServeSettings};
 use crate::verify::{self, VerifyArgs};
 use crate::{list, push};
 
@@ -23,6 +24,11 @@ Examples:
   Send a snapshot of cluster a to a directory (mounted from the other side, say):
     godwit-snapshotter push --registry file:/var/lib/godwit/registry --service demo \\
         --cluster a --to file:///srv/godwit
+  The same to the other side, where a daemon takes it in:
+    godwit-snapshotter serve --service demo --listen 0.0.0.0:9700 --in file:///srv/godwit \\
+        --tls-ca ca.pem --tls-cert snapshotter.pem --tls-key snapshotter.key
+    godwit-snapshotter push --registry file:/var/lib/godwit/registry --service demo \\
+        --cluster a --to godwit://dr.example.com:9700
   What is there, and is it whole?
     godwit-snapshotter list --from file:///srv/godwit
     godwit-snapshotter verify --from file:///srv/godwit
@@ -61,6 +67,8 @@ enum Verb {
     /// Take a checkpoint of each shard of a cluster and send it to a store; the last line of output
     /// says what was sent
     Push(Box<PushArgs>),
+    /// Take pushes in, on the other side: who pushes adds to history and can take nothing away
+    Serve(Box<ServeArgs>),
     /// List the sealed snapshots of a repository, oldest first
     List(FromArgs),
     /// Show one snapshot, shard by shard
@@ -97,6 +105,14 @@ struct Timed<A: clap::Args> {
 }
 
 #[derive(Debug, clap::Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    settings: ServeSettings,
+    #[command(flatten)]
+    common: ops::cli::Common,
+}
+
+#[derive(Debug, clap::Args)]
 struct PushArgs {
     #[command(flatten)]
     settings: Settings,
@@ -128,6 +144,18 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         return Err(ConfigError::invalid("say what to do: see --help for the verbs").into());
     };
     match verb {
+        Verb::Serve(args) => {
+            let ServeArgs { mut common, settings } = *args;
+            if let Some(exit) = common.completions::<Args>() {
+                return Ok(exit);
+            }
+            let config = common.load(settings)?.validate()?;
+            if let Some(exit) = common.checked() {
+                return Ok(exit);
+            }
+            common.start_logging()?;
+            serve::run(config, common.metrics).await
+        }
         Verb::Push(args) => {
             let PushArgs { mut common, settings } = *args;
             if let Some(exit) = common.completions::<Args>() {

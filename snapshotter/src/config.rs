@@ -1,14 +1,16 @@
 //! What a push needs to know. The other verbs take flags alone.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::ValueEnum;
 use ops::config::ConfigError;
-use ops::tls::{MutualConfig, MutualSettings, Switch};
+use ops::tls::{Mutual, MutualConfig, MutualSettings, PeerName, Switch};
 use ops::units::{Size, Span};
 use serde::{Deserialize, Serialize};
 use store::StoreError;
-use store::bucket::{Bucket, BucketAddress, S3Options};
+use store::bucket::{Bucket, BucketAddress, S3Options, ServedOptions};
 use store::repository::{Keys, Manifest};
 
 use crate::cli::Output;
@@ -40,7 +42,7 @@ pub struct Settings {
     /// The cluster whose shards are to be stored; a standby cluster will do, and spares the active
     #[arg(long, env = "GODWIT_CLUSTER", value_name = "NAME")]
     pub cluster: Option<String>,
-    /// The store: a directory, or s3://bucket/prefix; made if it is not there
+    /// The store: a directory, s3://bucket/prefix, or godwit://HOST:PORT where `serve` runs; made if it is not there
     #[arg(long, env = "GODWIT_TO", value_name = "URL")]
     pub to: Option<String>,
     /// The URL of an S3 store that is not Amazon's
@@ -142,11 +144,45 @@ pub enum Digests {
     Off,
 }
 
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// A directory, or a part of a bucket.
+    Bucket(BucketAddress),
+    /// `godwit://HOST:PORT`: with a daemon that serves it.
+    Served(String),
+}
+
+impl FromStr for StoreUrl {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        let Some(address) = text.strip_prefix("godwit://") else {
+            return text.parse().map(Self::Bucket);
+        };
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        if port.is_none() {
+            let why = "write `godwit://HOST:PORT`".to_owned();
+            return Err(StoreError::Address { address: text.to_owned(), why });
+        }
+        Ok(Self::Served(address.to_owned()))
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bucket(address) => address.fmt(f),
+            Self::Served(address) => write!(f, "godwit://{address}"),
+        }
+    }
+}
+
 /// Where a store is, and how to get there.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
     /// Where.
-    pub url: BucketAddress,
+    pub url: StoreUrl,
     /// How.
     pub options: S3Options,
     /// The keys, if it is encrypted.
@@ -154,12 +190,30 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
-    /// The bucket and the keys; nothing is asked of it yet.
+    /// Its objects, where no daemon keeps them; nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// The keys of the bucket are missing.
+    pub fn bucket(&self) -> Result<Bucket, StoreError> {
+        match &self.url {
+            StoreUrl::Bucket(address) => Bucket::open(address, &self.options),
+            StoreUrl::Served(address) => Err(StoreError::Address {
+                address: address.clone(),
+                why: "a daemon keeps it, and it is pushed to only".to_owned(),
+            }),
+        }
+    }
+
+    /// The bucket and the keys; nothing is asked of it yet. A daemon is told whose snapshots these are.
     ///
     /// # Errors
     /// The key file cannot be read, or the keys of the bucket are missing.
-    pub fn open(&self) -> Result<(Bucket, Keys), StoreError> {
-        Ok((Bucket::open(&self.url, &self.options)?, Keys::read_if(self.key_file.as_deref())?))
+    pub fn open(&self, service: &str, tls: Option<&Mutual>) -> anyhow::Result<(Bucket, Keys)> {
+        let keys = Keys::read_if(self.key_file.as_deref())?;
+        let StoreUrl::Served(address) = &self.url else { return Ok((self.bucket()?, keys)) };
+        let peer = PeerName::new(&stream::names::of_snapshotter(service))?;
+        let options = ServedOptions { service: service.to_owned(), peer, tls: tls.cloned() };
+        Ok((Bucket::served(address, options), keys))
     }
 }
 
@@ -311,6 +365,9 @@ mod tests {
         let refusal = |settings: Settings| settings.validate().unwrap_err().to_string();
         assert!(refusal(Settings { to: None, ..good() }).contains("--to"));
         assert!(refusal(Settings { to: Some("gs://b".into()), ..good() }).contains("not known"));
+        assert!(
+            refusal(Settings { to: Some("godwit://b".into()), ..good() }).contains("HOST:PORT")
+        );
         assert!(refusal(Settings { sse: Some("none".into()), ..good() }).contains("AES256"));
         let slow = Settings { bandwidth: Some(Size(1)), ..good() };
         assert!(refusal(slow).contains("at least 64KiB"));

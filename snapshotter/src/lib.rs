@@ -32,4 +32,5 @@ pub mod prune;
 pub mod push;
 pub mod report;
 pub mod restore;
+pub mod serve;
 pub mod verify;

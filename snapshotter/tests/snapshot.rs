@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keyspace::Hlc;
 use serde_json::Value;
-use store::bucket::{Bucket, BucketAddress, S3Options};
+use store::bucket::{Bucket, BucketAddress, Put, S3Options, ServedOptions};
 use store::repository::{Keys, Manifest, Repository, Snapshot, Snapshots};
 use stream::export::{self, Arrived, Begun, End, Export, ExportFile, PIECE_BYTES, Ready};
 use stream::{Message, Purpose};
@@ -139,10 +139,13 @@ impl Stage {
     }
 
     fn push_with(&self, more: &[&str]) -> Output {
+        self.push_to(&self.store(), more)
+    }
+
+    fn push_to(&self, store: &str, more: &[&str]) -> Output {
         let registry = format!("file:{}", self.dir.path().join("registry").display());
-        let store = self.store();
         let mut args = vec!["push", "--registry", &registry, "--service", "demo"];
-        args.extend(["--cluster", "a", "--to", &store, "--wait", "500ms", "--output", "json"]);
+        args.extend(["--cluster", "a", "--to", store, "--wait", "500ms", "--output", "json"]);
         args.extend(more);
         run(&args)
     }
@@ -358,6 +361,81 @@ fn an_encrypted_push_needs_the_keys_that_write_and_is_read_with_the_others() {
     let without = stage.push();
     assert_eq!(without.status.code(), Some(1), "{}", said(&without));
     assert!(said(&without).contains("name the key file"), "{}", said(&without));
+}
+
+/// A daemon that ends with it.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Stage {
+    /// `serve` on this stage's store; where it listens.
+    fn serve(&self, more: &[&str]) -> (Daemon, String) {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (listen, store) = (free.to_string(), self.store());
+        let mut daemon = Command::new(env!("CARGO_BIN_EXE_godwit-snapshotter"));
+        daemon.args(["serve", "--listen", &listen, "--service", "demo", "--in", &store]);
+        let daemon = Daemon(daemon.args(more).spawn().unwrap());
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(free).is_err() {
+            assert!(std::time::Instant::now() < deadline, "the daemon does not listen");
+            std::thread::yield_now();
+        }
+        (daemon, listen)
+    }
+}
+
+#[test]
+fn a_daemon_takes_pushes_in_and_nobody_takes_anything_away_over_the_wire() {
+    let stage = Stage::new(&[Script::Honest, Script::Remembers]);
+    let (_daemon, listen) = stage.serve(&[]);
+    let to = format!("godwit://{listen}");
+    let pushed = stage.push_to(&to, &[]);
+    assert!(pushed.status.success(), "{}", said(&pushed));
+    let (snapshot, _) = stage.newest(Keys::none());
+    assert_eq!(snapshot.id.to_string(), last_line(&pushed)["snapshot"].as_str().unwrap());
+    let again = stage.push_to(&to, &[]);
+    assert_eq!(last_line(&again)["bytes_sent"], 0, "{}", said(&again));
+
+    // Whoever has the pusher's key can add, and can take nothing away.
+    stage.runtime.block_on(async {
+        let peer = ops::tls::PeerName::new("snapshotter.demo.godwit").unwrap();
+        let options = ServedOptions { service: "demo".to_owned(), peer, tls: None };
+        let bucket = Bucket::served(&listen, options.clone());
+        let header = bucket.get("GODWIT-STORE", 1 << 20).await.unwrap().unwrap();
+        assert_eq!(bucket.put_new("GODWIT-STORE", b"x".to_vec()).await.unwrap(), Put::Exists);
+        assert_eq!(bucket.get("GODWIT-STORE", 1 << 20).await.unwrap().unwrap(), header);
+        assert_eq!(bucket.get("objects/00/none", 10).await.unwrap(), None);
+        bucket.delete("GODWIT-STORE").await.unwrap_err();
+        bucket.put("GODWIT-STORE", Vec::new()).await.unwrap_err();
+        bucket.list("").await.unwrap_err();
+        for name in ["gc/marks", "gc/lease/0000000000000001", "../x"] {
+            bucket.put_new(name, b"x".to_vec()).await.unwrap_err();
+        }
+        let repository = Repository::open(bucket, Keys::none()).await.unwrap();
+        let mut snapshots = Snapshots::open(&repository).await.unwrap();
+        let why = snapshots.forget(&snapshot.id, 1).await.unwrap_err().to_string();
+        assert!(why.contains("not a pusher's to write"), "{why}");
+        let other = ServedOptions { service: "other".to_owned(), ..options };
+        let why = Bucket::served(&listen, other).head("GODWIT-STORE").await.unwrap_err();
+        assert!(why.to_string().contains("not of `other`"), "{why}");
+    });
+    assert_eq!(stage.newest(Keys::none()).0.id.to_string(), last_line(&again)["snapshot"]);
+}
+
+#[test]
+fn a_daemon_whose_disk_is_full_says_so_and_nothing_is_sealed() {
+    let stage = Stage::new(&[Script::Honest, Script::Honest]);
+    let (_daemon, listen) = stage.serve(&["--free", "1024TiB"]);
+    let pushed = stage.push_to(&format!("godwit://{listen}"), &[]);
+    assert_eq!(pushed.status.code(), Some(1), "{}", said(&pushed));
+    assert!(said(&pushed).contains("make room there"), "{}", said(&pushed));
+    assert!(stage.store_files("snapshots").is_empty());
 }
 
 #[test]

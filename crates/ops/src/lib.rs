@@ -51,6 +51,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod disk;
 pub mod exit;
 pub mod failpoint;
 pub mod health;

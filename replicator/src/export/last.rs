@@ -123,6 +123,11 @@ impl Lasts {
 pub(super) struct Exporting(Pin);
 
 impl Exporting {
+    /// Nothing before this file is needed.
+    pub(super) fn begins_at(&self, database: &DatabaseId, file: u64) {
+        self.0.advance(database, file);
+    }
+
     /// Why it was not kept, if it was not.
     pub(super) fn lost(&self) -> Option<String> {
         self.0.lost()

@@ -89,6 +89,9 @@ where
                 other => return Err(other.unexpected("Begin").into()),
             }
         };
+        if let Some(log) = &work.log {
+            keeping.begins_at(&work.database, log.cursor.file().number);
+        }
         if self.open.digest && work.begun.cuttable {
             let barrier = self.node.barrier().await?;
             // The cut comes behind it: the barrier's stamp is not above the clock as it is now.

@@ -72,7 +72,8 @@ pub async fn run(config: Config, metrics: Option<String>) -> anyhow::Result<Exit
 /// # Errors
 /// It cannot be used.
 pub async fn open(config: &Config) -> anyhow::Result<Repository> {
-    let (bucket, keys) = config.store.open()?;
+    let tls = config.tls.as_ref().map(|tls| tls.open()).transpose()?;
+    let (bucket, keys) = config.store.open(&config.service, tls.as_ref())?;
     let opened = Repository::create(bucket, keys, header::GRACE_DEFAULT).await;
     opened.with_context(|| format!("opening {}", config.store.url))
 }

@@ -1,4 +1,4 @@
-//! Objects by name, in a directory or in a bucket: one set of operations for both, held to the same
+//! Objects by name, in a directory, in a bucket or at a daemon that keeps them: one set of operations for all, held to the same
 //! stories by `tests/buckets.rs`.
 //!
 //! Names are relative, of parts that [`crate::FileName`] takes, joined by `/`. What is written is
@@ -9,6 +9,7 @@ mod address;
 mod directory;
 mod requests;
 mod s3;
+mod served;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use directory::Directory;
 use requests::Requests;
 pub use requests::{Counts, Operation};
 use s3::S3;
+use served::Served;
+pub use served::{Guard, Room, ServedOptions, answer};
 
 use crate::{FileName, StoreError};
 
@@ -56,6 +59,7 @@ pub enum Put {
 enum Kind {
     Directory(Directory),
     S3(S3),
+    Served(Served),
 }
 
 impl Bucket {
@@ -66,6 +70,11 @@ impl Bucket {
             BucketAddress::S3 { bucket, prefix } => Kind::S3(S3::new(bucket, prefix, options)?),
         };
         Ok(Self { kind, requests: Arc::default() })
+    }
+
+    /// What a daemon keeps (`godwit-snapshotter serve`): it is asked when there is something to ask.
+    pub fn served(address: &str, options: ServedOptions) -> Self {
+        Self { kind: Kind::Served(Served::new(address, options)), requests: Arc::default() }
     }
 
     /// How many requests were made, by what they asked.
@@ -82,6 +91,7 @@ impl Bucket {
         match &self.kind {
             Kind::Directory(directory) => directory.put_new(name, &bytes).await,
             Kind::S3(s3) => s3.put_new(name, bytes).await,
+            Kind::Served(served) => served.put_new(name, bytes).await,
         }
     }
 
@@ -97,6 +107,7 @@ impl Bucket {
         match &self.kind {
             Kind::Directory(directory) => directory.get_range(name, offset, len).await,
             Kind::S3(s3) => s3.get_range(name, offset, len).await,
+            Kind::Served(served) => served.get_range(name, offset, len).await,
         }
     }
 
@@ -107,6 +118,7 @@ impl Bucket {
         match &self.kind {
             Kind::Directory(directory) => directory.delete(name).await,
             Kind::S3(s3) => s3.delete(name).await,
+            Kind::Served(served) => Err(served.refused("delete", name)),
         }
     }
 
@@ -117,6 +129,7 @@ impl Bucket {
         match &self.kind {
             Kind::Directory(directory) => directory.get(name, max).await,
             Kind::S3(s3) => s3.get(name, max).await,
+            Kind::Served(served) => served.get(name, max).await,
         }
     }
 
@@ -127,6 +140,7 @@ impl Bucket {
         match &self.kind {
             Kind::Directory(directory) => directory.fetch(name, size, to).await,
             Kind::S3(s3) => s3.fetch(name, size, to).await,
+            Kind::Served(served) => served.fetch(name, size, to).await,
         }
     }
 
@@ -137,6 +151,7 @@ impl Bucket {
         match &self.kind {
             Kind::Directory(directory) => directory.put(name, bytes).await,
             Kind::S3(s3) => s3.put(name, bytes).await,
+            Kind::Served(served) => Err(served.refused("overwrite", name)),
         }
     }
 
@@ -147,6 +162,7 @@ impl Bucket {
         match &self.kind {
             Kind::Directory(directory) => directory.put_file(name, from).await,
             Kind::S3(s3) => s3.put_file(name, from).await,
+            Kind::Served(served) => Err(served.refused("overwrite", name)),
         }
     }
 
@@ -157,6 +173,7 @@ impl Bucket {
         match &self.kind {
             Kind::Directory(directory) => directory.head(name).await,
             Kind::S3(s3) => s3.head(name).await,
+            Kind::Served(served) => served.head(name).await,
         }
     }
 
@@ -165,7 +182,7 @@ impl Bucket {
     pub async fn tidy(&self, age: Duration) -> Result<u64, StoreError> {
         match &self.kind {
             Kind::Directory(directory) => directory.tidy(age).await,
-            Kind::S3(_) => Ok(0),
+            Kind::S3(_) | Kind::Served(_) => Ok(0),
         }
     }
 
@@ -175,6 +192,7 @@ impl Bucket {
         let mut found = match &self.kind {
             Kind::Directory(directory) => directory.list(prefix).await,
             Kind::S3(s3) => s3.list(prefix).await,
+            Kind::Served(served) => Err(served.refused("list", prefix)),
         }?;
         found.sort();
         Ok(found)
