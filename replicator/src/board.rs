@@ -77,6 +77,9 @@ impl Board {
             applied: None,
             connected: false,
             held: None,
+            way: None,
+            bucket: None,
+            seen: None,
         });
         change(status);
         self.told(false);

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use topology::members::SidecarMember;
+use topology::members::{ReceiveStatus, SidecarMember};
 use topology::record::UnixMs;
 use topology::service::MEMBER_TTL;
 use topology::{ServiceView, ShardName};
+use wal::Position;
 
+use crate::board::Notes;
 use crate::sidecar::Sidecar;
 
 /// A change is told after this, with what changed meanwhile.
@@ -24,8 +26,10 @@ pub async fn keep_publishing(sidecar: Arc<Sidecar>, address: String, metrics: Op
     let check = sidecar.health.check("registry");
     let mut last = sidecar.board.read();
     let mut leases = Leases::new();
+    let mut seen = BTreeMap::new();
     loop {
         sidecar.board.take_changes();
+        see_sources(&sidecar, &mut seen);
         let notes = sidecar.board.read();
         let tail = notes.tail.max(sidecar.node.position().map(|p| p.sequence));
         sidecar.metrics.tail_sequence.set(tail.map_or(0, |s| s.0 as i64));
@@ -39,7 +43,7 @@ pub async fn keep_publishing(sidecar: Arc<Sidecar>, address: String, metrics: Op
             tail,
             drained: notes.drained.clone(),
             streams: notes.streams.clone(),
-            receiving: notes.receiving.clone(),
+            receiving: receiving(&notes, &seen),
             leased_until: leases.look(&sidecar.service.view(), &sidecar.shard),
             needs: notes.needs,
             at: UnixMs::now(),
@@ -91,6 +95,23 @@ impl Leases {
         }
         self.until.clone()
     }
+}
+
+/// Remembers how far the logs of sources were, by what their nodes say: once one is gone with its disk,
+/// nobody else knows.
+fn see_sources(sidecar: &Sidecar, seen: &mut BTreeMap<String, Position>) {
+    let view = sidecar.service.view();
+    let Some(record) = view.record() else { return };
+    let primaries = view.nodes.iter().filter(|(shard, _)| record.is_primary(shard));
+    seen.extend(primaries.filter_map(|(shard, node)| Some((shard.to_string(), node.position?))));
+}
+
+fn receiving(notes: &Notes, seen: &BTreeMap<String, Position>) -> BTreeMap<String, ReceiveStatus> {
+    let mut receiving = notes.receiving.clone();
+    for (source, status) in &mut receiving {
+        status.seen = seen.get(source).copied();
+    }
+    receiving
 }
 
 /// Resolves when there is something to tell: soon after a change of a state, which is news for a

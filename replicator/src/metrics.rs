@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use ops::metrics::{Counter, Family, Gauge, Histogram, Labels, Metrics};
 use topology::ShardName;
-use topology::members::{Needs, ReceiveStatus, StreamStatus};
+use topology::members::{Needs, ReceiveStatus, StreamStatus, WayBy};
 use wal::Position;
 use wal::frame::Packing;
 
-use crate::archive::ArchiveMeters;
+use crate::archive::{ArchiveMeters, FollowMeters};
 use crate::board::Notes;
 
 /// The metrics of a sidecar; clones share them.
@@ -50,6 +50,8 @@ pub struct Meters {
     pub certificate_expires_seconds: Gauge,
     /// Of the archive.
     pub archive: ArchiveMeters,
+    /// Of reading the archives of sources.
+    pub follow: FollowMeters,
 }
 
 impl Meters {
@@ -100,6 +102,14 @@ impl Meters {
                 staged: metrics.gauges("staged_sequence", "The last sequence staged of a source"),
                 applied: metrics
                     .gauges("applied_sequence", "The last sequence applied of a source"),
+                by_stream: metrics.gauges(
+                    "receiving_by_stream_since_seconds",
+                    "Since when a source's sidecar sends its log, in seconds since 1970; 0: it does not",
+                ),
+                by_bucket: metrics.gauges(
+                    "receiving_by_bucket_since_seconds",
+                    "Since when a source's archive is read instead, in seconds since 1970; 0: it is not",
+                ),
                 held: metrics
                     .gauges("apply_held", "1 while what is staged of a source is held back"),
                 tripped: metrics.gauges(
@@ -150,6 +160,7 @@ impl Meters {
                 "When the sidecar's own certificate ends, in seconds since 1970",
             ),
             archive: ArchiveMeters::new(metrics),
+            follow: FollowMeters::new(metrics),
         }
     }
 
@@ -288,6 +299,8 @@ impl Targets {
 struct Sources {
     staged: Gauges,
     applied: Gauges,
+    by_stream: Gauges,
+    by_bucket: Gauges,
     held: Gauges,
     tripped: Gauges,
     full: Gauges,
@@ -298,6 +311,10 @@ impl Sources {
         set(&self.staged, labels, sequence(status.staged));
         set(&self.applied, labels, sequence(status.applied));
         set(&self.held, labels, u64::from(status.held.is_some()));
+        let since = |by: WayBy| status.way.as_ref().filter(|way| way.by == by);
+        let seconds = |by| since(by).map_or(0, |way| way.since.0 / 1000);
+        set(&self.by_stream, labels, seconds(WayBy::Stream));
+        set(&self.by_bucket, labels, seconds(WayBy::Bucket));
     }
 }
 

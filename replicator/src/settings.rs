@@ -14,6 +14,7 @@ use crate::archive::{ArchiveConfig, ArchiveSettings};
 use crate::export::{KEEPING_DEFAULT, Keeping, RATE_DEFAULT};
 use crate::link::LinkConfig;
 use crate::spool::Budget;
+use crate::target::FollowConfig;
 use crate::target::hold::HoldSettings;
 
 const OUTAGE_DEFAULT: Duration = Duration::from_secs(6 * 3600);
@@ -170,6 +171,8 @@ pub struct Config {
     pub tls: Option<MutualConfig>,
     /// Where the log and checkpoints are archived, if they are.
     pub archive: Option<ArchiveConfig>,
+    /// Where the archives of sources are, if they are read while no connection comes.
+    pub follow: Option<FollowConfig>,
 }
 
 impl Config {
@@ -238,6 +241,7 @@ impl Config {
                 bytes: bytes(settings.snapshot_log_budget, KEEPING_DEFAULT.bytes),
                 age: settings.snapshot_log_age.map_or(KEEPING_DEFAULT.age, |span| span.0),
             },
+            follow: FollowConfig::of(&settings.archive)?,
             archive: ArchiveConfig::of(settings.archive)?,
         };
         config.validate().map(|()| config)

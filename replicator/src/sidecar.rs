@@ -134,6 +134,7 @@ pub async fn run(
     tasks.spawn(source::supervise(sidecar.clone()));
     tasks.spawn(drain::keep_draining(sidecar.clone()));
     tasks.spawn(archive::keep_archiving(sidecar.clone()));
+    tasks.spawn(target::keep_following(sidecar.clone()));
     tasks.spawn(loads::keep_clearing(sidecar.clone()));
     tasks.spawn(member::keep_publishing(sidecar.clone(), address, served));
     tasks.spawn(backoff::keep_bounding(sidecar.clone()));

@@ -2,13 +2,14 @@
 //!
 //! Planned, each source node says where its log ends (its end batch). Unplanned, a dead node's end
 //! comes from its sidecar, which fenced and read the log; where neither can speak, one full lease
-//! passes, and what is missing is bounded by the age of what was applied last.
+//! passes, what was archived by then is read by whoever can, and what is missing is bounded by the age
+//! of what was applied last.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ops::exit::{Exit, Stop};
-use topology::members::AppliedStatus;
+use topology::members::{AppliedStatus, BucketStatus, ReceiveStatus};
 use topology::record::Fork;
 use topology::{FreezeId, ServiceView, ShardName};
 use wal::Position;
@@ -26,6 +27,21 @@ const LEASE_MARGIN: Duration = Duration::from_millis(100);
 
 /// Where a source's log ends; `None` if that cannot be known now.
 pub(crate) type Ends = BTreeMap<ShardName, Option<Position>>;
+
+/// How often each target had read its source's archive when the ends were known.
+type Looks = BTreeMap<(ShardName, ShardName), u64>;
+
+/// A look that had begun by then may have missed something; the one after it has not.
+const LOOKS: u64 = 2;
+
+/// What a target's sidecar receives of a source.
+pub(crate) fn receiving<'v>(
+    view: &'v ServiceView,
+    source: &ShardName,
+    target: &ShardName,
+) -> Option<&'v ReceiveStatus> {
+    view.sidecars.get(target)?.receiving.get(&source.to_string())
+}
 
 fn over() -> Stop {
     Stop::new(Exit::RolledBack, "the freeze was ended by someone else, or its deadline passed")
@@ -178,14 +194,20 @@ impl Operation<'_> {
             self.report.lease_wait_ms = Some(ms(self.leases_from.elapsed()));
         }
         self.done("end", false).await;
+        let looks = self.looks(&view.borrow());
         let patience = self.deadline.min(Instant::now() + self.limits.drain_wait);
         let drained = until(self.tool, &mut view, patience, |view| {
             if self.is_over(view) {
                 return Look::Over;
             }
-            match (self.look_level(view, &ends), self.look_staged(view, &ends)) {
-                (Look::Done(_), Some(missing)) => Look::Missing(missing),
-                (level, _) => level,
+            let level = self.look_level(view, &ends);
+            let waiting = || {
+                let archived = self.look_archived(view, &ends, &looks);
+                archived.or_else(|| self.look_staged(view, &ends))
+            };
+            match level {
+                Look::Done(forks) => waiting().map_or(Look::Done(forks), Look::Missing),
+                level => level,
             }
         });
         let (waited, last) = (drained.await, view.borrow().clone());
@@ -197,6 +219,7 @@ impl Operation<'_> {
                 self.forks_as_they_are(&last, &ends)?
             }
         };
+        self.say_archived(&last, &ends);
         self.weigh_loss(&last, &ends, &forks)?;
         self.done("drain", false).await;
         Ok(forks)
@@ -211,15 +234,64 @@ impl Operation<'_> {
         for_this.then_some(drained.end)
     }
 
+    /// How often each target has read its source's archive.
+    fn looks(&self, view: &ServiceView) -> Looks {
+        let pairs = self.pairs().into_iter();
+        pairs
+            .filter_map(|(source, target)| {
+                let looks = receiving(view, &source, &target)?.bucket.as_ref()?.looks;
+                Some(((source, target), looks))
+            })
+            .collect()
+    }
+
+    /// The pairs of which a source is gone without having said where its log ends, and whose target reads
+    /// archives: what the source has archived may be more than what it has sent.
+    fn by_archive<'v>(
+        &self,
+        view: &'v ServiceView,
+        ends: &Ends,
+    ) -> Vec<(ShardName, ShardName, &'v BucketStatus)> {
+        let of = |(source, target): (ShardName, ShardName)| {
+            let receiving = receiving(view, &source, &target)?;
+            let bucket = receiving.bucket.as_ref()?;
+            let comes = receiving.connected && view.sidecars.contains_key(&source);
+            let unknown = ends.get(&source).copied().flatten().is_none();
+            (unknown && !comes).then_some((source, target, bucket))
+        };
+        self.pairs().into_iter().filter_map(of).collect()
+    }
+
+    /// A target that has not read all that a source had archived by the time that its log had ended.
+    fn look_archived(&self, view: &ServiceView, ends: &Ends, looks: &Looks) -> Option<String> {
+        let (source, target, _) =
+            self.by_archive(view, ends).into_iter().find(|(source, target, bucket)| {
+                let before = looks.get(&(source.clone(), target.clone())).copied().unwrap_or(0);
+                bucket.looks < before + LOOKS
+            })?;
+        Some(format!("{target} has not read the archive of {source} to its end"))
+    }
+
+    /// Says what archives have brought, or why not.
+    fn say_archived(&self, view: &ServiceView, ends: &Ends) {
+        for (source, target, bucket) in self.by_archive(view, ends) {
+            let end = bucket.end.map_or("nothing".to_owned(), |end| end.to_string());
+            self.tool.progress(match &bucket.problem {
+                None => {
+                    format!("the archive of {source} reaches to {end}, and {target} has all of it")
+                }
+                Some(why) => format!("the archive of {source} is no help to {target}: {why}"),
+            });
+        }
+    }
+
     /// What is staged at a target and not applied, of the sources whose end is not known.
     fn look_staged(&self, view: &ServiceView, ends: &Ends) -> Option<String> {
         let waiting = |(source, target): &(ShardName, ShardName)| {
             if ends.get(source).copied().flatten().is_some() {
                 return false;
             }
-            let receiving =
-                view.sidecars.get(target).and_then(|s| s.receiving.get(&source.to_string()));
-            let staged = receiving.and_then(|r| r.staged);
+            let staged = receiving(view, source, target).and_then(|receiving| receiving.staged);
             let at = applied(view, source, target).map(|a| a.position);
             staged.zip(at).is_some_and(|(staged, at)| {
                 staged.timeline == at.timeline && staged.sequence > at.sequence

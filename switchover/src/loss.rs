@@ -8,7 +8,7 @@ use topology::record::{Fork, UnixMs};
 use topology::{ServiceView, ShardName};
 
 use crate::args::Accept;
-use crate::drain::{Ends, applied, is_level};
+use crate::drain::{Ends, applied, is_level, receiving};
 use crate::operation::Operation;
 use crate::report::Lost;
 
@@ -25,20 +25,29 @@ pub struct ShardLoss {
     /// What is missing was acknowledged in this many seconds before the source could write no more, at
     /// the most.
     pub seconds: f64,
+    /// Where only a bound is known: so many sequences of it the source's node had told the registry of, so
+    /// it is at least that. Absent where nothing is known.
+    #[serde(default)]
+    pub at_least: Option<u64>,
 }
 
 impl ShardLoss {
     /// In words, with what is exact and what is not.
     pub(crate) fn text(&self) -> String {
-        let Self { source, target, writes, seconds } = self;
+        let Self { source, target, writes, seconds, at_least } = self;
         match writes {
             Some(0) => format!("{source} -> {target}: nothing is missing (exact)"),
             Some(count) => format!(
                 "{source} -> {target}: {count} writes are missing (exact), of its last {seconds:.3} s"
             ),
-            None => format!(
-                "{source} -> {target}: its end cannot be read; missing is at most what it acknowledged in its last {seconds:.3} s (bound)"
-            ),
+            None => {
+                let least = at_least.map_or(String::new(), |count| {
+                    format!(", and at least the {count} writes more that its node had told the registry of")
+                });
+                format!(
+                    "{source} -> {target}: its end cannot be read; missing is at most what it acknowledged in its last {seconds:.3} s (bound){least}"
+                )
+            }
         }
     }
 }
@@ -115,12 +124,16 @@ impl Operation<'_> {
             let blind = if end.is_none() { self.record.lease_ms } else { 0 };
             let by_freeze = self.freeze.since.after(Duration::from_millis(blind));
             let last = last_write(view, &fork.source, &fork.target, by_freeze);
+            let seen = receiving(view, &fork.source, &fork.target).and_then(|r| r.seen);
+            let seen = seen.filter(|seen| seen.timeline == at.position.timeline);
+            let missing = seen.map(|s| s.sequence.0.saturating_sub(at.position.sequence.0));
             let ms = last.0.saturating_sub(at.stamp_ms);
             Ok(ShardLoss {
                 source: fork.source.to_string(),
                 target: fork.target.to_string(),
                 writes,
                 seconds: if writes == Some(0) { 0.0 } else { ms as f64 / 1000.0 },
+                at_least: missing.filter(|_| writes.is_none()),
             })
         };
         forks.iter().map(loss).collect()
@@ -164,7 +177,7 @@ mod tests {
     use ops::units::Span;
 
     fn loss(writes: Option<u64>, seconds: f64) -> ShardLoss {
-        ShardLoss { source: "a/0".to_owned(), target: "b/0".to_owned(), writes, seconds }
+        ShardLoss { source: "a/0".to_owned(), target: "b/0".to_owned(), writes, seconds, at_least: None }
     }
 
     #[test]

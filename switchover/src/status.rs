@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use ops::exit::Exit;
 use serde::Serialize;
-use topology::members::{Lease, NodeMember, ProxyMember, Role, SidecarMember};
+use topology::members::{Lease, NodeMember, ProxyMember, Role, SidecarMember, WayBy};
 use topology::operator::{Claim, DRILL, Maintenance, Note, SNAPSHOT_PROVEN, SNAPSHOT_SEALED};
 use topology::record::{Phase, UnixMs};
 use topology::{Record, Revision, ServiceView, ShardName};
@@ -187,6 +187,26 @@ fn streams(view: &ServiceView, record: &Record) -> Rows {
             rows.push(row([&format!("{shard} -> ?"), "sidecar ABSENT", "", "", "", "", "", ""]));
             continue;
         };
+        for (source, receiving) in &sidecar.receiving {
+            let Some(way) = receiving.way.as_ref().filter(|way| way.by == WayBy::Bucket) else {
+                continue;
+            };
+            // Its source's own row is not there, or says that it does not get through.
+            let bucket = receiving.bucket.as_ref();
+            let end = bucket.and_then(|bucket| bucket.end);
+            let why = bucket.and_then(|bucket| bucket.problem.clone());
+            let since = format!("out of its archive for {}", age(way.since));
+            rows.push(row([
+                &format!("{source} => {shard}"),
+                "bucket",
+                "-",
+                "-",
+                "-",
+                &end.map_or("-".to_owned(), |end| format!("has {}", short(end))),
+                &receiving.applied.map_or("-".to_owned(), short),
+                why.as_deref().unwrap_or(&since),
+            ]));
+        }
         for (target, stream) in &sidecar.streams {
             let target_shard: Option<ShardName> = target.parse().ok();
             let held = target_shard.as_ref().and_then(|t| guards::held(view, &shard, t));

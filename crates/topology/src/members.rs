@@ -147,6 +147,45 @@ pub struct Held {
     pub reason: String,
 }
 
+/// By which way the log of a source comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WayBy {
+    /// Its sidecar sends it.
+    Stream,
+    /// Its archive is read, since its sidecar is away.
+    Bucket,
+}
+
+/// By which way, and since when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Way {
+    /// By which.
+    pub by: WayBy,
+    /// Since when without a break.
+    pub since: UnixMs,
+}
+
+/// How the reading of a source's archive is doing. It is there where an archive is read while the
+/// source's sidecar is away, also while it is not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct BucketStatus {
+    /// How often all that is archived has been staged, or a try has failed. Whoever waits for what was
+    /// archived by now waits for two more.
+    pub looks: u64,
+    /// The end of what is archived, as last seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<Position>,
+    /// Milliseconds of its stamp.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp_ms: Option<u64>,
+    /// Why it leads no further, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
 /// How a sidecar's stream from one source is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -160,6 +199,15 @@ pub struct ReceiveStatus {
     /// Why what is staged is not applied, where that is wanted or decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
+    /// By which way it comes; `None`: by none now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<Way>,
+    /// The other way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<BucketStatus>,
+    /// The end of the source's log as its node last told the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Position>,
 }
 
 /// A sidecar's key: `member/<cluster>/<shard>/sidecar`.

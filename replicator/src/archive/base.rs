@@ -18,7 +18,7 @@ use super::ship::{Run, seconds};
 use crate::cursor::read_facts;
 use crate::identity::DatabaseId;
 use crate::sidecar::Sidecar;
-use crate::spool::usage;
+use crate::spool::free;
 
 /// The name of the checkpoint: one at a time.
 const NAME: &str = "archive";
@@ -236,7 +236,7 @@ impl<'a> Bases<'a> {
     /// Stores one piece, if it is not there.
     async fn piece(&self, pushing: &Pushing, bytes: Vec<u8>) -> anyhow::Result<(Piece, u64)> {
         let run = self.run;
-        let free = usage(run.sidecar.spool.root()).free;
+        let free = free(run.sidecar.spool.root());
         if free < run.sidecar.config.budget.free {
             bail!(
                 "only {free} bytes are free on the node's volume, and a checkpoint holds table files there"

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use keyspace::{Hlc, SlotSet};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use wal::frame::{Codec, FrameBuilder, FrameHeader, PushError};
 use wal::segment::SegmentHeader;
 use wal::{Chain, Position};
@@ -80,6 +80,8 @@ pub struct Cutter {
     pub cuts: mpsc::Receiver<Result<Cut, CutError>>,
     /// Bytes of the log that were not read yet.
     pub behind: Arc<AtomicU64>,
+    /// Whether somebody waits for the end of the log: then nothing waits for more.
+    pub hurry: watch::Sender<bool>,
 }
 
 impl Cutter {
@@ -93,6 +95,7 @@ impl Cutter {
     ) -> std::io::Result<Self> {
         let (sender, cuts) = mpsc::channel(QUEUE);
         let behind = Arc::new(AtomicU64::new(0));
+        let (hurry, hurried) = watch::channel(false);
         let (epoch, stamp) = cursor.highest();
         let work = Work {
             growth: Growth::default(),
@@ -105,6 +108,7 @@ impl Cutter {
             limits,
             sender: sender.clone(),
             behind: behind.clone(),
+            hurried,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("archive".to_owned()).spawn(move || {
@@ -118,7 +122,7 @@ impl Cutter {
                 }
             });
         })?;
-        Ok(Self { cuts, behind })
+        Ok(Self { cuts, behind, hurry })
     }
 }
 
@@ -148,6 +152,7 @@ struct Work {
     file: u64,
     sender: mpsc::Sender<Result<Cut, CutError>>,
     behind: Arc<AtomicU64>,
+    hurried: watch::Receiver<bool>,
 }
 
 impl Work {
@@ -178,7 +183,8 @@ impl Work {
                 self.take().await?;
                 since.get_or_insert_with(Instant::now);
             }
-            let due = since.is_some_and(|since| since.elapsed() >= self.limits.every);
+            let hurried = !more && *self.hurried.borrow();
+            let due = since.is_some_and(|s| hurried || s.elapsed() >= self.limits.every);
             let size = self.gathered.bytes.len() + self.builder.raw_len();
             if due || size as u64 >= self.limits.bytes {
                 self.frame();
@@ -198,8 +204,13 @@ impl Work {
                 // It returns soon in any case, so the clock is looked at.
                 let left = since.map(|since| self.limits.every.saturating_sub(since.elapsed()));
                 let wait = self.growth.wait(&self.cursor);
+                let hurry = self.hurried.wait_for(|hurry| *hurry);
                 match left {
-                    Some(left) => drop(tokio::time::timeout(left, wait).await),
+                    Some(left) => tokio::select! {
+                        () = wait => {}
+                        _ = hurry => {}
+                        () = tokio::time::sleep(left) => {}
+                    },
                     None => wait.await,
                 }
             }

@@ -2,6 +2,7 @@
 
 use ops::metrics::{Counter, Family, Gauge, Labels, Metrics};
 use store::bucket::{Counts, Operation};
+use topology::ShardName;
 
 /// The metrics of an archive; clones share them.
 #[derive(Clone, Debug)]
@@ -55,10 +56,59 @@ impl ArchiveMeters {
 
     /// Counts the requests that were made since `before`.
     pub fn requests(&self, before: Counts, now: Counts) {
-        for operation in Operation::ALL {
-            let labels = vec![("operation".to_owned(), operation.name().to_owned())];
-            let more = now.of(operation).saturating_sub(before.of(operation));
-            self.requests.get_or_create(&labels).inc_by(more);
+        count(&self.requests, before, now);
+    }
+}
+
+fn count(requests: &Family<Labels, Counter>, before: Counts, now: Counts) {
+    for operation in Operation::ALL {
+        let labels = vec![("operation".to_owned(), operation.name().to_owned())];
+        let more = now.of(operation).saturating_sub(before.of(operation));
+        requests.get_or_create(&labels).inc_by(more);
+    }
+}
+
+/// What reading the archives of sources counts: `godwit_replicator_follow_*`; clones share it.
+#[derive(Clone, Debug)]
+pub struct FollowMeters {
+    /// Frames staged that came by this way.
+    pub frames: Counter,
+    /// Their bytes.
+    pub bytes: Counter,
+    /// Tries that failed.
+    pub failures: Counter,
+    reaches: Family<Labels, Gauge>,
+    requests: Family<Labels, Counter>,
+}
+
+impl FollowMeters {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            frames: metrics.counter("follow_frames", "Frames staged out of archives of sources"),
+            bytes: metrics.counter("follow_bytes", "Bytes of those frames"),
+            failures: metrics
+                .counter("follow_failures", "Tries to read the archive of a source that failed"),
+            reaches: metrics.gauges(
+                "follow_reaches_seconds",
+                "The time of the last batch in a source's archive, in seconds since 1970",
+            ),
+            requests: metrics.counters(
+                "follow_requests",
+                "Requests to the stores of archives that are followed",
+            ),
         }
+    }
+
+    /// An archive ends with a batch of this time, in seconds since 1970.
+    pub fn reaches(&self, source: &ShardName, seconds: u64) {
+        let labels = vec![("source".to_owned(), source.to_string())];
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        self.reaches.get_or_create(&labels).set(seconds);
+    }
+
+    /// Counts the requests that were made since `before`.
+    pub fn requests(&self, before: Counts, now: Counts) {
+        count(&self.requests, before, now);
     }
 }

@@ -27,7 +27,7 @@ use topology::members::Role;
 
 pub use cut::{Cut, CutError, Cutter, Limits, Start};
 pub use limit::Limit;
-pub use meters::ArchiveMeters;
+pub use meters::{ArchiveMeters, FollowMeters};
 pub use settings::{ArchiveConfig, ArchiveSettings, open_bucket};
 
 use crate::sidecar::Sidecar;

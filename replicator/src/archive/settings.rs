@@ -62,6 +62,52 @@ pub struct ArchiveSettings {
     /// How many bytes a second it sends [default: 64MiB]
     #[arg(id = "archive-bandwidth", long, env = "GODWIT_ARCHIVE_BANDWIDTH", value_name = "SIZE")]
     pub bandwidth: Option<Size>,
+    /// Whether a standby reads its source's archive while the source's sidecar does not reach it [default: true]
+    #[arg(id = "archive-follow", long, env = "GODWIT_ARCHIVE_FOLLOW", value_name = "BOOL")]
+    pub follow: Option<bool>,
+    /// Where its source's archive is [default: as --archive-url]
+    #[arg(id = "archive-follow-url", long, env = "GODWIT_ARCHIVE_FOLLOW_URL", value_name = "URL")]
+    pub follow_url: Option<String>,
+    /// The URL of the S3 store that it is in, if it is not Amazon's [default: as --archive-endpoint]
+    #[arg(
+        id = "archive-follow-endpoint",
+        long,
+        env = "GODWIT_ARCHIVE_FOLLOW_ENDPOINT",
+        value_name = "URL"
+    )]
+    pub follow_endpoint: Option<String>,
+    /// The region of its bucket [default: as --archive-region]
+    #[arg(
+        id = "archive-follow-region",
+        long,
+        env = "GODWIT_ARCHIVE_FOLLOW_REGION",
+        value_name = "NAME"
+    )]
+    pub follow_region: Option<String>,
+    /// The keys of its repository, with a private one [default: as --archive-key-file]
+    #[arg(
+        id = "archive-follow-key-file",
+        long,
+        env = "GODWIT_ARCHIVE_FOLLOW_KEY_FILE",
+        value_name = "FILE"
+    )]
+    pub follow_key_file: Option<PathBuf>,
+    /// How long the source's sidecar must be away before its archive is read [default: 15s]
+    #[arg(
+        id = "archive-follow-after",
+        long,
+        env = "GODWIT_ARCHIVE_FOLLOW_AFTER",
+        value_name = "SPAN"
+    )]
+    pub follow_after: Option<Span>,
+    /// How often the archive is asked for more, one request each time while there is none [default: 5s]
+    #[arg(
+        id = "archive-follow-every",
+        long,
+        env = "GODWIT_ARCHIVE_FOLLOW_EVERY",
+        value_name = "SPAN"
+    )]
+    pub follow_every: Option<Span>,
 }
 
 /// What an archive runs with.
@@ -94,8 +140,19 @@ impl ArchiveConfig {
     /// Checks the section, in sentences; `None` without a `url`.
     pub fn of(settings: ArchiveSettings) -> Result<Option<Self>, ConfigError> {
         let Some(url) = &settings.url else {
+            // What says where another's archive is has a use of its own.
+            let rest = ArchiveSettings {
+                follow: None,
+                follow_url: None,
+                follow_endpoint: None,
+                follow_region: None,
+                follow_key_file: None,
+                follow_after: None,
+                follow_every: None,
+                ..settings
+            };
             let empty = serde_json::to_value(ArchiveSettings::default()).ok();
-            if serde_json::to_value(&settings).ok() != empty {
+            if serde_json::to_value(&rest).ok() != empty {
                 return Err(ConfigError::invalid(
                     "there are settings of the archive and no url: say where it goes, or leave them out",
                 ));

@@ -83,9 +83,20 @@ pub(super) async fn run(
     tracing::info!(archive = %name, from = %onward.start.position, "archiving");
     check.ok();
     meters.failing.set(0);
+    let mut view = sidecar.service.watch();
     loop {
+        // A switch waits for the end of a frozen log, which may reach a standby by this way alone.
+        let frozen = view
+            .borrow_and_update()
+            .record()
+            .is_some_and(|r| r.freeze_of(&sidecar.shard).is_some());
+        cutter.hurry.send_if_modified(|hurry| std::mem::replace(hurry, frozen) != frozen);
         let cut = tokio::select! {
             cut = cutter.cuts.recv() => cut,
+            changed = view.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return Err(anyhow!("the registry is gone")),
+            },
             never = &mut bases => return never,
             _ = tick.tick() => {
                 look(&run, &cutter, &mut counted);

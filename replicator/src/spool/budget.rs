@@ -34,10 +34,14 @@ pub struct Usage {
 /// How often the disk is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
-/// Measures the disk.
+/// Measures the disk: looks at every file below.
 pub fn usage(root: &Path) -> Usage {
-    let free = rustix::fs::statvfs(root).map(|s| s.f_bavail * s.f_frsize).unwrap_or(u64::MAX);
-    Usage { bytes: bytes_below(root), free }
+    Usage { bytes: bytes_below(root), free: free(root) }
+}
+
+/// Bytes free on the volume, for ordinary users: one call, whatever lies there.
+pub fn free(root: &Path) -> u64 {
+    rustix::fs::statvfs(root).map(|s| s.f_bavail * s.f_frsize).unwrap_or(u64::MAX)
 }
 
 fn bytes_below(dir: &Path) -> u64 {

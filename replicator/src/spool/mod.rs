@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch as signal};
 
-pub use budget::{Budget, Usage, usage, watchdog};
+pub use budget::{Budget, Usage, free, usage, watchdog};
 pub use file::LogFile;
 pub use lock::SpoolLock;
 pub use pins::Pin;

@@ -10,6 +10,7 @@ use admin::Intent;
 use ops::metrics::Gauge;
 use stream::message::Point;
 use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio_util::sync::CancellationToken;
 use topology::ShardName;
 use wal::{Position, Sequence};
 
@@ -35,7 +36,7 @@ struct Shared {
     /// Counts the times that it was restarted elsewhere.
     generation: AtomicU64,
     /// One connection at a time: a new one ends the old one.
-    connection: Mutex<tokio_util::sync::CancellationToken>,
+    connection: Mutex<CancellationToken>,
     /// The end of what was appended; a change wakes applier and syncer.
     appended: watch::Sender<Option<Position>>,
     staged: watch::Sender<Option<Position>>,
@@ -74,7 +75,7 @@ impl Inbound {
             hold,
             gate: AsyncMutex::new(()),
             generation: AtomicU64::new(0),
-            connection: Mutex::default(),
+            connection: Mutex::new(nobody()),
             appended: watch::channel(tip).0,
             staged: watch::channel(tip).0,
             applied: watch::channel(Progress::default()).0,
@@ -116,8 +117,33 @@ impl Inbound {
         work(&mut self.0.stage.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Ends the connection before this one.
-    pub(super) fn take_over(&self, token: &tokio_util::sync::CancellationToken) {
+    /// Begins to fill the stage by another way than a connection, if there is none; a connection that
+    /// comes takes over.
+    pub(super) fn begin_if_idle(&self, token: &CancellationToken) -> bool {
+        let mut held = self.0.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = held.is_cancelled();
+        if idle {
+            *held = token.clone();
+        }
+        idle
+    }
+
+    /// Appends a frame, unless a connection has taken over since: `false`.
+    pub(super) fn append_as(
+        &self,
+        token: &CancellationToken,
+        bytes: &[u8],
+    ) -> Result<bool, StageError> {
+        // Who takes over waits until it is appended.
+        let _held = self.0.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        if token.is_cancelled() {
+            return Ok(false);
+        }
+        self.append(bytes).map(|()| true)
+    }
+
+    /// Ends the connection before this one. The token is cancelled once this one has ended.
+    pub(super) fn take_over(&self, token: &CancellationToken) {
         let mut held = self.0.connection.lock().unwrap_or_else(PoisonError::into_inner);
         held.cancel();
         *held = token.clone();
@@ -215,6 +241,13 @@ impl Inbound {
             }
         }
     }
+}
+
+/// The token of a connection that is over.
+fn nobody() -> CancellationToken {
+    let token = CancellationToken::new();
+    token.cancel();
+    token
 }
 
 /// What is received of all sources. Clones share it.

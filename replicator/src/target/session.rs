@@ -12,10 +12,11 @@ use stream::{Connection, Hello, Message, Reader, Versions, Welcome, WireError, W
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use topology::members::Role;
+use topology::members::{Role, WayBy};
 use topology::{Epoch, ShardName};
 use wal::History;
 
+use super::bucket::say_way;
 use super::inbound::Inbound;
 use super::load::{self, Having};
 use super::stage::StageError;
@@ -86,6 +87,8 @@ pub(super) async fn serve(mut conn: Connection<Socket>, hello: Hello, sidecar: A
     };
     let token = CancellationToken::new();
     inbound.take_over(&token);
+    // Once it is over the stage may be filled by another way.
+    let _over = token.clone().drop_guard();
     let epoch = Epoch(hello.epoch);
     let (sidecar_again, history, slots) = (sidecar.clone(), hello.history, hello.slots);
     let mut session = Session {
@@ -110,6 +113,7 @@ pub(super) async fn serve(mut conn: Connection<Socket>, hello: Hello, sidecar: A
     }
     tracing::info!(%source, "receiving");
     sidecar.board.receiving(&source, |status| status.connected = true);
+    say_way(&sidecar, &source, WayBy::Stream, true);
     let Session { conn: Connection { mut reader, mut writer }, inbound, .. } = session;
     let (asides, told) = watch::channel(Asides::default());
     let receiving = Receiving { inbound: &inbound, sidecar: &sidecar, version };
@@ -127,6 +131,7 @@ pub(super) async fn serve(mut conn: Connection<Socket>, hello: Hello, sidecar: A
     }
     if !token.is_cancelled() {
         sidecar.board.receiving(&source, |status| status.connected = false);
+        say_way(&sidecar, &source, WayBy::Stream, false);
     }
 }
 

@@ -313,7 +313,15 @@ fn sidecar(
         (target.to_string(), status)
     };
     let unplanned = record.freeze_of(shard).filter(|f| f.cause == Cause::Failover && !node_lives);
-    let receive = ReceiveStatus { staged: None, applied: None, connected: true, held: None };
+    let receive = ReceiveStatus {
+        staged: None,
+        applied: None,
+        connected: true,
+        held: None,
+        way: None,
+        bucket: None,
+        seen: None,
+    };
     SidecarMember {
         shard: shard.clone(),
         stream: "127.0.0.1:1".to_owned(),

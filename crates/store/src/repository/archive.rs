@@ -204,7 +204,7 @@ impl Archive {
         let (marks, known) =
             Chain::<Mark>::open(repository, &format!("{}/marks", name.dir()), 0).await?;
         let known: Vec<_> = known.into_iter().map(|(_, mark)| mark).collect();
-        let floor = floor(&known);
+        let floor = Floor::of(&known);
         let dir = format!("{}/chain", name.dir());
         let (chain, mut records) = Chain::open(repository, &dir, floor.page).await?;
         records.retain(|(number, record)| floor.counts(*number, record));
@@ -389,7 +389,7 @@ impl Archive {
 
     /// The number of the first record that any page that counts has, and of the next one.
     pub(super) fn pages(&self) -> (u64, u64, u64) {
-        (floor(&self.known).page, self.chain.next(), self.marks.next())
+        (Floor::of(&self.known).page, self.chain.next(), self.marks.next())
     }
 }
 
@@ -406,32 +406,33 @@ impl Repository {
 }
 
 /// Below what records count no more.
-struct Floor {
+pub(super) struct Floor {
     /// No record below counts.
-    page: u64,
+    pub(super) page: u64,
     segments_below: u64,
     bases_below: u64,
     bases: Vec<String>,
 }
 
 impl Floor {
+    /// As the last mark says that lets go of something.
+    pub(super) fn of(known: &[Mark]) -> Self {
+        let last = known.iter().rev().find_map(|mark| match mark {
+            Mark::Forgotten { segments_below, bases, bases_below, first, .. } => Some(Self {
+                page: *first,
+                segments_below: *segments_below,
+                bases_below: *bases_below,
+                bases: bases.clone(),
+            }),
+            _ => None,
+        });
+        last.unwrap_or(Self { page: 0, segments_below: 0, bases_below: 0, bases: Vec::new() })
+    }
+
     fn counts(&self, number: u64, record: &Record) -> bool {
         match record {
             Record::Segment(_) => number >= self.segments_below,
             Record::Base(base) => number >= self.bases_below || self.bases.contains(&base.id),
         }
     }
-}
-
-fn floor(known: &[Mark]) -> Floor {
-    let last = known.iter().rev().find_map(|mark| match mark {
-        Mark::Forgotten { segments_below, bases, bases_below, first, .. } => Some(Floor {
-            page: *first,
-            segments_below: *segments_below,
-            bases_below: *bases_below,
-            bases: bases.clone(),
-        }),
-        _ => None,
-    });
-    last.unwrap_or(Floor { page: 0, segments_below: 0, bases_below: 0, bases: Vec::new() })
 }

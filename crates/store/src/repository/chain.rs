@@ -32,20 +32,31 @@ pub struct Chain<R> {
     group: Vec<R>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Page<R> {
+pub(super) struct Page<R> {
     format: u32,
-    number: u64,
+    pub(super) number: u64,
     writer: u64,
-    before: Option<ObjectId>,
-    records: Vec<R>,
+    pub(super) before: Option<ObjectId>,
+    pub(super) records: Vec<R>,
 }
 
 /// Records with their numbers.
 pub type Numbered<R> = Vec<(u64, R)>;
 
 impl<R: Serialize + DeserializeOwned + Clone> Chain<R> {
+    /// A list of which nothing is known yet.
+    pub(super) fn at(repository: &Repository, dir: &str) -> Self {
+        Self {
+            repository: repository.clone(),
+            dir: dir.to_owned(),
+            next: 0,
+            before: None,
+            group: Vec::new(),
+        }
+    }
+
     /// Opens a list to read all of it from record `from` on (or the beginning of its group), and to add
     /// to it.
     ///
@@ -56,13 +67,7 @@ impl<R: Serialize + DeserializeOwned + Clone> Chain<R> {
         dir: &str,
         from: u64,
     ) -> Result<(Self, Numbered<R>), StoreError> {
-        let mut chain = Self {
-            repository: repository.clone(),
-            dir: dir.to_owned(),
-            next: 0,
-            before: None,
-            group: Vec::new(),
-        };
+        let mut chain = Self::at(repository, dir);
         let first = from / GROUP;
         let full = chain.full_groups(first).await?;
         let last = chain.last_of_group(full).await?;
@@ -118,6 +123,10 @@ impl<R: Serialize + DeserializeOwned + Clone> Chain<R> {
         self.next
     }
 
+    pub(super) fn set_next(&mut self, next: u64) {
+        self.next = next;
+    }
+
     /// Adds a record, and says its number.
     ///
     /// # Errors
@@ -161,7 +170,7 @@ impl<R: Serialize + DeserializeOwned + Clone> Chain<R> {
     }
 
     /// How many groups are full, of which those below `first` may be gone.
-    async fn full_groups(&self, first: u64) -> Result<u64, StoreError> {
+    pub(super) async fn full_groups(&self, first: u64) -> Result<u64, StoreError> {
         let full = async |group: u64| self.exists(group * GROUP + GROUP - 1).await;
         if !full(first).await? {
             return Ok(first);
@@ -180,7 +189,7 @@ impl<R: Serialize + DeserializeOwned + Clone> Chain<R> {
     }
 
     /// The last page of a group that is not full.
-    async fn last_of_group(&self, group: u64) -> Result<Option<u64>, StoreError> {
+    pub(super) async fn last_of_group(&self, group: u64) -> Result<Option<u64>, StoreError> {
         let first = group * GROUP;
         let (mut low, mut high) = (0, GROUP);
         // How many there are: `low` at least, less than `high`.
@@ -195,20 +204,28 @@ impl<R: Serialize + DeserializeOwned + Clone> Chain<R> {
         Ok(self.repository.bucket.head(&self.name(number)).await?.is_some())
     }
 
-    async fn page(&self, number: u64) -> Result<(Page<R>, ObjectId), StoreError> {
+    pub(super) async fn page(&self, number: u64) -> Result<(Page<R>, ObjectId), StoreError> {
+        let page = self.page_if_there(number).await?;
+        page.ok_or_else(|| damaged(&self.name(number), "it is missing"))
+    }
+
+    pub(super) async fn page_if_there(
+        &self,
+        number: u64,
+    ) -> Result<Option<(Page<R>, ObjectId)>, StoreError> {
         let name = self.name(number);
         let page = self.repository.text::<Page<R>>(&name, BYTES_MAX).await?;
-        let (page, id) = page.ok_or_else(|| damaged(&name, "it is missing"))?;
+        let Some((page, id)) = page else { return Ok(None) };
         if page.format != 1 {
             return Err(damaged(&name, "it is of a later version: use a newer program"));
         }
         if page.number != number || page.records.len() as u64 != number % GROUP + 1 {
             return Err(damaged(&name, "it says another number, or has not its records"));
         }
-        Ok((page, id))
+        Ok(Some((page, id)))
     }
 
-    fn name(&self, number: u64) -> String {
+    pub(super) fn name(&self, number: u64) -> String {
         format!("{}/{number:016}", self.dir)
     }
 }

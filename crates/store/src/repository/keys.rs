@@ -153,6 +153,11 @@ impl Keys {
         self.naming
     }
 
+    /// Whether what is encrypted can be read with them.
+    pub fn can_read(&self) -> bool {
+        !self.private.is_empty()
+    }
+
     /// The hash that names these bytes.
     pub fn id_of(&self, bytes: &[u8]) -> ObjectId {
         let mut hasher = self.hasher();

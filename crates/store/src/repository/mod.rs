@@ -15,12 +15,14 @@
 //! "Repositories"; everything read is untrusted.
 //!
 //! Start with [`Repository`]; then [`piece`] (files), [`chain`] (lists that grow), [`archive`] (what a
-//! sidecar writes), [`plan`] (how a moment is restored), [`retain`], [`thin`] and [`gc`] (what goes).
+//! sidecar writes), [`plan`] (how a moment is restored), [`follow`] (reading on while somebody writes),
+//! [`retain`], [`thin`] and [`gc`] (what goes).
 
 pub mod archive;
 pub mod blob;
 pub mod chain;
 pub mod cipher;
+pub mod follow;
 pub mod gc;
 pub mod header;
 pub mod keys;
@@ -28,6 +30,7 @@ pub mod lock;
 pub mod manifest;
 pub mod piece;
 pub mod plan;
+mod reading;
 pub mod retain;
 pub mod snapshots;
 mod text;
@@ -39,6 +42,7 @@ use std::time::Duration;
 pub use archive::{Archive, ArchiveName, Base, Record, Segment};
 pub use blob::{Packed, What};
 pub use chain::Chain;
+pub use follow::Followed;
 pub use header::Header;
 pub use keys::Keys;
 pub use lock::Lock;

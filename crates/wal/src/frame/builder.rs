@@ -2,10 +2,10 @@
 
 use keyspace::{Hlc, SlotSet};
 
-use super::body::PREFIX;
+use super::body::{FrameBatch, PREFIX};
 use super::{FrameHeader, KEEP, MAX_FRAME, Packing, PushError};
 use crate::batch::{BatchRef, Projection, project};
-use crate::{Chain, Consumed, Position, TimelineId};
+use crate::{Chain, Consumed, Position, Sequence, TimelineId};
 
 /// Gathers batches and packs them into frames. It goes on from each frame to the next, so a
 /// stream needs one, from the position where it starts.
@@ -80,6 +80,31 @@ impl FrameBuilder {
             _ => return Err(PushError::Gap { expected, found }),
         };
         let used = batch.count().checked_add(consumed).ok_or(PushError::Gap { expected, found })?;
+        self.add(batch, used, batch.end(), keep)
+    }
+
+    /// Adds a batch that stands in a frame of another stream of the same log, as a target with the slots
+    /// `keep` gets it. Slots that the other stream has left out do not come back.
+    pub fn push_again(
+        &mut self,
+        found: &FrameBatch<'_>,
+        keep: &SlotSet,
+    ) -> Result<Projection, PushError> {
+        let expected = self.end.sequence.next();
+        if found.start != expected {
+            return Err(PushError::Gap { expected, found: found.start });
+        }
+        self.add(&found.batch, found.count, found.end(), keep)
+    }
+
+    /// Adds a batch that used so many sequences of the log, up to `end`.
+    fn add(
+        &mut self,
+        batch: &BatchRef<'_>,
+        used: u32,
+        end: Sequence,
+        keep: &SlotSet,
+    ) -> Result<Projection, PushError> {
         let (mut epoch, mut stamp) = (self.epoch, self.stamp);
         for tag in batch.tags() {
             let tag = tag?;
@@ -108,7 +133,7 @@ impl FrameBuilder {
         self.raw[before + 4..body].copy_from_slice(&len.to_le_bytes());
         self.chain = self.chain.extend(&self.raw[body..]);
         (self.epoch, self.stamp) = (epoch, stamp);
-        self.end.sequence = batch.end();
+        self.end.sequence = end;
         self.batches += 1;
         Ok(projection)
     }

@@ -6,12 +6,14 @@
 //! that order, and no length is believed before the checksum that covers it. The layout is in
 //! `docs/formats.md`.
 
+mod again;
 mod body;
 mod builder;
 mod codec;
 mod error;
 mod header;
 
+pub use again::{AgainError, Place};
 pub use body::{Body, FrameBatch};
 pub use builder::FrameBuilder;
 pub use codec::{Codec, Packing};
