@@ -7,15 +7,13 @@
 mod moto;
 
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use moto::Moto;
 use tests::client::Client;
-use tests::clouds::Plan;
-use tests::clouds::binaries;
 use tests::clouds::observer::{metric, sidecar_counter};
 use tests::clouds::start::http_get;
+use tests::clouds::{Plan, binaries};
 use tests::story::{STUCK, Story};
 use tests::wait;
 use topology::members::{ReceiveStatus, WayBy};
