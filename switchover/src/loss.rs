@@ -177,7 +177,13 @@ mod tests {
     use ops::units::Span;
 
     fn loss(writes: Option<u64>, seconds: f64) -> ShardLoss {
-        ShardLoss { source: "a/0".to_owned(), target: "b/0".to_owned(), writes, seconds, at_least: None }
+        ShardLoss {
+            source: "a/0".to_owned(),
+            target: "b/0".to_owned(),
+            writes,
+            seconds,
+            at_least: None,
+        }
     }
 
     #[test]
