@@ -9,7 +9,7 @@ use ops::exit::{Exit, Stop};
 use ops::progress::{Progress, size};
 use serde::Serialize;
 use store::repository::archive::Mark;
-use store::repository::{Archive, Missing, Plan, Target};
+use store::repository::{Archive, Missing, Plan, Step, Target};
 use wal::Position;
 
 use ::restore::{Asked, Journal, Work, files, place};
@@ -68,10 +68,12 @@ pub async fn run(archive: &mut Archive, wanted: &Wanted) -> anyhow::Result<Resto
     let mut plan = Plan::of(archive, target).map_err(refuse)?;
     while let Some(segment) = plan.unsettled() {
         let bytes = archive.segment(segment).await?;
-        plan.settle(archive.name(), &bytes).map_err(refuse)?;
+        let name = archive.name_of(segment).clone();
+        plan.settle(&name, &bytes).map_err(refuse)?;
     }
     let manifest = archive.manifest(&plan.base).await?;
-    let segments = plan.steps.iter().map(|step| step.segment.name(archive.name()));
+    let name = |step: &Step| step.segment.name(archive.name_of(&step.segment));
+    let segments = plan.steps.iter().map(name);
     let names = segments.chain(manifest.pieces().map(|piece| piece.name()));
     let instead = "Ask for a moment before the first of them (`godwit-replicator archive list`)";
     files::check_all_are_there(archive.repository().bucket(), names, instead).await?;

@@ -230,6 +230,132 @@ fn any_moment_comes_back_when_everything_is_gone() {
     assert!(output.status.code() == Some(1) && said.contains("damaged"), "{said}");
 }
 
+#[test]
+fn a_moment_after_a_switch_needs_no_checkpoint_of_the_new_primary() {
+    let scratch = tempfile::tempdir().unwrap();
+    let url = scratch.path().join("archive").display().to_string();
+    let args = ["--archive-url", &url, "--archive-segment-every", "300ms"];
+    let args: Vec<_> = args.into_iter().map(str::to_owned).collect();
+    let mut story = Story::begin_with(|mut plan| {
+        let whole = || vec!["0-16383".to_owned()];
+        plan.clouds = ["a", "b"].map(|name| (name.to_owned(), whole())).to_vec();
+        plan.args.push(("godwit-replicator".to_owned(), args));
+        plan
+    });
+    let of = |shard: &str| -> anyhow::Result<Value> {
+        let args = ["archive", "list", "--from", &url, "--service", "demo", "--shard", shard];
+        let output = replicator(&[&args[..], &["--output", "json"]].concat());
+        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(serde_json::from_slice::<Value>(&output.stdout)?["archives"][0].clone())
+    };
+    let archived = |shard: &str, position: &str| {
+        wait::until("the archive to reach that far", PATIENCE, || {
+            let archive = of(shard)?;
+            let spans = archive["spans"].as_array().cloned().unwrap_or_default();
+            let (timeline, sequence) = position.split_once('@').unwrap();
+            let reaches = |span: &Value| {
+                let (on, end) = span["to"].as_str()?.split_once('@')?;
+                let far = end.parse::<u64>().ok()? >= sequence.parse().ok()?;
+                Some(on == timeline && far)
+            };
+            anyhow::ensure!(spans.iter().any(|s| reaches(s) == Some(true)), "{archive}");
+            Ok(archive)
+        })
+        .unwrap()
+    };
+    story.load();
+    let mut client = story.clouds.client("a").unwrap();
+    client.call(&["SET", "{m}moment", "of a"]).unwrap();
+    let (before, _) = digest(&story.clouds.cloud("a").shards[0].node.admin);
+    archived("a/0", &before);
+    wait::pause(Duration::from_millis(5));
+    let moment = now();
+    wait::pause(Duration::from_millis(5));
+    client.call(&["SET", "{m}moment", "last of a"]).unwrap();
+    // The new primary can take no checkpoint.
+    let checkpoints = story.clouds.cloud("b").shards[0].node.dir.join("checkpoints");
+    let _ = std::fs::remove_dir_all(&checkpoints);
+    std::fs::write(&checkpoints, "in the way").unwrap();
+    story.switch(&["run", "--to", "b", "--yes"]);
+    let mut client = story.clouds.client("b").unwrap();
+    assert_eq!(client.text(&["GET", "{m}moment"]).unwrap(), "last of a");
+    client.call(&["SET", "{m}moment", "of b"]).unwrap();
+    let admin = story.clouds.cloud("b").shards[0].node.admin.clone();
+    let (end, all) = digest(&admin);
+    let listed = archived("b/0", &end);
+    assert_eq!(listed["checkpoints"].as_array().map(Vec::len), Some(0), "{listed}");
+    assert_eq!(listed["holes"].as_array().map(Vec::len), Some(0), "{listed}");
+    story.clouds.stop_cloud("a").unwrap();
+    story.clouds.stop_cloud("b").unwrap();
+
+    let restore = |name: &str, more: &[&str]| {
+        let dir = scratch.path().join(name);
+        let mut args = vec!["restore", "--from", &url, "--service", "demo", "--shard", "b/0"];
+        args.extend(["--to", dir.to_str().unwrap(), "--output", "json"]);
+        args.extend(more);
+        ok(&replicator(&args));
+        serve(&dir)
+    };
+    let (mut node, mut restored, admin) = restore("end", &["--position", &end]);
+    assert_eq!(restored.text(&["GET", "{m}moment"]).unwrap(), "of b");
+    assert_eq!(digest(&admin).1, all);
+    node.end();
+    let (mut node, mut restored, _) = restore("moment", &["--at", &moment]);
+    assert_eq!(restored.text(&["GET", "{m}moment"]).unwrap(), "of a");
+    node.end();
+    let verify = ["archive", "verify", "--from", &url, "--output", "json"];
+    let said = ok(&replicator(&verify));
+    assert_eq!(said["damage"].as_array().map(Vec::len), Some(0), "{said}");
+}
+
+#[test]
+fn a_load_is_a_hole_with_a_name_up_to_a_checkpoint_that_is_taken_at_once() {
+    let scratch = tempfile::tempdir().unwrap();
+    let url = scratch.path().join("archive").display().to_string();
+    let clouds = archived(&url, &[]);
+    let mut client = clouds.client("a").unwrap();
+    client.call(&["SET", "before", "1"]).unwrap();
+    let admin = clouds.cloud("a").shards[0].node.admin.clone();
+    reaches(&url, sequence(&digest(&admin).0));
+    let (rows, load) = (scratch.path().join("rows.tsv"), scratch.path().join("load"));
+    std::fs::write(&rows, (0..500).map(|n| format!("{n}\tname-{n}\n")).collect::<String>())
+        .unwrap();
+    let (rows, load) = (rows.display().to_string(), load.display().to_string());
+    let node = |args: &[&str]| {
+        let mut command = Command::new(binaries::path("godwit-node").unwrap());
+        let output = command.args(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let columns = ["--columns", "id,name", "--type", "hash", "--key", "%{id}"];
+    node(&[&["build", &rows, "--out", &load][..], &columns].concat());
+    node(&["ingest", &load, "--admin", &admin]);
+    client.call(&["SET", "after", "1"]).unwrap();
+    let (end, all) = digest(&admin);
+    let listed = reaches(&url, sequence(&end));
+    assert_eq!(listed["holes"].as_array().map(Vec::len), Some(1), "{listed}");
+    let page = http_get(&format!("http://{}/metrics", clouds.cloud("a").shards[0].sidecar.metrics));
+    assert_eq!(metric(&page.unwrap(), "godwit_replicator_archive_holes_total"), 1);
+    let verify = ["archive", "verify", "--from", &url, "--output", "json"];
+    let said = ok(&replicator(&verify));
+    assert_eq!(said["holes"].as_array().map(Vec::len), Some(1), "{said}");
+    let dir = scratch.path().join("restored");
+    ok(&replicator(&[
+        "restore",
+        "--from",
+        &url,
+        "--to",
+        dir.to_str().unwrap(),
+        "--position",
+        &end,
+        "--output",
+        "json",
+    ]));
+    let (mut node, mut restored, admin) = serve(&dir);
+    assert_eq!(digest(&admin).1, all);
+    assert_eq!(restored.text(&["HGET", "7", "name"]).unwrap(), "name-7");
+    node.end();
+}
+
 fn files(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

@@ -27,6 +27,16 @@ pub trait Segments: Sync {
     /// Whose log it is: what its segments say of themselves.
     fn name(&self) -> &ArchiveName;
 
+    /// Whose log a segment is of, where not all are of one.
+    fn name_of(&self, _segment: &Segment) -> &ArchiveName {
+        self.name()
+    }
+
+    /// Whether another shard's log goes on at `to` from where this one was left, `from`.
+    fn leads(&self, _from: Position, _to: Position) -> bool {
+        false
+    }
+
     /// The bytes of a segment.
     ///
     /// # Errors
@@ -40,6 +50,14 @@ pub trait Segments: Sync {
 impl Segments for Archive {
     fn name(&self) -> &ArchiveName {
         self.name()
+    }
+
+    fn name_of(&self, segment: &Segment) -> &ArchiveName {
+        self.name_of(segment)
+    }
+
+    fn leads(&self, from: Position, to: Position) -> bool {
+        self.leads(from, to)
     }
 
     async fn segment(&self, segment: &Segment) -> Result<Vec<u8>, StoreError> {
@@ -83,7 +101,10 @@ pub async fn segments(
         .map(|step| async move { Ok::<_, StoreError>((step, log.segment(&step.segment).await?)) });
     let mut left = futures_util::stream::iter(left).buffered(AHEAD);
     while let Some((step, bytes)) = left.try_next().await? {
-        let (step, name) = (step.clone(), log.name().clone());
+        let (step, name) = (step.clone(), log.name_of(&step.segment).clone());
+        if copy.at.is_some_and(|at| log.leads(at, step.segment.start)) {
+            copy.at = Some(step.segment.start);
+        }
         let moved = bytes.len() as u64;
         let apply = move || copy.apply(&name, &step, &bytes).map(|()| copy);
         copy = tokio::task::spawn_blocking(apply).await.map_err(died)??;

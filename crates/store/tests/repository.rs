@@ -16,12 +16,12 @@ use std::time::Duration;
 use keyspace::{Cf, Hlc, SlotSet};
 use moto::Moto;
 use store::bucket::{Bucket, BucketAddress, Operation, S3Options};
-use store::repository::archive::Mark;
+use store::repository::archive::{Fork, Mark};
 use store::repository::chain::Chain;
-use store::repository::plan::{Frames, spans};
+use store::repository::plan::{Frames, holes, spans};
 use store::repository::{
-    Archive, ArchiveName, FileEntry, Keep, Keys, Manifest, Missing, Plan, Repository, Segment,
-    Snapshots, State, Target,
+    Archive, ArchiveName, FileEntry, Followed, Keep, Keys, Manifest, Missing, Plan, Repository,
+    Segment, Snapshots, State, Target,
 };
 use store::{SnapshotId, StoreError};
 use wal::batch::{BatchBuilder, BatchRef};
@@ -48,6 +48,7 @@ fn at(timeline: u128, sequence: u64) -> Position {
 
 /// Writes a log: a batch of one record at each sequence, stamped a second later than the one before.
 struct Log {
+    source: &'static str,
     end: Position,
     chain: StreamChain,
     stream: u64,
@@ -59,7 +60,7 @@ fn stamp(sequence: u64) -> Hlc {
 
 impl Log {
     fn at(end: Position, stream: u64) -> Self {
-        Self { end, chain: StreamChain::START, stream }
+        Self { source: "a/0", end, chain: StreamChain::START, stream }
     }
 
     /// The next segment, up to this position.
@@ -81,7 +82,7 @@ impl Log {
         let last = FrameHeader::parse(&frame).unwrap().unwrap();
         let header = SegmentHeader {
             service: SegmentHeader::service_of("demo"),
-            source: "a/0".to_owned(),
+            source: self.source.to_owned(),
             start: self.end,
             chain: self.chain,
         };
@@ -173,7 +174,8 @@ async fn settled(archive: &Archive, target: Target) -> Result<(u64, Vec<u64>, Po
     let mut plan = Plan::of(archive, target)?;
     while let Some(segment) = plan.unsettled() {
         let bytes = archive.segment(segment).await.unwrap();
-        plan.settle(archive.name(), &bytes)?;
+        let name = archive.name_of(segment).clone();
+        plan.settle(&name, &bytes)?;
     }
     Ok(way(&plan))
 }
@@ -226,6 +228,128 @@ async fn moments_are_found(bucket: Bucket, keys: Keys) {
     }
     let spans: Vec<_> = spans(&archive).into_iter().map(|s| (s.from, s.to)).collect();
     assert_eq!(spans, [(at(2, 70), at(2, 80)), (at(1, 10), at(2, 50))]);
+    let holes: Vec<_> = holes(&archive).into_iter().map(|h| (h.after, h.until)).collect();
+    assert_eq!(holes, [(at(2, 50), at(2, 70))]);
+}
+
+/// The archive of `b/0`, which took over from `a/0` at 35, where its own log stood at 135 on timeline 7;
+/// `a/0` is archived up to `reached`.
+async fn take_over(repository: &Repository, reached: u64) -> ArchiveName {
+    let mut before = Archive::open(repository, &name()).await.unwrap();
+    base(&mut before, at(1, 10), 0).await;
+    let mut log = Log::at(at(1, 10), 0);
+    log.archive(&mut before, at(1, 30)).await;
+    log.archive(&mut before, at(1, reached)).await;
+    let name = ArchiveName::new("demo", "b", 0).unwrap();
+    let mut after = Archive::open(repository, &name).await.unwrap();
+    let fork = Fork {
+        position: at(7, 135),
+        shard: "a/0".to_owned(),
+        at: at(1, 35),
+        epoch: 2,
+        stream: 0,
+        taken_at: 1,
+    };
+    after.add_fork(fork).await.unwrap();
+    let mut log = Log { source: "b/0", ..Log::at(at(7, 135), 0) };
+    log.archive(&mut after, at(7, 140)).await;
+    base(&mut after, at(7, 145), 0).await;
+    log.archive(&mut after, at(7, 150)).await;
+    name
+}
+
+#[tokio::test]
+async fn a_moment_after_a_switch_goes_back_into_the_archive_of_who_was_primary() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = create(directory(dir.path()), &Keys::none()).await;
+    // It wrote on beyond the fork, as one does that cannot be reached.
+    let name = take_over(&repository, 40).await;
+    let mut archive = Archive::open_whole(&repository, &name).await.unwrap();
+    let check = async |target, expected| {
+        assert_eq!(settled(&archive, target).await, Ok(expected), "{target:?}");
+    };
+    check(Target::Latest, (145, vec![150], at(7, 150))).await;
+    check(Target::Position(at(7, 138)), (10, vec![30, 35, 138], at(7, 138))).await;
+    check(Target::At(stamp(138).ms()), (10, vec![30, 35, 138], at(7, 138))).await;
+    check(Target::At(stamp(33).ms()), (10, vec![30, 33], at(1, 33))).await;
+    check(Target::At(stamp(40).ms()), (10, vec![30, 35], at(1, 35))).await;
+    assert!(archive.leads(at(1, 35), at(7, 135)) && !archive.leads(at(1, 36), at(7, 135)));
+    let spans: Vec<_> = spans(&archive).into_iter().map(|s| (s.from, s.to)).collect();
+    assert_eq!(spans, [(at(1, 10), at(7, 150))]);
+    assert_eq!(holes(&archive), []);
+    // What is found out of a base is noted where that is.
+    let base = archive.bases().next().unwrap().id.clone();
+    let before = Archive::open(&repository, &self::name()).await.unwrap();
+    let first = before.bases().next().unwrap().id.clone();
+    for base in [&base, &first] {
+        archive.mark(Mark::Proven { base: base.clone(), at: 5 }).await.unwrap();
+        assert_eq!(archive.known_of(base), (None, Some(5)));
+    }
+    let before = Archive::open(&repository, &self::name()).await.unwrap();
+    assert_eq!((before.known_of(&first).1, before.known_of(&base).1), (Some(5), None));
+    // Without the other archive it begins at its first checkpoint, as it does if that one ends too soon.
+    let alone = Archive::open(&repository, &name).await.unwrap();
+    assert_eq!(settled(&alone, Target::Latest).await, Ok((145, vec![150], at(7, 150))));
+    assert!(settled(&alone, Target::Position(at(7, 138))).await.is_err());
+}
+
+#[tokio::test]
+async fn a_log_that_was_not_archived_up_to_the_fork_leaves_a_hole_with_a_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = create(directory(dir.path()), &Keys::none()).await;
+    let name = take_over(&repository, 33).await;
+    let archive = Archive::open_whole(&repository, &name).await.unwrap();
+    assert!(settled(&archive, Target::Position(at(7, 138))).await.is_err());
+    assert_eq!(settled(&archive, Target::Latest).await, Ok((145, vec![150], at(7, 150))));
+    let holes: Vec<_> = holes(&archive).into_iter().map(|h| (h.after, h.until)).collect();
+    assert_eq!(holes, [(at(1, 33), at(7, 145))]);
+}
+
+#[tokio::test]
+async fn an_archive_is_followed_from_any_position_for_one_request_a_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = directory(dir.path());
+    let repository = create(bucket.clone(), &Keys::none()).await;
+    let mut archive = Archive::open(&repository, &name()).await.unwrap();
+    let mut log = Log::at(at(1, 0), 0);
+    // More than two groups of pages.
+    for end in 1..=140 {
+        log.archive(&mut archive, at(1, end)).await;
+    }
+    let reads = Repository::open(directory(dir.path()), Keys::none()).await.unwrap();
+    for from in [0, 5, 63, 64, 65, 127, 128, 139, 140] {
+        let mut followed = Followed::open(&reads, &name(), at(1, from)).await.unwrap();
+        let mut here = at(1, from);
+        while let Some(next) = followed.next(here) {
+            assert_eq!(next.segment.start, here);
+            here = next.segment.end;
+        }
+        assert_eq!(here, at(1, 140), "from {from}");
+        assert!(!followed.look(here).await.unwrap());
+    }
+    let mut followed = Followed::open(&reads, &name(), at(1, 140)).await.unwrap();
+    let get = || reads.bucket().requests().of(Operation::Get);
+    let before = get();
+    assert!(!followed.look(at(1, 140)).await.unwrap());
+    assert_eq!(get() - before, 1);
+    // It catches up with many for far fewer requests than there are pages, across the end of a group.
+    for end in 141..=300 {
+        log.archive(&mut archive, at(1, end)).await;
+    }
+    let (mut here, before) = (at(1, 140), get());
+    while followed.look(here).await.unwrap() {
+        while let Some(next) = followed.next(here) {
+            here = next.segment.end;
+        }
+    }
+    assert_eq!(here, at(1, 300));
+    assert!(get() - before < 60, "{} gets", get() - before);
+    let of = |operation| reads.bucket().requests().of(operation);
+    assert_eq!((of(Operation::List), of(Operation::Put)), (0, 0));
+    assert_eq!(
+        followed.segment(followed.last().unwrap()).await.unwrap().len() as u64,
+        followed.last().unwrap().bytes
+    );
 }
 
 #[tokio::test]

@@ -137,6 +137,10 @@ impl<'a> Bases<'a> {
     /// Until the next one is due.
     async fn wait(&self) -> Duration {
         let archive = self.run.archive.lock().await;
+        if !archive.bases().any(|base| base.stream == self.stream) {
+            // Its stream goes on from elsewhere: until it has one of its own, a restore needs that too.
+            return Duration::ZERO;
+        }
         let last = archive.bases().map(|base| base.taken_at).max().unwrap_or(0);
         self.run.sidecar.metrics.archive.base_at.set(seconds(last));
         let age = Duration::from_millis(ops::clock::unix_ms().saturating_sub(last));
@@ -265,7 +269,13 @@ impl<'a> Bases<'a> {
         let let_go = async {
             let mut archive = self.run.archive.lock().await;
             forget(&mut archive, since).await?;
+            let before = archive.names_before();
             drop(archive);
+            // Nobody else looks after those of former primaries.
+            for name in before {
+                let mut former = Archive::open(&self.run.repository, &name).await?;
+                forget(&mut former, since).await?;
+            }
             let holder = format!("the sidecar of {}", self.run.sidecar.shard);
             self.run.repository.sweep(&holder, false).await
         };

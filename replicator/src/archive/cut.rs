@@ -9,7 +9,7 @@ use keyspace::{Hlc, SlotSet};
 use tokio::sync::{mpsc, watch};
 use wal::frame::{Codec, FrameBuilder, FrameHeader, PushError};
 use wal::segment::SegmentHeader;
-use wal::{Chain, Position};
+use wal::{Chain, Position, Sequence};
 
 use crate::cursor::{Cursor, CursorError, Growth};
 
@@ -80,8 +80,19 @@ pub struct Cutter {
     pub cuts: mpsc::Receiver<Result<Cut, CutError>>,
     /// Bytes of the log that were not read yet.
     pub behind: Arc<AtomicU64>,
-    /// Whether somebody waits for the end of the log: then nothing waits for more.
-    pub hurry: watch::Sender<bool>,
+    /// How soon segments are wanted.
+    pub haste: watch::Sender<Haste>,
+}
+
+/// How soon segments are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// As the limits say.
+    None,
+    /// As soon as the log has nothing more: a switch waits for its end.
+    Frozen,
+    /// The same, and nothing behind this position, where others have left the log.
+    UpTo(Position),
 }
 
 impl Cutter {
@@ -95,7 +106,7 @@ impl Cutter {
     ) -> std::io::Result<Self> {
         let (sender, cuts) = mpsc::channel(QUEUE);
         let behind = Arc::new(AtomicU64::new(0));
-        let (hurry, hurried) = watch::channel(false);
+        let (haste, wanted) = watch::channel(Haste::None);
         let (epoch, stamp) = cursor.highest();
         let work = Work {
             growth: Growth::default(),
@@ -108,7 +119,7 @@ impl Cutter {
             limits,
             sender: sender.clone(),
             behind: behind.clone(),
-            hurried,
+            wanted,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("archive".to_owned()).spawn(move || {
@@ -122,7 +133,7 @@ impl Cutter {
                 }
             });
         })?;
-        Ok(Self { cuts, behind, hurry })
+        Ok(Self { cuts, behind, haste })
     }
 }
 
@@ -152,7 +163,7 @@ struct Work {
     file: u64,
     sender: mpsc::Sender<Result<Cut, CutError>>,
     behind: Arc<AtomicU64>,
-    hurried: watch::Receiver<bool>,
+    wanted: watch::Receiver<Haste>,
 }
 
 impl Work {
@@ -177,14 +188,19 @@ impl Work {
                     return Err(error.into());
                 }
             };
+            let next = if more { Some(self.cursor.batch()?.end()) } else { None };
+            if self.is_over(next) {
+                self.cut().await;
+                return Err(CutError::Reached { file: self.file });
+            }
             if more {
                 damaged = None;
                 self.growth.flowed();
                 self.take().await?;
                 since.get_or_insert_with(Instant::now);
             }
-            let hurried = !more && *self.hurried.borrow();
-            let due = since.is_some_and(|s| hurried || s.elapsed() >= self.limits.every);
+            let hasty = !more && *self.wanted.borrow() != Haste::None;
+            let due = since.is_some_and(|s| hasty || s.elapsed() >= self.limits.every);
             let size = self.gathered.bytes.len() + self.builder.raw_len();
             if due || size as u64 >= self.limits.bytes {
                 self.frame();
@@ -204,17 +220,27 @@ impl Work {
                 // It returns soon in any case, so the clock is looked at.
                 let left = since.map(|since| self.limits.every.saturating_sub(since.elapsed()));
                 let wait = self.growth.wait(&self.cursor);
-                let hurry = self.hurried.wait_for(|hurry| *hurry);
-                match left {
-                    Some(left) => tokio::select! {
-                        () = wait => {}
-                        _ = hurry => {}
-                        () = tokio::time::sleep(left) => {}
-                    },
-                    None => wait.await,
+                let news = async {
+                    if self.wanted.changed().await.is_err() {
+                        // Nobody changes it any more.
+                        std::future::pending::<()>().await;
+                    }
+                };
+                tokio::select! {
+                    () = wait => {}
+                    () = news => {}
+                    () = tokio::time::sleep(left.unwrap_or(Duration::MAX)) => {}
                 }
             }
         }
+    }
+
+    /// Whether the log is gathered up to where it was left; `next` is the end of the batch that comes.
+    fn is_over(&self, next: Option<Sequence>) -> bool {
+        let Haste::UpTo(end) = *self.wanted.borrow() else { return false };
+        let at = self.builder.end();
+        let past = |sequence: Sequence| sequence > end.sequence;
+        at.timeline == end.timeline && (at.sequence >= end.sequence || next.is_some_and(past))
     }
 
     /// The batch that the cursor went to.

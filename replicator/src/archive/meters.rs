@@ -17,6 +17,8 @@ pub struct ArchiveMeters {
     pub base_bytes: Counter,
     /// Failures after which it began again.
     pub failures: Counter,
+    /// Times that the log could not be followed on, so that moments cannot be restored.
+    pub holes: Counter,
     /// 1 while it does not get on.
     pub failing: Gauge,
     /// Seconds since 1970 of the last batch that is stored.
@@ -39,6 +41,10 @@ impl ArchiveMeters {
                 .counter("archive_checkpoint_bytes", "Bytes sent for checkpoints to the archive"),
             failures: metrics
                 .counter("archive_failures", "Failures after which archiving began again"),
+            holes: metrics.counter(
+                "archive_holes",
+                "Times that the archive began anew with a checkpoint: no moment between can be restored",
+            ),
             failing: metrics.gauge("archive_failing", "1 while archiving does not get on"),
             reaches: metrics.gauge(
                 "archive_reaches_seconds",

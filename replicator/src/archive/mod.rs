@@ -25,7 +25,7 @@ use std::time::Duration;
 use rand::Rng;
 use topology::members::Role;
 
-pub use cut::{Cut, CutError, Cutter, Limits, Start};
+pub use cut::{Cut, CutError, Cutter, Haste, Limits, Start};
 pub use limit::Limit;
 pub use meters::{ArchiveMeters, FollowMeters};
 pub use settings::{ArchiveConfig, ArchiveSettings, open_bucket};
@@ -40,6 +40,8 @@ pub const PIN: &str = "archive";
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The first pause after a failure; each one in a row doubles it.
 const RETRY_MIN: Duration = Duration::from_secs(1);
+/// How long the rest of a log may take that another has taken over from.
+const FINISH_WITHIN: Duration = Duration::from_secs(60);
 /// The longest pause.
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
@@ -48,14 +50,18 @@ pub async fn keep_archiving(sidecar: Arc<Sidecar>) {
     let Some(config) = sidecar.config.archive.clone() else { return };
     let pin = sidecar.spool.pin_within(PIN, config.budget);
     let check = sidecar.health.check("archive");
-    let mut pause = RETRY_MIN;
+    let (mut pause, mut legacy) = (RETRY_MIN, ship::Legacy::default());
     while wait_for_primary(&sidecar, &pin).await {
         // Until it is known where to go on, everything is kept.
         pin.hold();
-        let mut shipped = false;
+        legacy.shipped = false;
         let ended = tokio::select! {
-            ended = Box::pin(ship::run(&sidecar, &config, &pin, &check, &mut shipped)) => ended,
-            () = no_more_primary(&sidecar) => Ok(()),
+            ended = Box::pin(ship::run(&sidecar, &config, &pin, &check, &mut legacy)) => ended,
+            // It ends by itself once it has archived up to where another took over.
+            () = async {
+                no_more_primary(&sidecar).await;
+                tokio::time::sleep(FINISH_WITHIN).await;
+            } => Ok(()),
             // Whatever it waits for: a store that hangs, say.
             why = lost(&pin) => Err(anyhow::anyhow!(why)),
             () = sidecar.shutdown.cancelled() => return,
@@ -70,7 +76,7 @@ pub async fn keep_archiving(sidecar: Arc<Sidecar>) {
         sidecar.metrics.archive.failures.inc();
         check.failing(why.clone());
         tracing::warn!(url = %config.url, "archiving stopped: {why}; no acknowledged write is lost, and it is tried again");
-        pause = if shipped { RETRY_MIN } else { (pause * 2).min(RETRY_MAX) };
+        pause = if legacy.shipped { RETRY_MIN } else { (pause * 2).min(RETRY_MAX) };
         let jitter = rand::rng().random_range(0.5..1.0);
         tokio::select! {
             () = tokio::time::sleep(pause.mul_f64(jitter)) => {}

@@ -8,13 +8,15 @@ use anyhow::{Context, anyhow};
 use ops::health::Check;
 use store::StoreError;
 use store::bucket::Counts;
+use store::repository::archive::Fork;
 use store::repository::{Archive, ArchiveName, Plan, Repository, Segment, Target, header};
 use tokio::sync::Mutex;
+use topology::Record;
 use wal::segment::SegmentHeader;
-use wal::{Chain, Continuation};
+use wal::{Chain, Continuation, Position};
 
 use super::base::{self, Bases};
-use super::cut::{Cut, CutError, Cutter, Limits, Start};
+use super::cut::{Cut, CutError, Cutter, Haste, Limits, Start};
 use super::limit::Limit;
 use super::settings::ArchiveConfig;
 use crate::cursor::Cursor;
@@ -43,15 +45,43 @@ struct Onward {
     stream: u64,
     /// A checkpoint that the stream begins with, to be stored beside it.
     begun: Option<base::Taken>,
+    /// Where it goes on from another shard's, to be recorded before it.
+    fork: Option<Fork>,
 }
 
-/// Archives until something ends it. `shipped` is set once a segment was stored.
+/// How soon segments are wanted by this record.
+fn haste(record: &Record, sidecar: &Sidecar) -> Haste {
+    let us = &sidecar.shard;
+    if record.freeze_of(us).is_some() {
+        // A switch waits for the end of a frozen log, which may reach a standby by this way alone.
+        return Haste::Frozen;
+    }
+    if record.is_primary(us) {
+        return Haste::None;
+    }
+    // Up to there whoever took over goes on from what is archived here.
+    let left = record.forks.iter().filter(|fork| fork.source == *us);
+    let epoch = left.clone().map(|fork| fork.epoch).max();
+    let left = left.filter(|fork| Some(fork.epoch) == epoch).map(|fork| fork.at);
+    left.max_by_key(|at| at.sequence).map_or(Haste::Frozen, Haste::UpTo)
+}
+
+/// What one run leaves to the next.
+#[derive(Debug, Default)]
+pub(super) struct Legacy {
+    /// A segment was stored.
+    pub(super) shipped: bool,
+    /// What the log goes on with that it does not hold: only a checkpoint leads past that.
+    pub(super) past: Option<String>,
+}
+
+/// Archives until something ends it.
 pub(super) async fn run(
     sidecar: &Arc<Sidecar>,
     config: &ArchiveConfig,
     pin: &Pin,
     check: &Check,
-    shipped: &mut bool,
+    legacy: &mut Legacy,
 ) -> anyhow::Result<()> {
     let known = sidecar.node.known().borrow().clone();
     let known = known.context("our own node has not answered yet")?;
@@ -61,16 +91,20 @@ pub(super) async fn run(
     let (bucket, keys) = config.open()?;
     let opened = Repository::create(bucket.clone(), keys, header::GRACE_DEFAULT).await;
     let repository = opened.with_context(|| format!("opening the archive {}", config.url))?;
-    let archive = Archive::open(&repository, &name).await?;
+    let archive = Archive::open_whole(&repository, &name).await?;
     let limit = Limit::new(config.bandwidth);
     let mut run =
         Run { sidecar, config, archive: Arc::new(Mutex::new(archive)), repository, limit, known };
     let meters = sidecar.metrics.archive.clone();
     let mut counted = Counts::default();
     // It began while the pin held everything: what follows is still there.
-    let onward = run.find(pin).await;
+    let onward = run.find(pin, legacy.past.as_deref()).await;
     count(&meters, &mut counted, &run);
     let onward = onward?;
+    legacy.past = None;
+    if let Some(fork) = onward.fork {
+        run.archive.lock().await.add_fork(fork).await?;
+    }
     pin.advance(onward.cursor.database(), onward.cursor.file().number);
     let keep = run.known.slots.clone();
     let whose = (SegmentHeader::service_of(&sidecar.config.service), sidecar.shard.to_string());
@@ -85,19 +119,16 @@ pub(super) async fn run(
     meters.failing.set(0);
     let mut view = sidecar.service.watch();
     loop {
-        // A switch waits for the end of a frozen log, which may reach a standby by this way alone.
-        let frozen = view
-            .borrow_and_update()
-            .record()
-            .is_some_and(|r| r.freeze_of(&sidecar.shard).is_some());
-        cutter.hurry.send_if_modified(|hurry| std::mem::replace(hurry, frozen) != frozen);
+        let haste = view.borrow_and_update().record().map_or(Haste::None, |r| haste(r, sidecar));
+        cutter.haste.send_if_modified(|now| std::mem::replace(now, haste) != haste);
+        let ours = !matches!(haste, Haste::UpTo(_));
         let cut = tokio::select! {
             cut = cutter.cuts.recv() => cut,
             changed = view.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return Err(anyhow!("the registry is gone")),
             },
-            never = &mut bases => return never,
+            never = &mut bases, if ours => return never,
             _ = tick.tick() => {
                 look(&run, &cutter, &mut counted);
                 continue;
@@ -105,12 +136,13 @@ pub(super) async fn run(
         };
         let cut = match cut {
             Some(Ok(cut)) => cut,
-            Some(Err(CutError::Load(load))) => {
-                // The next run finds that it cannot follow on, and begins with a checkpoint.
-                return Err(anyhow!(
-                    "load {load} was taken in, which is not in the log: the archive goes on from a new \
-                     checkpoint"
-                ));
+            Some(Err(why @ CutError::Load(_))) => {
+                legacy.past = Some(why.to_string());
+                return Err(anyhow!("{why}: the archive goes on from a new checkpoint"));
+            }
+            Some(Err(CutError::Reached { .. })) => {
+                tracing::info!(archive = %name, "archived up to where another took over");
+                return Ok(());
             }
             Some(Err(error)) => return Err(error.into()),
             None => return Err(anyhow!("the thread that reads the log ended")),
@@ -120,12 +152,12 @@ pub(super) async fn run(
         let segment = loop {
             tokio::select! {
                 added = &mut add => break added?,
-                never = &mut bases => return never,
+                never = &mut bases, if ours => return never,
                 _ = tick.tick() => look(&run, &cutter, &mut counted),
             }
         };
         pin.advance(&database, file);
-        *shipped = true;
+        legacy.shipped = true;
         check.ok();
         meters.failing.set(0);
         meters.segments.inc();
@@ -176,10 +208,16 @@ impl Run<'_> {
     }
 
     /// Where what is archived ends and the log goes on, or a new checkpoint to begin with.
-    async fn find(&mut self, pin: &Pin) -> anyhow::Result<Onward> {
-        let why = match self.follow_on().await? {
-            Ok(onward) => return Ok(onward),
-            Err(why) => why,
+    async fn find(&mut self, pin: &Pin, past: Option<&str>) -> anyhow::Result<Onward> {
+        let why = match past {
+            Some(why) => why.to_owned(),
+            None => match self.follow_on().await? {
+                Ok(onward) => return Ok(onward),
+                Err(why) => match self.at_fork().await? {
+                    Ok(onward) => return Ok(onward),
+                    Err(no_fork) => format!("{why}; {no_fork}"),
+                },
+            },
         };
         tracing::info!("the archive begins with a checkpoint: {why}");
         // From here on the log must stay, until segments follow.
@@ -197,7 +235,16 @@ impl Run<'_> {
         let start = Start { position: at, chain: Chain::START };
         match cursor {
             Ok(cursor) => {
-                Ok(Onward { cursor: Box::new(cursor), start, stream, begun: Some(taken) })
+                let before = self.archive.lock().await.segments().next_back().map(|s| s.end);
+                if let Some(before) = before {
+                    self.sidecar.metrics.archive.holes.inc();
+                    tracing::error!(
+                        "the archive has a hole, from {before} to the checkpoint at {at}: no moment between can be \
+                         restored: {why}"
+                    );
+                }
+                let cursor = Box::new(cursor);
+                Ok(Onward { cursor, start, stream, begun: Some(taken), fork: None })
             }
             Err(error) => {
                 taken.forget(self.sidecar).await;
@@ -260,6 +307,57 @@ impl Run<'_> {
             (None, false) => (Chain::START, next_stream),
         };
         let start = Start { position: from, chain };
-        Ok(Ok(Onward { cursor: Box::new(cursor), start, stream, begun: None }))
+        Ok(Ok(Onward { cursor: Box::new(cursor), start, stream, begun: None, fork: None }))
+    }
+
+    /// Begins where this shard took over from another with the same slots, whose archive has what was
+    /// before; in words, why it cannot.
+    async fn at_fork(&self) -> anyhow::Result<Result<Onward, String>> {
+        let view = self.sidecar.service.view();
+        let Some(record) = view.record() else { return Ok(Err("there is no record".to_owned())) };
+        let (us, epoch) = (&self.sidecar.shard, became(record, &self.sidecar.shard));
+        let taken = record.forks.iter().filter(|fork| fork.target == *us && fork.epoch == epoch);
+        let [taken] = taken.collect::<Vec<_>>()[..] else {
+            return Ok(Err("it took over from no other shard, or from several".to_owned()));
+        };
+        if record.slots_of(&taken.source) != record.slots_of(us) {
+            return Ok(Err(format!("{}, from which it took over, has other slots", taken.source)));
+        }
+        let archive = self.archive.lock().await;
+        if archive.segments().any(|segment| segment.epoch >= epoch.0) {
+            return Ok(Err("it has gone on from its last switch already".to_owned()));
+        }
+        let stream = archive.next_stream();
+        drop(archive);
+        let (spool, known, at) = (self.sidecar.spool.clone(), self.known.clone(), taken.at);
+        let open = move || {
+            let (history, _) = account(&spool, &known)?;
+            let start = history.starts().iter().rfind(|start| start.parents.contains(&at));
+            let Some(start) = start else {
+                return Ok(Err(format!("its log does not say where it went on from {at}")));
+            };
+            let from = Position { timeline: start.timeline, sequence: start.first.before() };
+            match Cursor::open(&spool, &known.database, &history, from) {
+                Ok(cursor) => Ok(Ok((cursor, from))),
+                Err(error) => Ok(Err(error.to_string())),
+            }
+        };
+        let opened = tokio::task::spawn_blocking(open).await.context("a task died")?;
+        let (cursor, from) = match opened.map_err(|error: crate::cursor::CursorError| error)? {
+            Ok(found) => found,
+            Err(why) => return Ok(Err(why)),
+        };
+        tracing::info!(%from, of = %taken.source, %at, "the archive goes on from that of whom this shard took over from");
+        let fork = Fork {
+            position: from,
+            shard: taken.source.to_string(),
+            at,
+            epoch: epoch.0,
+            stream,
+            taken_at: ops::clock::unix_ms(),
+        };
+        let start = Start { position: from, chain: Chain::START };
+        let cursor = Box::new(cursor);
+        Ok(Ok(Onward { cursor, start, stream, begun: None, fork: Some(fork) }))
     }
 }

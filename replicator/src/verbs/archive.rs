@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ::store::StoreError;
 use ::store::repository::archive::Mark;
-use ::store::repository::plan::{Frames, spans, time};
+use ::store::repository::plan::{Frames, Hole, holes, spans, time};
 use ::store::repository::{Archive, Base, Keep, Piece, Plan, Target};
 use clap::Subcommand;
 use ops::exit::Exit;
@@ -63,7 +63,7 @@ async fn list(store: &StoreArgs) -> anyhow::Result<Exit> {
     let repository = store.repository().await?;
     let (mut lines, mut all) = (Vec::new(), Vec::new());
     for name in store.names(&repository).await? {
-        let archive = Archive::open(&repository, &name).await?;
+        let archive = Archive::open_whole(&repository, &name).await?;
         let (segments, bytes) = archive.segments().fold((0, 0), |(n, b), s| (n + 1, b + s.bytes));
         lines.push(format!("{name}: {segments} segments, {}", size(bytes)));
         let spans = spans(&archive);
@@ -79,6 +79,9 @@ async fn list(store: &StoreArgs) -> anyhow::Result<Exit> {
                 broken.unwrap_or_default()
             ));
         }
+        let holes = holes(&archive);
+        lines.extend(holes.iter().map(|hole| format!("  {}", hole_text(hole))));
+        let holes: Vec<_> = holes.iter().map(hole_json).collect();
         if spans.is_empty() {
             lines.push("  no moment yet: no checkpoint is stored whole".to_owned());
         }
@@ -96,11 +99,28 @@ async fn list(store: &StoreArgs) -> anyhow::Result<Exit> {
         let bases: Vec<_> = bases.into_iter().map(|(_, json)| json).collect();
         all.push(json!({
             "service": name.service(), "shard": name.shard(), "segments": segments,
-            "segment-bytes": bytes, "spans": spans, "checkpoints": bases,
+            "segment-bytes": bytes, "spans": spans, "holes": holes, "checkpoints": bases,
         }));
     }
     store.form.result(&lines.join("\n"), &json!({ "archives": all }))?;
     Ok(Exit::Done)
+}
+
+fn hole_text(hole: &Hole) -> String {
+    format!(
+        "HOLE from {} (after {}) to {} (the checkpoint at {}): no moment between can be restored",
+        time(hole.after_stamp),
+        hole.after,
+        time(hole.until_stamp),
+        hole.until
+    )
+}
+
+fn hole_json(hole: &Hole) -> Value {
+    json!({
+        "after": hole.after, "after-ms": hole.after_stamp.ms(),
+        "until": hole.until, "until-ms": hole.until_stamp.ms(),
+    })
 }
 
 fn describe(archive: &Archive, base: &Base) -> (String, Value) {
@@ -156,8 +176,9 @@ impl Found {
 async fn verify(store: &StoreArgs) -> anyhow::Result<Exit> {
     let repository = store.repository().await?;
     let (mut found, mut good) = (Found::default(), Vec::new());
+    let (mut lines, mut all_holes) = (Vec::new(), Vec::new());
     for name in store.names(&repository).await? {
-        let mut archive = Archive::open(&repository, &name).await?;
+        let mut archive = Archive::open_whole(&repository, &name).await?;
         let progress = Progress::new("verifying");
         let segments_bad = segments(&archive, &mut found, &progress).await?;
         let mut whole = BTreeMap::new();
@@ -173,23 +194,27 @@ async fn verify(store: &StoreArgs) -> anyhow::Result<Exit> {
                 good.push(base.id);
             }
         }
+        for hole in holes(&archive) {
+            lines.push(format!("{name}: {}", hole_text(&hole)));
+            all_holes.push(json!({ "shard": name.shard(), "hole": hole_json(&hole) }));
+        }
         if let Err(why) = Plan::of(&archive, Target::Latest) {
             found.name(format!("{name}: all there is cannot be restored: {why}"));
         }
     }
-    let text = match found.damage.len() {
+    lines.push(match found.damage.len() {
         0 => format!("{} segments and {} pieces are good", found.segments, found.pieces),
         _ => format!(
             "{}\nDAMAGED: {} in all",
             found.damage.join("\n"),
             found.damage.len() as u64 + found.more
         ),
-    };
+    });
     let json = json!({
         "segments": found.segments, "pieces": found.pieces, "damage": found.damage,
-        "more-damage": found.more, "verified": good,
+        "more-damage": found.more, "verified": good, "holes": all_holes,
     });
-    store.form.result(&text, &json)?;
+    store.form.result(&lines.join("\n"), &json)?;
     Ok(if found.damage.is_empty() { Exit::Done } else { Exit::Failed })
 }
 

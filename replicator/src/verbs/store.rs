@@ -49,7 +49,7 @@ impl StoreArgs {
         let repository = self.repository().await?;
         let mut names = self.names(&repository).await?;
         match (names.pop(), names.is_empty()) {
-            (Some(name), true) => Ok(Archive::open(&repository, &name).await?),
+            (Some(name), true) => Ok(Archive::open_whole(&repository, &name).await?),
             (None, _) => bail!("{} holds no archive of what was named", self.from),
             (Some(last), false) => {
                 names.push(last);

@@ -1,6 +1,6 @@
 //! The archive of one shard: checkpoints, and the log between and after them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use keyspace::Hlc;
@@ -33,6 +33,12 @@ impl ArchiveName {
     pub fn new(service: &str, cluster: &str, shard: u32) -> Option<Self> {
         let (service, cluster) = (service.to_owned(), cluster.to_owned());
         (is_name(&service) && is_name(&cluster)).then_some(Self { service, cluster, shard })
+    }
+
+    /// Of another shard of the same service, as it prints: `a/0`.
+    pub fn sibling(&self, shard: &str) -> Option<Self> {
+        let (cluster, number) = shard.split_once('/')?;
+        Self::new(&self.service, cluster, number.parse().ok()?)
     }
 
     /// The service.
@@ -73,6 +79,8 @@ pub enum Record {
     Base(Base),
     /// A part of the log.
     Segment(Segment),
+    /// Where the log goes on from that of another shard.
+    Fork(Fork),
 }
 
 /// A checkpoint that is stored whole.
@@ -93,6 +101,25 @@ pub struct Base {
     pub bytes: u64,
     /// The stream of segments that goes on from it.
     pub stream: u64,
+}
+
+/// Where a shard took over from another one: its stream begins where its own log went on, and what was
+/// before is in that one's archive. Both have the same slots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Fork {
+    /// Where the stream begins, on this shard's own log.
+    pub position: Position,
+    /// From whom it took over: `a/0`.
+    pub shard: String,
+    /// The last position of that one's log that it had.
+    pub at: Position,
+    /// The epoch of the switch.
+    pub epoch: u64,
+    /// The stream of segments that begins here.
+    pub stream: u64,
+    /// When it was recorded: milliseconds since 1970, UTC.
+    pub taken_at: u64,
 }
 
 /// A run of frames.
@@ -185,6 +212,9 @@ pub enum Mark {
 }
 
 /// The archive of one shard, opened: all records that count, and a place to add to them.
+///
+/// With [`Archive::open_whole`] it also has the archives that its forks lead to; whatever is asked of a base
+/// or a segment is asked of the one that it is in.
 #[derive(Debug)]
 pub struct Archive {
     repository: Repository,
@@ -193,6 +223,10 @@ pub struct Archive {
     marks: Chain<Mark>,
     records: Numbered<Record>,
     known: Vec<Mark>,
+    /// Those that forks lead to, each once.
+    before: Vec<Archive>,
+    /// Which of them a segment is in, by its hash, which covers whose it is.
+    elsewhere: HashMap<ObjectId, usize>,
 }
 
 impl Archive {
@@ -215,7 +249,69 @@ impl Archive {
             marks,
             records,
             known,
+            before: Vec::new(),
+            elsewhere: HashMap::new(),
         })
+    }
+
+    /// Opens it with the archives that its forks lead to, as far as they are in the same repository: what
+    /// a shard had before it took over is in those of who was primary then.
+    ///
+    /// # Errors
+    /// As [`Archive::open`].
+    pub async fn open_whole(
+        repository: &Repository,
+        name: &ArchiveName,
+    ) -> Result<Self, StoreError> {
+        let mut archive = Self::open(repository, name).await?;
+        let mut opened = BTreeSet::from([name.clone()]);
+        let mut waiting = archive.taken_over_from();
+        while let Some(next) = waiting.pop() {
+            if opened.insert(next.clone()) {
+                let other = Self::open(repository, &next).await?;
+                waiting.extend(other.taken_over_from());
+                let index = archive.before.len();
+                archive.elsewhere.extend(other.segments().map(|s| (s.blake3, index)));
+                archive.before.push(other);
+            }
+        }
+        Ok(archive)
+    }
+
+    /// Whose archives its forks lead to, where it was opened whole.
+    pub fn names_before(&self) -> Vec<ArchiveName> {
+        self.before.iter().map(|archive| archive.name.clone()).collect()
+    }
+
+    fn taken_over_from(&self) -> Vec<ArchiveName> {
+        self.forks().filter_map(|fork| self.name.sibling(&fork.shard)).collect()
+    }
+
+    /// It and those that its forks lead to.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.before)
+    }
+
+    /// The archive that a segment is in.
+    fn holding(&self, segment: &Segment) -> &Self {
+        // What nobody has is asked of this one, which says that it is not there.
+        self.elsewhere.get(&segment.blake3).map_or(self, |index| &self.before[*index])
+    }
+
+    /// The archive that a base is in.
+    fn with_base(&self, id: &str) -> &Self {
+        let has = |archive: &&Self| archive.bases().any(|base| base.id == id);
+        self.all().find(has).unwrap_or(self)
+    }
+
+    /// Whose archive a segment is in.
+    pub fn name_of(&self, segment: &Segment) -> &ArchiveName {
+        &self.holding(segment).name
+    }
+
+    /// Whether one shard's log went on at `to` from where another's was left, `from`.
+    pub fn leads(&self, from: Position, to: Position) -> bool {
+        self.all().any(|archive| archive.forks().any(|fork| (fork.at, fork.position) == (from, to)))
     }
 
     /// Whose it is.
@@ -242,7 +338,15 @@ impl Archive {
     pub fn bases(&self) -> impl DoubleEndedIterator<Item = &Base> {
         self.records.iter().filter_map(|(_, record)| match record {
             Record::Base(base) => Some(base),
-            Record::Segment(_) => None,
+            _ => None,
+        })
+    }
+
+    /// Where it goes on from others, in the order in which that was recorded.
+    pub fn forks(&self) -> impl DoubleEndedIterator<Item = &Fork> {
+        self.records.iter().filter_map(|(_, record)| match record {
+            Record::Fork(fork) => Some(fork),
+            _ => None,
         })
     }
 
@@ -250,20 +354,24 @@ impl Archive {
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = &Segment> {
         self.records.iter().filter_map(|(_, record)| match record {
             Record::Segment(segment) => Some(segment),
-            Record::Base(_) => None,
+            _ => None,
         })
     }
 
     /// A number that no stream in it has.
     pub fn next_stream(&self) -> u64 {
-        let streams = self.bases().map(|base| base.stream);
-        streams.chain(self.segments().map(|s| s.stream)).max().map_or(0, |last| last + 1)
+        let streams = self.records.iter().map(|(_, record)| match record {
+            Record::Base(base) => base.stream,
+            Record::Segment(segment) => segment.stream,
+            Record::Fork(fork) => fork.stream,
+        });
+        streams.max().map_or(0, |last| last + 1)
     }
 
     /// When a base was verified last, and when it was proven.
     pub fn known_of(&self, id: &str) -> (Option<u64>, Option<u64>) {
         let (mut verified, mut proven) = (None, None);
-        for mark in &self.known {
+        for mark in &self.with_base(id).known {
             match mark {
                 Mark::Verified { base, at } if base == id => verified = verified.max(Some(*at)),
                 Mark::Proven { base, at } if base == id => proven = proven.max(Some(*at)),
@@ -314,19 +422,37 @@ impl Archive {
         Ok(base)
     }
 
+    /// Records where it goes on from another.
+    ///
+    /// # Errors
+    /// As [`Chain::add`]: it may be tried again.
+    pub async fn add_fork(&mut self, fork: Fork) -> Result<u64, StoreError> {
+        self.add(Record::Fork(fork)).await
+    }
+
     async fn add(&mut self, record: Record) -> Result<u64, StoreError> {
         let number = self.chain.add(record.clone()).await?;
         self.records.push((number, record));
         Ok(number)
     }
 
-    /// Adds what was found out.
+    /// Adds what was found out; of a base, where that is.
     ///
     /// # Errors
     /// As [`Chain::add`].
     pub async fn mark(&mut self, mark: Mark) -> Result<(), StoreError> {
-        self.marks.add(mark.clone()).await?;
-        self.known.push(mark);
+        let held = |archive: &&mut Self| match &mark {
+            Mark::Verified { base, .. } | Mark::Proven { base, .. } => {
+                archive.bases().any(|held| held.id == *base)
+            }
+            Mark::Forgotten { .. } => false,
+        };
+        let archive = match self.before.iter_mut().find(held) {
+            Some(before) => before,
+            None => self,
+        };
+        archive.marks.add(mark.clone()).await?;
+        archive.known.push(mark);
         Ok(())
     }
 
@@ -360,7 +486,7 @@ impl Archive {
     /// # Errors
     /// It is missing or is not the one that was recorded.
     pub async fn manifest(&self, base: &Base) -> Result<Manifest, StoreError> {
-        let name = self.manifest_name(&base.id);
+        let name = self.with_base(&base.id).manifest_name(&base.id);
         let found = self.repository.text::<Manifest>(&name, Manifest::BYTES_MAX).await?;
         let (manifest, line) = found.ok_or_else(|| damaged(&name, "the manifest is missing"))?;
         if line != base.manifest {
@@ -375,7 +501,7 @@ impl Archive {
     /// # Errors
     /// It is missing or damaged.
     pub async fn segment(&self, segment: &Segment) -> Result<Vec<u8>, StoreError> {
-        let name = segment.name(&self.name);
+        let name = segment.name(self.name_of(segment));
         let bytes = self.repository.blob(&name, What::Segment, segment.blake3).await?;
         if bytes.len() as u64 != segment.bytes {
             return Err(damaged(&name, "it has another length than its record says"));
@@ -431,7 +557,7 @@ impl Floor {
 
     fn counts(&self, number: u64, record: &Record) -> bool {
         match record {
-            Record::Segment(_) => number >= self.segments_below,
+            Record::Segment(_) | Record::Fork(_) => number >= self.segments_below,
             Record::Base(base) => number >= self.bases_below || self.bases.contains(&base.id),
         }
     }

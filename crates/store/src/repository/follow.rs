@@ -52,6 +52,7 @@ impl Followed {
             records.iter().any(|(_, record)| match record {
                 Record::Segment(segment) => at_or_behind(segment.start),
                 Record::Base(base) => at_or_behind(base.position),
+                Record::Fork(fork) => at_or_behind(fork.position),
             })
         };
         let (reading, records) = Reading::open(repository, &dir, floor.page, reaches_back).await?;

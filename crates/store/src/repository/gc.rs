@@ -190,6 +190,7 @@ impl Repository {
                     Record::Segment(segment) => {
                         live.names.insert(segment.name(&name));
                     }
+                    Record::Fork(_) => {}
                     Record::Base(base) => {
                         live.names.insert(archive.manifest_name(&base.id));
                         let manifest = archive.manifest(base).await?;

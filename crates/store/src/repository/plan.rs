@@ -1,7 +1,8 @@
 //! How a moment is restored: the newest checkpoint at or before it, and the segments from there.
 //!
 //! A *line* is a run of segments, each following on the one before, read from its end backwards: so a
-//! timeline is followed up to where another one forked from it and no further. Pure: no store is asked.
+//! timeline is followed up to where another one forked from it and no further. Where a shard took over from another
+//! it goes on in the archive of that one. Pure: no store is asked.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, UNIX_EPOCH};
@@ -11,6 +12,7 @@ use wal::frame::FrameRef;
 use wal::segment::{self, SegmentHeader, Tail};
 use wal::{Chain, Position, Sequence, Tag};
 
+use super::archive::Fork;
 use super::{Archive, ArchiveName, Base, Record, Segment};
 
 /// What should be restored.
@@ -130,6 +132,8 @@ pub enum Missing {
 /// A run of segments up to an end.
 #[derive(Debug)]
 struct Line<'a> {
+    /// Where what is there begins.
+    start: Position,
     end: Position,
     /// In the order of the log.
     steps: Vec<(&'a Segment, Sequence)>,
@@ -143,33 +147,43 @@ impl Line<'_> {
         let base = self.bases.last().map(|(_, base)| base.stamp);
         self.steps.last().map(|(segment, _)| segment.stamp).or(base).unwrap_or_default()
     }
-
-    fn start(&self) -> Position {
-        self.steps.first().map_or(self.end, |(segment, _)| segment.start)
-    }
 }
 
 struct Lines<'a> {
     segments: Vec<&'a Segment>,
     bases: Vec<&'a Base>,
+    forks: Vec<&'a Fork>,
+    /// Of the segments and the bases those that are the shard's own; what follows is in the archives that
+    /// its forks lead to.
+    own: (usize, usize),
     ends: HashMap<Position, usize>,
 }
 
 impl<'a> Lines<'a> {
     fn of(archive: &'a Archive) -> Self {
-        Self::of_records(archive.records())
+        Self::of_records(archive.all().map(|archive| archive.records().as_slice()))
     }
 
-    fn of_records(records: &'a [(u64, Record)]) -> Self {
-        let (mut segments, mut bases) = (Vec::new(), Vec::new());
-        for (_, record) in records {
-            match record {
-                Record::Base(base) => bases.push(base),
-                Record::Segment(segment) => segments.push(segment),
+    /// Of the records of the shard's own archive, and then of those that its forks lead to.
+    fn of_records(archives: impl Iterator<Item = &'a [(u64, Record)]>) -> Self {
+        let (mut segments, mut bases, mut forks) = (Vec::new(), Vec::new(), Vec::new());
+        let mut own = None;
+        for records in archives {
+            for (_, record) in records {
+                match record {
+                    Record::Base(base) => bases.push(base),
+                    Record::Segment(segment) => segments.push(segment),
+                    Record::Fork(fork) => forks.push(fork),
+                }
             }
+            own.get_or_insert((segments.len(), bases.len()));
         }
-        let ends = segments.iter().enumerate().map(|(n, segment)| (segment.end, n)).collect();
-        Self { segments, bases, ends }
+        // Where two end alike, the shard's own.
+        let ends = segments.iter().enumerate().rev();
+        let mut ends: HashMap<_, _> = ends.map(|(n, segment)| (segment.end, n)).collect();
+        let (own_segments, own_bases) = own.unwrap_or_default();
+        ends.extend(segments[..own_segments].iter().enumerate().map(|(n, s)| (s.end, n)));
+        Self { segments, bases, forks, own: (own_segments, own_bases), ends }
     }
 
     fn holding(&self, at: Position) -> Option<&'a Segment> {
@@ -181,8 +195,23 @@ impl<'a> Lines<'a> {
 
     fn to(&self, end: Position) -> Line<'a> {
         let (mut at, mut steps, mut broken) = (end, Vec::<(&Segment, Sequence)>::new(), None);
-        while let Some(segment) = self.holding(at) {
+        // A log has no way around; what says so is damaged.
+        let mut seen = Seen::default();
+        let mut crossed = false;
+        loop {
+            let Some(segment) = self.holding(at) else {
+                let fork = self.forks.iter().rfind(|fork| fork.position == at);
+                let Some(fork) = fork.filter(|fork| seen.add(**fork)) else { break };
+                (at, crossed) = (fork.at, true);
+                continue;
+            };
+            let across = std::mem::take(&mut crossed);
+            if !seen.add(segment) {
+                broken = Some(Missing::Chain { start: at });
+                break;
+            }
             if let Some((later, _)) = steps.last()
+                && !across
                 && at == segment.end
                 && later.chain_before != segment.chain
                 && (later.chain_before != Chain::START || later.stream == segment.stream)
@@ -191,11 +220,10 @@ impl<'a> Lines<'a> {
                 break;
             }
             steps.push((segment, at.sequence));
-            // It falls with each step, so this ends.
             at = segment.start;
         }
         steps.reverse();
-        let start = steps.first().map_or(end, |(segment, _)| segment.start);
+        let start = at;
         let mut bases = Vec::new();
         for base in &self.bases {
             let held = |(segment, until): &(&Segment, Sequence)| {
@@ -208,15 +236,16 @@ impl<'a> Lines<'a> {
             }
         }
         bases.sort_by_key(|(step, base)| (*step, base.position.sequence, base.taken_at));
-        Line { end, steps, bases, broken }
+        Line { start, end, steps, bases, broken }
     }
 
     /// The newest end among those not seen yet.
     fn newest(&self, seen: &Seen) -> Option<Position> {
-        let segments = || self.segments.iter().filter(|segment| !seen.has(**segment));
+        let (segments, bases) = (&self.segments[..self.own.0], &self.bases[..self.own.1]);
+        let segments = || segments.iter().filter(|segment| !seen.has(**segment));
         let stream = segments().map(|segment| segment.stream).max();
         let segment = segments().rfind(|segment| Some(segment.stream) == stream);
-        let base = self.bases.iter().rfind(|base| !seen.has(**base));
+        let base = bases.iter().rfind(|base| !seen.has(**base));
         match (segment, base) {
             (None, None) => None,
             (Some(segment), None) => Some(segment.end),
@@ -232,14 +261,35 @@ impl<'a> Lines<'a> {
         }
     }
 
+    /// What is missing where a line goes on from another shard's log, which was not archived so far.
+    fn cut_off(&self, line: &Line<'_>) -> Option<Hole> {
+        let (_, first) = line.bases.first()?;
+        self.forks.iter().find(|fork| fork.at == line.start)?;
+        let before = |segment: &&&Segment| {
+            segment.end.timeline == line.start.timeline
+                && segment.end.sequence < line.start.sequence
+        };
+        let last = self.segments.iter().filter(before).max_by_key(|s| s.end.sequence)?;
+        Some(Hole {
+            after: last.end,
+            after_stamp: last.stamp,
+            until: first.position,
+            until_stamp: first.stamp,
+        })
+    }
+
     /// All lines, newest first.
     fn all(&self) -> Vec<Line<'a>> {
         let (mut lines, mut seen) = (Vec::new(), Seen::default());
         while let Some(end) = self.newest(&seen) {
             let line = self.to(end);
             let before = seen.0.len();
-            line.steps.iter().for_each(|(segment, _)| seen.add(*segment));
-            line.bases.iter().for_each(|(_, base)| seen.add(*base));
+            for (segment, _) in &line.steps {
+                seen.add(*segment);
+            }
+            for (_, base) in &line.bases {
+                seen.add(*base);
+            }
             // Each line has a segment or a base that none before had.
             if seen.0.len() == before {
                 break;
@@ -259,8 +309,9 @@ impl Seen {
         self.0.contains(&std::ptr::from_ref(record).addr())
     }
 
-    fn add<T>(&mut self, record: &T) {
-        self.0.insert(std::ptr::from_ref(record).addr());
+    /// Whether it was not there before.
+    fn add<T>(&mut self, record: &T) -> bool {
+        self.0.insert(std::ptr::from_ref(record).addr())
     }
 }
 
@@ -279,6 +330,38 @@ pub struct Span {
     pub segments: usize,
     /// What does not fit, at its beginning.
     pub broken: Option<Missing>,
+}
+
+/// A stretch of time of which nothing can be restored: the log between was not archived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// The last position before it.
+    pub after: Position,
+    /// Of that position.
+    pub after_stamp: Hlc,
+    /// The checkpoint that ends it.
+    pub until: Position,
+    /// Of that checkpoint.
+    pub until_stamp: Hlc,
+}
+
+/// The holes between what can be restored, newest first. Only a checkpoint closes one, from there on.
+pub fn holes(archive: &Archive) -> Vec<Hole> {
+    let lines = Lines::of(archive);
+    let mut holes: Vec<_> = lines.all().iter().filter_map(|line| lines.cut_off(line)).collect();
+    let spans = spans(archive);
+    let between = |pair: &[Span]| {
+        let [later, earlier] = pair else { return None };
+        // A fork leaves the end of what was before to nobody: no time lies between.
+        (later.from_stamp > earlier.to_stamp).then_some(Hole {
+            after: earlier.to,
+            after_stamp: earlier.to_stamp,
+            until: later.from,
+            until_stamp: later.from_stamp,
+        })
+    };
+    holes.extend(spans.windows(2).filter_map(between));
+    holes
 }
 
 /// What can be restored, newest first. What lies past a fork is not shown; it is restored if its
@@ -335,7 +418,7 @@ impl Plan {
                 let note = format!(
                     "the log goes on at {} after a checkpoint that is not stored yet: what came after {} is \
                      not restored",
-                    newest.start(),
+                    newest.start,
                     older.end()
                 );
                 Ok(Self { note: Some(note), ..older })
@@ -373,7 +456,7 @@ impl Plan {
             return Err(line
                 .broken
                 .clone()
-                .unwrap_or(Missing::Log { start: line.start(), end: line.end }));
+                .unwrap_or(Missing::Log { start: line.start, end: line.end }));
         };
         // Of the step that holds the base's position there may be something behind it.
         let from = behind.saturating_sub(1);

@@ -47,6 +47,7 @@ impl Keep {
                 }
                 Record::Base(_) => bases_gone += 1,
                 Record::Segment(_) => segments_gone += usize::from(*at < segments_below),
+                Record::Fork(_) => {}
             }
         }
         let keep = Self { segments_below, bases, segments_gone, bases_gone };
