@@ -20,7 +20,10 @@ use topology::members::{ReceiveStatus, WayBy};
 
 /// Two clouds with links that can be cut, archived under `url`; a standby reads it after that long.
 fn begin(url: &str, after: &str, more: &[&str], change: impl FnOnce(Plan) -> Plan) -> Story {
-    let mut args = vec!["--archive-url", url, "--archive-segment-every", "200ms"];
+    let mut args = vec!["--archive-url", url];
+    if !more.contains(&"--archive-segment-every") {
+        args.extend(["--archive-segment-every", "200ms"]);
+    }
     args.extend(["--archive-follow-after", after, "--archive-follow-every", "200ms"]);
     args.extend(more);
     let args: Vec<_> = args.into_iter().map(str::to_owned).collect();
@@ -245,6 +248,30 @@ fn what_only_the_archive_has_survives_the_loss_of_a_cloud() {
         let found = client.call(&["EXISTS", &format!("lost:{number}")]).unwrap();
         assert_eq!(found.as_integer(), Some(0), "it was on the lost disk alone");
     }
+}
+
+#[test]
+fn a_node_that_dies_while_the_link_is_cut_loses_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let url = scratch.path().join("archive").display().to_string();
+    // Segments are far apart, and nobody reads them: only the failover brings the rest over.
+    let mut story = begin(&url, "1h", &["--archive-segment-every", "10m"], |plan| plan);
+    story.load();
+    let traffic = story.traffic();
+    story.more(&traffic, 200);
+    story.equal("a", "b");
+    story.link("b", false);
+    story.more(&traffic, 300);
+    for number in 0..2 {
+        story.clouds.shard(&format!("a/{number}")).node.process.kill9().unwrap();
+    }
+    // No loss is accepted.
+    let run = story.switch(&["failover", "--to", "b", "--yes", "--no-wait-reverse"]);
+    assert_eq!(run.report["lost"]["known"].as_u64(), Some(0), "{}", run.said);
+    story.more(&traffic, 200);
+    let (ledger, verdict) = story.judge(traffic, "b");
+    verdict.assert_good();
+    assert_eq!(ledger.wrong_reads, 0, "{:?}", ledger.errors);
 }
 
 #[test]

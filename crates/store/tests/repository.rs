@@ -232,6 +232,33 @@ async fn moments_are_found(bucket: Bucket, keys: Keys) {
     assert_eq!(holes, [(at(2, 50), at(2, 70))]);
 }
 
+#[tokio::test]
+async fn a_timeline_is_followed_up_to_where_it_was_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = create(directory(dir.path()), &Keys::none()).await;
+    fill(&mut Archive::open(&repository, &name()).await.unwrap()).await;
+    let next = async |from: Position| {
+        let followed = Followed::open(&repository, &name(), from).await.unwrap();
+        let next = followed.next(from)?;
+        Some((next.segment.start, next.until.0))
+    };
+    for (from, leads) in [
+        (at(1, 10), Some((at(1, 10), 20))),
+        (at(1, 25), Some((at(1, 20), 30))),
+        (at(1, 30), Some((at(1, 30), 35))),
+        (at(1, 35), Some((at(1, 35), 50))),
+        // Whoever went on beyond the fork stays there: only a connection leads it back.
+        (at(1, 38), Some((at(1, 30), 40))),
+        (at(1, 40), None),
+        (at(2, 44), Some((at(1, 35), 50))),
+        (at(2, 50), None),
+        (at(2, 70), Some((at(2, 70), 80))),
+        (at(3, 5), None),
+    ] {
+        assert_eq!(next(from).await, leads, "from {from}");
+    }
+}
+
 /// The archive of `b/0`, which took over from `a/0` at 35, where its own log stood at 135 on timeline 7;
 /// `a/0` is archived up to `reached`.
 async fn take_over(repository: &Repository, reached: u64) -> ArchiveName {
