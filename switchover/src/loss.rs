@@ -41,7 +41,7 @@ impl ShardLoss {
                 "{source} -> {target}: {count} writes are missing (exact), of its last {seconds:.3} s"
             ),
             None => {
-                let least = at_least.map_or(String::new(), |count| {
+                let least = at_least.filter(|count| *count > 0).map_or(String::new(), |count| {
                     format!(", and at least the {count} writes more that its node had told the registry of")
                 });
                 format!(
