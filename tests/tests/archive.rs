@@ -329,6 +329,14 @@ fn a_load_is_a_hole_with_a_name_up_to_a_checkpoint_that_is_taken_at_once() {
     let columns = ["--columns", "id,name", "--type", "hash", "--key", "%{id}"];
     node(&[&["build", &rows, "--out", &load][..], &columns].concat());
     node(&["ingest", &load, "--admin", &admin]);
+    // What comes before the checkpoint is in the hole, whatever was written meanwhile.
+    let closed = || {
+        let archive = listed(&url)?;
+        let holes = archive["holes"].as_array().map_or(0, Vec::len);
+        anyhow::ensure!(holes == 1, "{archive}");
+        Ok(())
+    };
+    wait::until("a checkpoint behind the load", PATIENCE, closed).unwrap();
     client.call(&["SET", "after", "1"]).unwrap();
     let (end, all) = digest(&admin);
     let listed = reaches(&url, sequence(&end));
