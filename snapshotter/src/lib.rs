@@ -27,6 +27,7 @@ pub mod cron;
 pub mod from;
 pub mod key;
 pub mod list;
+mod note;
 pub mod prove;
 pub mod prune;
 pub mod push;

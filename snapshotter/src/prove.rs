@@ -14,12 +14,14 @@ use restore::{Copy, PARTIAL, files, place, replay};
 use serde::Serialize;
 use serde_json::json;
 use store::SnapshotId;
-use store::repository::Repository;
+use store::repository::{Repository, Snapshot};
+use topology::operator::SNAPSHOT_PROVEN;
+use topology::service::Service;
 use wal::Position;
 
 use crate::content::Content;
 use crate::from::FromArgs;
-use crate::report;
+use crate::{note, report};
 
 /// Slots that are named where they differ.
 const NAMED_MAX: usize = 20;
@@ -35,6 +37,9 @@ pub struct ProveArgs {
     /// A directory for what is restored, one shard at a time; what is made there is removed
     #[arg(long, value_name = "DIR")]
     scratch: PathBuf,
+    /// The registry of its service, to be told that it was proven; the registry of `push`
+    #[arg(long, env = "GODWIT_REGISTRY", value_name = "ADDRESS")]
+    registry: Option<String>,
 }
 
 /// What came of a shard.
@@ -83,6 +88,9 @@ pub async fn run(args: &ProveArgs) -> anyhow::Result<Exit> {
     if let Err(why) = told {
         tracing::warn!("the repository was not told of {}: {why}", snapshot.id);
     }
+    if let Some(registry) = args.registry.as_ref().filter(|_| good) {
+        tell(registry, &snapshot, now).await;
+    }
     let seconds = took_ms as f64 / 1000.0;
     let mut lines: Vec<_> = proofs.iter().map(line).collect();
     lines.push(match good {
@@ -94,6 +102,18 @@ pub async fn run(args: &ProveArgs) -> anyhow::Result<Exit> {
     });
     report::print(args.from.output, &lines.join("\n"), &shown);
     Ok(if good { Exit::Done } else { Exit::Failed })
+}
+
+/// Notes in the registry of the snapshot's service that it is proven. It is, whether this succeeds or not.
+async fn tell(registry: &str, snapshot: &Snapshot, at: u64) {
+    let open = async { Service::open(topology::open(registry)?, &snapshot.service).await };
+    match open.await {
+        Ok(service) => {
+            let says = format!("{} of cluster `{}`", snapshot.id, snapshot.cluster);
+            note::put(&service, SNAPSHOT_PROVEN, at, says).await;
+        }
+        Err(why) => tracing::warn!("the registry {registry} was not told that it is proven: {why}"),
+    }
 }
 
 fn line(proof: &Proof) -> String {

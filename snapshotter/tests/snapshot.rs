@@ -18,8 +18,9 @@ use stream::{Message, Purpose};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use topology::members::SidecarMember;
+use topology::operator::SNAPSHOT_SEALED;
 use topology::record::{Cluster, Phase, Record, Shard, UnixMs};
-use topology::service::Service;
+use topology::service::{Service, ServiceView};
 use topology::{Epoch, ShardName};
 
 /// The files of a node: what its next checkpoint has.
@@ -337,6 +338,19 @@ fn a_push_is_sealed_with_all_its_pieces_and_the_next_one_sends_what_is_new() {
     assert_eq!(second["shards"][1]["reused"], 2);
     assert!(second["bytes_sent"].as_u64().unwrap() < 3000, "{second}");
     stage.newest(Keys::none());
+
+    // Whoever asks the registry knows of the last one.
+    let told = |view: &ServiceView| {
+        let note = view.notes.get(SNAPSHOT_SEALED)?;
+        note.says.starts_with(second["snapshot"].as_str().unwrap()).then_some(note.good)
+    };
+    let mut watch = stage.service.watch();
+    let told = stage.runtime.block_on(async {
+        let seen = watch.wait_for(|view| told(view).is_some());
+        let view = tokio::time::timeout(Duration::from_secs(10), seen).await.unwrap().unwrap();
+        told(&view)
+    });
+    assert_eq!(told, Some(true));
 }
 
 #[test]

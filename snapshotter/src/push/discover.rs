@@ -19,9 +19,7 @@ pub(super) struct Target {
 }
 
 /// Every shard of the cluster, once each has a sidecar in the registry.
-pub(super) async fn targets(config: &Config) -> anyhow::Result<Vec<Target>> {
-    let registry = topology::open(&config.registry)?;
-    let service = Service::open(registry, &config.service).await?;
+pub(super) async fn targets(service: &Service, config: &Config) -> anyhow::Result<Vec<Target>> {
     let mut watch = service.watch();
     let wait = async {
         loop {

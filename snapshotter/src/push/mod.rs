@@ -31,8 +31,11 @@ use store::SnapshotId;
 use store::repository::piece::Known;
 use store::repository::{Manifest, Repository, Snapshot, Snapshots, header};
 use tokio::sync::Semaphore;
+use topology::operator::SNAPSHOT_SEALED;
+use topology::service::Service;
 
 use crate::config::{Config, WaySetting};
+use crate::note;
 use crate::report::{self, Pushed};
 use ops::progress::Progress;
 use receive::Place;
@@ -84,7 +87,8 @@ async fn push(config: &Config, progress: &Progress) -> anyhow::Result<Pushed> {
     let mut snapshots = Snapshots::open(&repository).await?;
     let last = last_manifests(&snapshots, config, &known).await?;
     let tls = config.tls.as_ref().map(|tls| tls.open()).transpose()?;
-    let targets = discover::targets(config).await?;
+    let service = Service::open(topology::open(&config.registry)?, &config.service).await?;
+    let targets = discover::targets(&service, config).await?;
     let id = SnapshotId::new(SystemTime::now(), rand::random());
     tracing::info!(snapshot = %id, shards = targets.len(), store = %config.store.url, "taking a snapshot");
     let common = Common {
@@ -116,6 +120,8 @@ async fn push(config: &Config, progress: &Progress) -> anyhow::Result<Pushed> {
     let snapshot = snapshots.seal(&id, &config.service, &config.cluster, now, &manifests).await?;
     // Nobody may be left to hear it: it is sealed all the same.
     let _ = sealed.send(true);
+    let says = format!("{id} of cluster `{}`", config.cluster);
+    note::put(&service, SNAPSHOT_SEALED, now, says).await;
     for (shard, end) in shards.iter_mut().zip(waiting) {
         let kept = tokio::time::timeout(KEPT_WITHIN, end.end()).await;
         shard.log_not_kept = match kept {
