@@ -1,5 +1,6 @@
 //! The command line.
 
+use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use ops::cli::Shell;
 use ops::config::ConfigError;
@@ -192,7 +193,7 @@ async fn pushed(config: Config, metrics: Option<String>) -> anyhow::Result<Exit>
         cron::load::wait(&config.registry, &config.service, &config.cluster, limit).await
     };
     let lock = async {
-        let repository = push::open(&config).await?;
+        let repository = push::open(&config).await.context("nothing was sealed")?;
         Ok(Some((repository, format!("push-{}-{}", config.service, config.cluster))))
     };
     let work = Box::pin(push::run(config.clone(), metrics));

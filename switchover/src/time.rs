@@ -1,11 +1,18 @@
 //! Moments for people.
 
+use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Milliseconds since 1970 as RFC 3339 in UTC, to the second.
+/// Milliseconds since 1970 as RFC 3339 in UTC, to the second; `?` for a year that has no four digits.
 pub(crate) fn utc(ms: u64) -> String {
-    let at = UNIX_EPOCH.checked_add(Duration::from_millis(ms));
-    at.map_or("?".to_owned(), |at| humantime::format_rfc3339_seconds(at).to_string())
+    let mut out = String::new();
+    let written = UNIX_EPOCH
+        .checked_add(Duration::from_millis(ms))
+        .map(|at| write!(out, "{}", humantime::format_rfc3339_seconds(at)));
+    match written {
+        Some(Ok(())) => out,
+        _ => "?".to_owned(),
+    }
 }
 
 /// A span for people: the largest unit that it has two of.

@@ -268,8 +268,13 @@ fn ports_in_use_and_places_that_cannot_be_reached() {
     let push = with(&["push"], &service);
     let no_store = ["/proc/nowhere", "nothing was sealed"];
     refused("snapshotter", &with(&push, &["--to", "file:///proc/nowhere/s"]), 1, &no_store);
-    refused("snapshotter", &with(&push, &["--to", "s3://x/y"]), 2, &["not built yet"]);
-    refused("snapshotter", &["verify", "--from", "file:///nowhere"], 1, &["no such directory"]);
+    refused("snapshotter", &with(&push, &["--to", "ftp://x"]), 2, &["`s3://bucket/prefix`"]);
+    refused(
+        "snapshotter",
+        &["verify", "--from", "file:///nowhere"],
+        1,
+        &["no object GODWIT-STORE"],
+    );
     let gone = format!("unix:{}", in_scratch("admin.sock"));
     refused("node", &["compact", "--admin", &gone], 1, &[&gone, "is the node running?"]);
     refused("switchover", &with(&["status"], &service[..4]), 1, &["no record", "`init`"]);

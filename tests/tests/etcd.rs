@@ -92,6 +92,11 @@ fn without_its_registry_nobody_writes_and_afterwards_all_goes_on() {
     etcd.thaw(0);
     story.more(&traffic, 300);
     assert_eq!(story.observer.epoch(), 1, "nothing was decided meanwhile");
+    wait::until("everybody to be heard of again", STUCK, || {
+        let plan = story.switchover(&["plan", "--to", "b"]);
+        ensure!(plan.code == 0, "{}", plan.said);
+        Ok(())
+    });
 
     story.switch(&["run", "--to", "b", "--yes"]);
     story.more(&traffic, 300);

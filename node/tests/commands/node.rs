@@ -2,6 +2,7 @@
 
 use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,11 @@ impl Node {
         let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let node = Self { child, port, dir: dir.to_owned(), env, _scratch: None };
         let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        // It takes its ports one after the other.
+        let admin = dir.join("admin.sock");
+        while TcpStream::connect(("127.0.0.1", port)).is_err()
+            || UnixStream::connect(&admin).is_err()
+        {
             assert!(Instant::now() < deadline, "the node does not listen");
             std::thread::yield_now();
         }

@@ -65,10 +65,10 @@ pub struct ArchiveSettings {
     /// Whether a standby reads its source's archive while the source's sidecar does not reach it [default: true]
     #[arg(id = "archive-follow", long, env = "GODWIT_ARCHIVE_FOLLOW", value_name = "BOOL")]
     pub follow: Option<bool>,
-    /// Where its source's archive is [default: as --archive-url]
+    /// Where its source's archive is [default: the archive's]
     #[arg(id = "archive-follow-url", long, env = "GODWIT_ARCHIVE_FOLLOW_URL", value_name = "URL")]
     pub follow_url: Option<String>,
-    /// The URL of the S3 store that it is in, if it is not Amazon's [default: as --archive-endpoint]
+    /// The URL of the S3 store that it is in, if it is not Amazon's [default: the archive's]
     #[arg(
         id = "archive-follow-endpoint",
         long,
@@ -76,7 +76,7 @@ pub struct ArchiveSettings {
         value_name = "URL"
     )]
     pub follow_endpoint: Option<String>,
-    /// The region of its bucket [default: as --archive-region]
+    /// The region of its bucket [default: the archive's]
     #[arg(
         id = "archive-follow-region",
         long,
@@ -84,7 +84,7 @@ pub struct ArchiveSettings {
         value_name = "NAME"
     )]
     pub follow_region: Option<String>,
-    /// The keys of its repository, with a private one [default: as --archive-key-file]
+    /// The keys of its repository, with a private one [default: the archive's]
     #[arg(
         id = "archive-follow-key-file",
         long,

@@ -46,15 +46,15 @@ pub(super) fn clocks(view: &ServiceView, limits: &Guards) -> Verdict {
     let sidecars = view.sidecars.iter().map(|(shard, s)| (format!("sidecar {shard}"), s.at.0));
     let proxies = view.proxies.iter().map(|(id, p)| (format!("proxy {id}"), p.at.0));
     let skew = |at: u64| match at > now {
-        true => (at - now, "ahead of"),
-        false => ((now - at).saturating_sub(BEAT_MS), "behind"),
+        true => (at - now, "is ahead of this machine's"),
+        false => ((now - at).saturating_sub(BEAT_MS), "is behind this machine's, or it is silent"),
     };
     let all: Vec<_> =
         nodes.chain(sidecars).chain(proxies).map(|(who, at)| (who, skew(at))).collect();
     let allowed = limits.max_clock_skew;
     let wrong = all.iter().filter(|(_, (ms, _))| u128::from(*ms) > allowed.duration().as_millis());
     let problems = wrong.map(|(who, (ms, how))| {
-        format!("the clock of {who} is {ms} ms {how} this machine's (max-clock-skew {allowed})")
+        format!("the clock of {who} {how}, by {ms} ms (max-clock-skew {allowed})")
     });
     let worst = all.iter().map(|(_, (ms, _))| *ms).max().unwrap_or(0);
     Verdict::of("clocks", problems.collect(), format!("none is off by more than {worst} ms"))

@@ -164,7 +164,13 @@ impl Client {
                 }
                 Err(_) => {
                     self.give_up(&link).await;
-                    format!("{}: it does not answer", link.endpoint())
+                    let why = format!("{}: it does not answer", link.endpoint());
+                    if until == deadline && again != Again::Never {
+                        // It had the rest of the time only: what was heard before says more.
+                        last.get_or_insert(why);
+                        break;
+                    }
+                    why
                 }
             };
             if again == Again::Never {
