@@ -32,7 +32,7 @@ const _: () = assert!(MESSAGE_BYTES_MAX < TOTAL_BYTES_MAX);
 /// than every five seconds.
 const PING: Duration = Duration::from_secs(10);
 /// Calls fail a moment before the connection says why.
-const END_WITHIN: Duration = Duration::from_millis(20);
+const END_WITHIN: Duration = Duration::from_millis(50);
 const PONG_WITHIN: Duration = Duration::from_secs(5);
 
 /// A connection. Clones share it; it closes with the last of them, or by [`Link::cut`].
@@ -155,12 +155,10 @@ impl Link {
 
     /// Why a call failed: what the connection died of, if it did, else what etcd said.
     pub(super) async fn explain(&self, status: &Status) -> String {
-        if self.is_closed() {
-            let mut ended = self.ended.clone();
-            let told = tokio::time::timeout(END_WITHIN, ended.wait_for(Option::is_some)).await;
-            if let Ok(Ok(why)) = told {
-                return why.clone().unwrap_or_default();
-            }
+        let mut ended = self.ended.clone();
+        let told = tokio::time::timeout(END_WITHIN, ended.wait_for(Option::is_some)).await;
+        if let Ok(Ok(why)) = told {
+            return why.clone().unwrap_or_default();
         }
         super::client::text(status)
     }
