@@ -96,7 +96,8 @@ fn without_its_registry_nobody_writes_and_afterwards_all_goes_on() {
         let plan = story.switchover(&["plan", "--to", "b"]);
         ensure!(plan.code == 0, "{}", plan.said);
         Ok(())
-    });
+    })
+    .unwrap();
 
     story.switch(&["run", "--to", "b", "--yes"]);
     story.more(&traffic, 300);
