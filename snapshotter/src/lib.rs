@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! push      finds the shards' sidecars in the registry, fetches what the repository has not, seals
+//! serve     takes pushes in at the other side: who pushes adds and gets, and nothing else
 //! list      the sealed snapshots of a repository; `show` one of them
 //! verify    reads everything of one back, and marks it verified
 //! prove     restores one beside, opens it, compares it with its source's digests, and marks it proven
