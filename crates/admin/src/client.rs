@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -41,6 +41,8 @@ type Waiters = Arc<Mutex<VecDeque<Waiter>>>;
 pub struct Client {
     address: Arc<str>,
     queue: mpsc::Sender<(Vec<u8>, Waiter)>,
+    /// Why the connection ended, once it has.
+    ended: Arc<OnceLock<String>>,
 }
 
 /// A frame on its way; dropping it does not take it back.
@@ -113,8 +115,9 @@ impl Client {
         let (read, write) = tokio::io::split(stream);
         let waiters = Waiters::default();
         let reader = tokio::spawn(read_answers(read, waiters.clone()));
-        tokio::spawn(write_requests(write, requests, waiters, reader));
-        Self { address: address.into(), queue }
+        let ended = Arc::default();
+        tokio::spawn(write_requests(write, requests, waiters, reader, Arc::clone(&ended)));
+        Self { address: address.into(), queue, ended }
     }
 
     /// Whether the connection is lost.
@@ -129,7 +132,10 @@ impl Client {
         let mut bytes = Vec::new();
         request.write(&mut bytes);
         let (sender, answer) = oneshot::channel();
-        self.queue.send((bytes, sender)).await.map_err(|_| lost(&self.address, "it is closed"))?;
+        if self.queue.send((bytes, sender)).await.is_err() {
+            let why = self.ended.get().map_or("it is closed", String::as_str);
+            return Err(lost(&self.address, why));
+        }
         Ok(answer)
     }
 
@@ -444,6 +450,7 @@ async fn write_requests(
     mut requests: mpsc::Receiver<(Vec<u8>, Waiter)>,
     waiters: Waiters,
     mut reader: tokio::task::JoinHandle<String>,
+    ended: Arc<OnceLock<String>>,
 ) {
     let why = loop {
         let request = tokio::select! {
@@ -461,10 +468,16 @@ async fn write_requests(
             why = &mut reader => break why.unwrap_or_else(|_| "its reader ended".to_owned()),
         }
     };
+    // The first reason is the only one: this task is alone.
+    let why = ended.get_or_init(|| why);
     requests.close();
     // Answers of requests that were sent may still come after the last client was dropped; nobody
     // waits for them then.
     reader.abort();
+    // Also who was let into the queue before it closed, and of whom nothing was sent.
+    while let Some((_, waiter)) = requests.recv().await {
+        locked(&waiters).push_back(waiter);
+    }
     for waiter in locked(&waiters).drain(..) {
         // The other half is gone where nobody waits.
         let _ = waiter.send(Err(why.clone()));

@@ -59,12 +59,13 @@ fn until(client: &mut crate::node::Client, command: &str, answer: &str) {
 fn an_expired_field_is_gone_for_every_command_and_then_deleted() {
     let node = Node::new();
     let mut client = node.client();
-    // Whether it has been deleted by then or not, nobody can tell but by HLEN.
+    // Whether it has been deleted by then or not, nobody can tell but by HLEN. What expires last is
+    // waited for.
     client.story(
         "HSET h a 1 b 2 c 3 => 3
          HSET all x 1 => 1
-         HPEXPIRE h 30 FIELDS 2 a b => [1 1]
-         HPEXPIRE all 30 FIELDS 1 x => [1]",
+         HPEXPIRE all 30 FIELDS 1 x => [1]
+         HPEXPIRE h 30 FIELDS 2 a b => [1 1]",
     );
     until(&mut client, "HGET h a", "nil");
     client.story(
