@@ -19,6 +19,7 @@ pub mod archive;
 pub mod backoff;
 pub mod belonging;
 pub mod board;
+mod checkpoint;
 pub mod cursor;
 pub mod drain;
 pub mod export;

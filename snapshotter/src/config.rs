@@ -66,7 +66,7 @@ pub struct Settings {
     /// Bytes of log that may follow on one set of files, of a hundred of theirs [default: 25]
     #[arg(long, env = "GODWIT_LOG_PERCENT", value_name = "PERCENT")]
     pub log_percent: Option<u64>,
-    /// Whether the nodes digest what they hold, for `prove`: this reads all of it [default: off]
+    /// Which nodes digest what they hold, for `prove`: this reads all of it [default: standby]
     #[arg(long, env = "GODWIT_DIGEST", value_enum)]
     pub digest: Option<Digests>,
     /// Bytes a second from all sidecars together [default: no bound]
@@ -133,14 +133,16 @@ pub enum WaySetting {
     Files,
 }
 
-/// Whether digests are taken.
+/// Of which nodes digests are taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Digests {
-    /// They are.
+    /// All.
     On,
-    /// They are not.
+    /// Those that serve no writes.
     #[default]
+    Standby,
+    /// None.
     Off,
 }
 
@@ -232,8 +234,8 @@ pub struct Config {
     pub way: WaySetting,
     /// How far snapshots may go on by their logs.
     pub chain: ChainLimits,
-    /// Whether nodes digest what they hold.
-    pub digest: bool,
+    /// Which nodes digest what they hold.
+    pub digest: Digests,
     /// Bytes a second from all sidecars together.
     pub bandwidth: Option<u64>,
     /// Shards at a time.
@@ -318,7 +320,7 @@ impl Settings {
                 segments,
                 percent: self.log_percent.unwrap_or(LOG_PERCENT_DEFAULT),
             },
-            digest: self.digest.unwrap_or_default() == Digests::On,
+            digest: self.digest.unwrap_or_default(),
             bandwidth,
             parallel,
             wait: self.wait.unwrap_or(WAIT_DEFAULT).duration(),

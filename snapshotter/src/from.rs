@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use ops::units::Size;
 use store::SnapshotId;
 use store::bucket::{Bucket, BucketAddress, S3Options};
 use store::repository::{Keys, Repository, Snapshot, Snapshots};
@@ -24,6 +25,9 @@ pub struct FromArgs {
     /// The keys of an encrypted repository
     #[arg(long, env = "GODWIT_KEY_FILE", value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Bytes a second that are read from it [default: no bound]
+    #[arg(long, env = "GODWIT_BANDWIDTH", value_name = "SIZE")]
+    bandwidth: Option<Size>,
     /// What the answer looks like
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
@@ -43,6 +47,7 @@ impl FromArgs {
         options.region = self.region.clone().or(options.region);
         let keys = self.key_file.as_deref().map_or_else(|| Ok(Keys::none()), Keys::read)?;
         let bucket = Bucket::open(&self.from, &options)?;
+        let bucket = bucket.reading_at(self.bandwidth.map(|size| size.0));
         let opened = Repository::open(bucket, keys).await;
         opened.with_context(|| format!("opening the repository {}", self.from))
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use admin::Digest;
 use anyhow::{Context, bail};
 use keyspace::{Hlc, SlotSet};
-use ops::exit::Exit;
+use ops::exit::{Exit, Stop};
 use ops::progress::Progress;
 use restore::{Copy, PARTIAL, files, place, replay};
 use serde::Serialize;
@@ -37,6 +37,10 @@ pub struct ProveArgs {
     /// A directory for what is restored, one shard at a time; what is made there is removed
     #[arg(long, value_name = "DIR")]
     scratch: PathBuf,
+    /// Also where no digest of the source was taken: restored and read, but compared with nothing, so it
+    /// counts as verified and not as proven
+    #[arg(long)]
+    without_digest: bool,
     /// The registry of its service, to be told that it was proven; the registry of `push`
     #[arg(long, env = "GODWIT_REGISTRY", value_name = "ADDRESS")]
     registry: Option<String>,
@@ -65,10 +69,21 @@ pub async fn run(args: &ProveArgs) -> anyhow::Result<Exit> {
     let mut snapshots = args.from.snapshots().await?;
     let snapshot = args.from.choose(&snapshots, args.snapshot.as_ref())?;
     let dir = args.scratch.join(format!("prove-{}", snapshot.id));
-    let progress = Progress::new("proving");
-    let mut proofs = Vec::new();
+    let mut contents = Vec::new();
     for n in 0..snapshot.shards.len() {
         let content = Content::open(snapshots.repository(), &snapshots, &snapshot, n).await?;
+        if content.manifest.digest.is_none() && !args.without_digest {
+            let why = format!(
+                "{} of {} has no digest of its source to compare with: push with `--digest on`, or prove it `--without-digest`, which restores and reads it; nothing was restored",
+                content.manifest.shard, snapshot.id
+            );
+            return Err(Stop::new(Exit::Refused, why).into());
+        }
+        contents.push(content);
+    }
+    let progress = Progress::new("proving");
+    let mut proofs = Vec::new();
+    for content in contents {
         // A run that died has left what it was at.
         place::remove(&dir)?;
         let proof = shard(snapshots.repository(), &content, &dir, &progress).await;
@@ -79,26 +94,31 @@ pub async fn run(args: &ProveArgs) -> anyhow::Result<Exit> {
     }
     drop(progress);
     let good = proofs.iter().all(|proof| proof.differing.is_empty());
+    let compared = proofs.iter().all(|proof| proof.compared);
     let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let now = ops::clock::unix_ms();
-    let told = match good {
+    let told = match good && compared {
         true => snapshots.proven(&snapshot.id, now, took_ms).await,
-        false => snapshots.verified(&snapshot.id, now, false).await,
+        false => snapshots.verified(&snapshot.id, now, good).await,
     };
     if let Err(why) = told {
         tracing::warn!("the repository was not told of {}: {why}", snapshot.id);
     }
-    if let Some(registry) = args.registry.as_ref().filter(|_| good) {
+    if let Some(registry) = args.registry.as_ref().filter(|_| good && compared) {
         tell(registry, &snapshot, now).await;
     }
     let seconds = took_ms as f64 / 1000.0;
     let mut lines: Vec<_> = proofs.iter().map(line).collect();
-    lines.push(match good {
-        true => format!("{} is proven, in {seconds:.1} s", snapshot.id),
-        false => format!("{} is NOT what its source had", snapshot.id),
+    lines.push(match (good, compared) {
+        (true, true) => format!("{} is proven, in {seconds:.1} s", snapshot.id),
+        (true, false) => format!(
+            "{} was restored and read, in {seconds:.1} s; it counts as verified, since nothing was compared",
+            snapshot.id
+        ),
+        (false, _) => format!("{} is NOT what its source had", snapshot.id),
     });
     let shown = json!({
-        "snapshot": snapshot.id, "proven": good, "seconds": seconds, "shards": proofs,
+        "snapshot": snapshot.id, "proven": good && compared, "good": good, "seconds": seconds, "shards": proofs,
     });
     report::print(args.from.output, &lines.join("\n"), &shown);
     Ok(if good { Exit::Done } else { Exit::Failed })

@@ -8,8 +8,8 @@ use restore::Segments as _;
 use serde::Serialize;
 use serde_json::json;
 use store::repository::plan::Frames;
-use store::repository::{Repository, Snapshot, Snapshots};
-use store::{SnapshotId, StoreError};
+use store::repository::{Repository, Snapshot, Snapshots, What};
+use store::{ObjectId, SnapshotId, StoreError};
 
 use crate::content::Content;
 use crate::from::FromArgs;
@@ -33,6 +33,10 @@ pub struct VerifyArgs {
     /// Read this part of the blobs only, chosen at random; nothing is marked verified then
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
     sample: Option<u8>,
+    /// Move blobs that are not what was written to `damaged/`, so that the next push stores again what its
+    /// source still has; needs the right to write and to delete
+    #[arg(long)]
+    set_aside: bool,
 }
 
 /// What was found of one snapshot.
@@ -48,6 +52,9 @@ struct Found {
     /// Blobs that were left out.
     skipped: u64,
     damage: Vec<String>,
+    /// Blobs that were moved to `damaged/`.
+    #[serde(rename = "set-aside")]
+    set_aside: Vec<String>,
     #[serde(rename = "more-damage")]
     more: u64,
 }
@@ -83,11 +90,17 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
         false => vec![from.choose(&snapshots, args.snapshot.as_ref())?],
     };
     let progress = Progress::new("verifying");
-    let mut reader = Reader { seen: HashMap::new(), sample: args.sample, progress: &progress };
+    let mut reader = Reader {
+        repository: snapshots.repository().clone(),
+        seen: HashMap::new(),
+        sample: args.sample,
+        set_aside: args.set_aside,
+        progress: &progress,
+    };
     let mut all = Vec::new();
     for snapshot in asked {
-        let found = reader.snapshot(snapshots.repository(), &snapshots, &snapshot).await?;
-        if args.sample.is_none() {
+        let found = reader.snapshot(&snapshots, &snapshot).await?;
+        if args.sample.is_none() || !found.verified {
             let (good, now) = (found.verified, ops::clock::unix_ms());
             if let Err(why) = snapshots.verified(&snapshot.id, now, good).await {
                 // Whoever may only read has verified it all the same.
@@ -116,8 +129,14 @@ fn text(found: &Found, sample: Option<u8>, seconds: f64) -> String {
     if !found.verified {
         let more =
             if found.more > 0 { format!("\n  and {} more", found.more) } else { String::new() };
+        let aside = match found.set_aside.len() {
+            0 => String::new(),
+            n => format!(
+                "\n  {n} were set aside in `damaged/`: the next push stores what its source still has, and a verify after it shows whether this snapshot is whole again"
+            ),
+        };
         return format!(
-            "{id} is DAMAGED and cannot be restored whole; older snapshots may be good.\n  {}{more}",
+            "{id} is DAMAGED and cannot be restored whole; older snapshots may be good.\n  {}{more}{aside}",
             found.damage.join("\n  ")
         );
     }
@@ -134,23 +153,24 @@ fn text(found: &Found, sample: Option<u8>, seconds: f64) -> String {
 
 /// Reads blobs, each of them once.
 struct Reader<'a> {
+    repository: Repository,
     /// What was read, by name: in words, what is wrong with it.
     seen: HashMap<String, Option<String>>,
     sample: Option<u8>,
+    set_aside: bool,
     progress: &'a Progress,
 }
 
 impl Reader<'_> {
     async fn snapshot(
         &mut self,
-        repository: &Repository,
         snapshots: &Snapshots,
         snapshot: &Snapshot,
     ) -> anyhow::Result<Found> {
         let mut found = Found { snapshot: snapshot.id.to_string(), ..Found::default() };
         for n in 0..snapshot.shards.len() {
-            match Content::open(repository, snapshots, snapshot, n).await {
-                Ok(content) => self.shard(repository, &content, &mut found).await?,
+            match Content::open(&self.repository, snapshots, snapshot, n).await {
+                Ok(content) => self.shard(&content, &mut found).await?,
                 Err(error) => found.note(error)?,
             }
         }
@@ -158,12 +178,7 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    async fn shard(
-        &mut self,
-        repository: &Repository,
-        content: &Content,
-        found: &mut Found,
-    ) -> anyhow::Result<()> {
+    async fn shard(&mut self, content: &Content, found: &mut Found) -> anyhow::Result<()> {
         let manifest = &content.manifest;
         let pieces: BTreeSet<_> = manifest.pieces().collect();
         self.progress.expect(pieces.iter().map(|piece| u64::from(piece.size)).sum());
@@ -171,8 +186,9 @@ impl Reader<'_> {
         for piece in pieces {
             let size = u64::from(piece.size);
             if self.is_due(&piece.name(), found) {
-                let read = repository.piece(piece).await;
-                self.keep(piece.name(), size, read.map(drop), found)?;
+                let read = self.repository.piece(piece).await.map(drop);
+                let blob = (piece.name(), What::Piece, piece.blake3);
+                self.keep(blob, size, read, found).await?;
             }
             self.progress.moved(size, size);
         }
@@ -184,7 +200,8 @@ impl Reader<'_> {
                     let path = segment.name().into();
                     checked.map_err(|why| StoreError::Damaged { path, why })
                 });
-                self.keep(segment.name(), segment.bytes, checked, found)?;
+                let blob = (segment.name(), What::Segment, segment.blake3);
+                self.keep(blob, segment.bytes, checked, found).await?;
             }
             self.progress.moved(segment.bytes, segment.bytes);
         }
@@ -209,9 +226,9 @@ impl Reader<'_> {
         due
     }
 
-    fn keep(
+    async fn keep(
         &mut self,
-        name: String,
+        (name, what, id): (String, What, ObjectId),
         size: u64,
         read: Result<(), StoreError>,
         found: &mut Found,
@@ -219,6 +236,10 @@ impl Reader<'_> {
         let damage = read.as_ref().err().map(ToString::to_string);
         if let Err(error) = read {
             found.note(error)?;
+            if self.set_aside && self.repository.set_aside(&name, what, id).await? {
+                tracing::warn!("{name} was set aside");
+                found.set_aside.push(name.clone());
+            }
         }
         found.objects += 1;
         found.bytes += size;

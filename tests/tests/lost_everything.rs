@@ -48,6 +48,7 @@ fn a_service_comes_back_from_its_repository_and_its_keys() {
     }
     let layout = &clouds.layout;
     let mut args = vec!["push", "--registry", &layout.registry, "--service", &layout.service];
+    args.extend(["--digest", "on"]);
     args.extend(["--cluster", "a", "--to", text(&store), "--key-file", text(&push)]);
     args.extend(["--output", "json"]);
     let pushed = ok(&snapshotter(&args));

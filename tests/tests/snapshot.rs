@@ -98,9 +98,25 @@ fn what_is_pushed_is_there_whole_and_the_next_push_sends_what_is_new() {
         anyhow::ensure!(output.status.success(), "{said}");
         Ok(ok(output))
     });
-    assert_eq!(standby.unwrap()["cluster"], "b");
-
+    let standby = standby.unwrap();
+    assert_eq!(standby["cluster"], "b");
+    let standby_id = standby["snapshot"].as_str().unwrap().to_owned();
+    // Its nodes digest what they hold, unasked; a primary has clients to serve.
+    let prove = |id: &str, more: &[&str]| {
+        let dir = scratch.path().join("scratch");
+        let args = ["prove", "--from", &store, "--scratch", dir.to_str().unwrap()];
+        let args = [&args[..], &["--output", "json", "--snapshot", id], more].concat();
+        snapshotter(&args).output().unwrap()
+    };
+    let proven = ok(prove(&standby_id, &[]));
+    assert_eq!(proven["proven"], true, "{proven}");
+    assert_eq!(proven["shards"][0]["compared"], true, "{proven}");
     let id = second["snapshot"].as_str().unwrap();
+    let refused = prove(id, &[]);
+    assert_eq!(refused.status.code(), Some(3), "there is nothing to compare with");
+    let read = ok(prove(id, &["--without-digest"]));
+    assert_eq!((&read["good"], &read["proven"]), (&true.into(), &false.into()), "{read}");
+
     let manifests = read_back(&store, id);
     assert!(manifests.iter().all(|manifest| manifest.cut.is_some()), "one cut for all shards");
 }
@@ -168,4 +184,49 @@ fn after_a_compaction_the_log_is_sent_and_not_the_files() {
     let files = ok(push(&clouds, "a", &store).args(["--way", "files"]).output().unwrap());
     assert_ne!(files["shards"][0]["way"], "log", "{files}");
     read_back(&store, files["snapshot"].as_str().unwrap());
+}
+
+#[test]
+fn what_was_damaged_in_the_store_is_set_aside_and_stored_again() {
+    let clouds = Clouds::for_test();
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("store");
+    let store = format!("file://{}", dir.display());
+    write(&clouds, 0, 500);
+    let first = ok(push(&clouds, "a", &store).output().unwrap());
+    let first = first["snapshot"].as_str().unwrap();
+    // One bit of a table file.
+    let manifest = read_back(&store, first).remove(0);
+    let table = manifest.files.iter().find(|file| file.name.as_str().ends_with(".sst")).unwrap();
+    let blob = dir.join(table.pieces[0].name());
+    let mut bytes = std::fs::read(&blob).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&blob, &bytes).unwrap();
+
+    let verify = |more: &[&str]| {
+        let args = [&["verify", "--from", &store, "--output", "json"][..], more].concat();
+        let output = snapshotter(&args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let report: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        (output.status.code(), report)
+    };
+    let (code, report) = verify(&["--snapshot", first]);
+    assert_eq!(
+        (code, report["set-aside"].as_array().map(Vec::len)),
+        (Some(1), Some(0)),
+        "{report}"
+    );
+    let (code, report) = verify(&["--snapshot", first, "--set-aside"]);
+    assert_eq!(
+        (code, report["set-aside"].as_array().map(Vec::len)),
+        (Some(1), Some(1)),
+        "{report}"
+    );
+    assert!(!blob.exists() && dir.join("damaged").join(table.pieces[0].name()).exists());
+
+    let second = ok(push(&clouds, "a", &store).args(["--way", "files"]).output().unwrap());
+    assert!(second["bytes_sent"].as_u64() > Some(0), "{second}");
+    let (code, report) = verify(&["--all"]);
+    assert_eq!(code, Some(0), "the old one is whole again as well: {report}");
 }

@@ -56,6 +56,7 @@ pub mod exit;
 pub mod failpoint;
 pub mod health;
 pub mod http;
+pub mod limit;
 pub mod log;
 pub mod metrics;
 pub mod progress;

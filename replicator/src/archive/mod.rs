@@ -14,7 +14,6 @@
 
 mod base;
 mod cut;
-mod limit;
 mod meters;
 mod settings;
 mod ship;
@@ -26,8 +25,8 @@ use rand::Rng;
 use topology::members::Role;
 
 pub use cut::{Cut, CutError, Cutter, Haste, Limits, Start};
-pub use limit::Limit;
 pub use meters::{ArchiveMeters, FollowMeters};
+pub use ops::limit::Limit;
 pub use settings::{ArchiveConfig, ArchiveSettings, open_bucket};
 
 use crate::sidecar::Sidecar;

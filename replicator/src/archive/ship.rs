@@ -15,9 +15,9 @@ use topology::Record;
 use wal::segment::SegmentHeader;
 use wal::{Chain, Continuation, Position};
 
+use super::Limit;
 use super::base::{self, Bases};
 use super::cut::{Cut, CutError, Cutter, Haste, Limits, Start};
-use super::limit::Limit;
 use super::settings::ArchiveConfig;
 use crate::cursor::Cursor;
 use crate::node::Known;

@@ -1,5 +1,7 @@
 //! One export, step by step as [`stream::export`] has it.
 
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyspace::Hlc;
@@ -17,6 +19,7 @@ use super::pieces::Sending;
 use super::remember::Remembered;
 use super::{Context, ExportError, Exported, refuse_half_filled};
 use crate::archive::Limit;
+use crate::checkpoint;
 use crate::cursor::read_facts;
 use crate::identity::DatabaseId;
 
@@ -42,8 +45,19 @@ struct Work {
     /// The log from there on; none on a standby.
     log: Option<Log>,
     files: Option<Arc<Listing>>,
+    /// Where the checkpoint is, if there is one.
+    path: Option<PathBuf>,
     /// The barrier whose digest was asked for.
     barrier: Option<admin::Barrier>,
+}
+
+/// Stops a thread that reads when nobody waits for what it finds.
+struct Stops(Arc<AtomicBool>);
+
+impl Drop for Stops {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 impl<'a, R, W> Session<'a, R, W>
@@ -127,8 +141,10 @@ where
             let digest = pinging(self.writer, self.node.digest_by(barrier.id, deadline)).await?;
             // What the node does not drop now it drops by itself, later.
             let _ = self.node.drop_digest(barrier.id).await;
-            let json = serde_json::to_string(&digest?).expect("digests are plain JSON");
-            send(self.writer, &Export::Digest(json)).await?;
+            self.say(&digest?).await?;
+        } else if let Some(path) = work.path.take().filter(|_| self.open.digest) {
+            let digest = self.digest(&work.begun, path).await?;
+            self.say(&digest).await?;
         }
         if self.checkpoint {
             super::drop_checkpoint(self.node, self.ctx, self.name).await?;
@@ -137,6 +153,22 @@ where
         send(self.writer, &Export::Done).await?;
         self.keep(&keeping, &work.database, reached).await?;
         Ok(Exported { log: log_only, sent })
+    }
+
+    async fn say(&mut self, digest: &admin::Digest) -> Result<(), ExportError> {
+        let json = serde_json::to_string(digest).expect("digests are plain JSON");
+        Ok(send(self.writer, &Export::Digest(json)).await?)
+    }
+
+    /// Of a checkpoint of a standby, to whose log nobody adds a barrier.
+    async fn digest(&mut self, begun: &Begun, path: PathBuf) -> Result<admin::Digest, ExportError> {
+        let (position, stamp, slots) = (begun.position, begun.stamp, begun.slots.clone());
+        let stops = Stops(Arc::default());
+        let stop = stops.0.clone();
+        let read = move || checkpoint::digest(&path, position, stamp, &slots, &stop);
+        let read = pinging(self.writer, tokio::task::spawn_blocking(read)).await?;
+        read.map_err(|_| died())?
+            .map_err(|why| ExportError::Refused(format!("the checkpoint was not digested: {why}")))
     }
 
     async fn remembered(&mut self, database: &str) -> Result<Arc<Mutex<Remembered>>, ExportError> {
@@ -192,6 +224,7 @@ where
         let (spool, remembered) = (self.ctx.spool.clone(), remembered.clone());
         let (database, history) = (parse(&made.database)?, made.history.clone());
         let (of, path, position) = (database.clone(), made.path.clone(), made.position);
+        let checkpoint = (status.role != Role::Primary).then(|| path.clone());
         let cuttable = status.role == Role::Primary && made.database == status.database;
         let look = move || {
             let remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -211,7 +244,8 @@ where
         let begun =
             self.begun(&status, &database, (made.position, made.history), stamp, log.is_some());
         let begun = Begun { files, ..begun };
-        Ok(Work { begun, database, log, files: Some(Arc::new(listing)), barrier: None })
+        let files = Some(Arc::new(listing));
+        Ok(Work { begun, database, log, files, path: checkpoint, barrier: None })
     }
 
     /// Goes on with the log; in words, why that cannot be.
@@ -230,7 +264,7 @@ where
         let (log, logged) = opened.map_err(|_| died().to_string())??;
         let place = (at, log::history_until(&status.history, at));
         let begun = self.begun(status, &database, place, wall().max(logged), true);
-        Ok(Work { begun, database, log: Some(log), files: None, barrier: None })
+        Ok(Work { begun, database, log: Some(log), files: None, path: None, barrier: None })
     }
 
     fn begun(

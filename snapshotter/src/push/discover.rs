@@ -14,6 +14,8 @@ pub(super) struct Target {
     pub(super) shard: ShardName,
     /// Its slots, as the record says.
     pub(super) slots: SlotSet,
+    /// Whether it is the primary of its slots: it has clients to serve.
+    pub(super) is_primary: bool,
     /// Where its sidecar listens.
     pub(super) address: String,
 }
@@ -60,7 +62,12 @@ fn resolve(view: &ServiceView, config: &Config) -> anyhow::Result<Vec<Target>> {
                 "{name} has no sidecar in the registry {registry}: is its godwit-replicator running? `godwit-switchover status` shows who is there"
             )
         })?;
-        Ok(Target { address: sidecar.stream.clone(), slots: shard.slots.clone(), shard: name })
+        Ok(Target {
+            address: sidecar.stream.clone(),
+            slots: shard.slots.clone(),
+            is_primary: record.is_primary(&name),
+            shard: name,
+        })
     });
     targets.collect()
 }

@@ -103,7 +103,7 @@ async fn push(config: &Config, progress: &Progress) -> anyhow::Result<Pushed> {
         places: Arc::new(Semaphore::new(config.parallel)),
         limits: config.chain,
         may_log: config.way == WaySetting::Cheapest,
-        digest: config.digest,
+        digests: config.digest,
         bandwidth: config.bandwidth.map(|all| (all / targets.len().max(1) as u64).max(1)),
         tls,
     };
@@ -157,10 +157,16 @@ async fn last_manifests(
     let newest = snapshots.list().rev().find(|(snapshot, _)| of_us(snapshot));
     let mut last = BTreeMap::new();
     let Some((snapshot, _)) = newest else { return Ok(last) };
+    // What is damaged may have been set aside, to be stored again.
+    let has_damage = |(s, _): &(Snapshot, _)| snapshots.known_of(&s.id).damaged_at.is_some();
+    let damaged = snapshots.list().any(has_damage);
     for n in 0..snapshot.shards.len() {
         match snapshots.manifest(snapshot, n).await {
             Ok(manifest) => {
-                known.learn(manifest.blobs());
+                match damaged {
+                    true => snapshots.repository().learn_if_there(known, manifest.blobs()).await?,
+                    false => known.learn(manifest.blobs()),
+                }
                 last.insert(manifest.shard.clone(), manifest);
             }
             // The new one need not lean on it.

@@ -15,6 +15,7 @@ use super::discover::Target;
 use super::receive::{self, Place, Tally};
 use super::session::Session;
 use super::way::{self, ChainLimits, Decision};
+use crate::config::Digests;
 use crate::report::{PushedShard, Way};
 
 /// What all shards of a push have in common.
@@ -28,7 +29,7 @@ pub(super) struct Common {
     pub(super) limits: ChainLimits,
     /// Whether the log may be the way at all.
     pub(super) may_log: bool,
-    pub(super) digest: bool,
+    pub(super) digests: Digests,
     /// Bytes a second from one sidecar.
     pub(super) bandwidth: Option<u64>,
     pub(super) tls: Option<Mutual>,
@@ -76,7 +77,11 @@ pub(super) async fn fetch(
         repository: place.repository.header().id.clone(),
         naming: place.repository.keys().naming(),
         bandwidth: common.bandwidth,
-        digest: common.digest,
+        digest: match common.digests {
+            Digests::On => true,
+            Digests::Off => false,
+            Digests::Standby => !target.is_primary,
+        },
         after: last.map(after),
     };
     let mut session = Session::open(target, service, open, common.tls.as_ref()).await?;

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 pub use address::{BucketAddress, S3Options};
 use directory::Directory;
+use ops::limit::Limit;
 use requests::Requests;
 pub use requests::{Counts, Operation};
 use s3::S3;
@@ -44,6 +45,8 @@ pub struct Object {
 pub struct Bucket {
     kind: Kind,
     requests: Arc<Requests>,
+    /// What bounds the bytes that are read.
+    reads: Option<Arc<Limit>>,
 }
 
 /// What came of a put that must not overwrite.
@@ -69,12 +72,26 @@ impl Bucket {
             BucketAddress::Directory(path) => Kind::Directory(Directory::new(path)),
             BucketAddress::S3 { bucket, prefix } => Kind::S3(S3::new(bucket, prefix, options)?),
         };
-        Ok(Self { kind, requests: Arc::default() })
+        Ok(Self { kind, requests: Arc::default(), reads: None })
     }
 
     /// What a daemon keeps (`godwit-snapshotter serve`): it is asked when there is something to ask.
     pub fn served(address: &str, options: ServedOptions) -> Self {
-        Self { kind: Kind::Served(Served::new(address, options)), requests: Arc::default() }
+        let kind = Kind::Served(Served::new(address, options));
+        Self { kind, requests: Arc::default(), reads: None }
+    }
+
+    /// The same, of which at most so many bytes a second are read, by all clones together.
+    #[must_use]
+    pub fn reading_at(self, bytes_a_second: Option<u64>) -> Self {
+        Self { reads: bytes_a_second.map(|rate| Arc::new(Limit::new(rate))), ..self }
+    }
+
+    /// Counts what was read: who reads next waits for it.
+    async fn has_read(&self, bytes: u64) {
+        if let Some(limit) = &self.reads {
+            limit.take(usize::try_from(bytes).unwrap_or(usize::MAX)).await;
+        }
     }
 
     /// How many requests were made, by what they asked.
@@ -104,11 +121,13 @@ impl Bucket {
     ) -> Result<Option<Vec<u8>>, StoreError> {
         check(name)?;
         self.requests.count(Operation::Get);
-        match &self.kind {
+        let read = match &self.kind {
             Kind::Directory(directory) => directory.get_range(name, offset, len).await,
             Kind::S3(s3) => s3.get_range(name, offset, len).await,
             Kind::Served(served) => served.get_range(name, offset, len).await,
-        }
+        }?;
+        self.has_read(read.as_ref().map_or(0, |bytes| bytes.len() as u64)).await;
+        Ok(read)
     }
 
     /// Removes an object; one that is not there is no error.
@@ -126,11 +145,13 @@ impl Bucket {
     pub async fn get(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>, StoreError> {
         check(name)?;
         self.requests.count(Operation::Get);
-        match &self.kind {
+        let read = match &self.kind {
             Kind::Directory(directory) => directory.get(name, max).await,
             Kind::S3(s3) => s3.get(name, max).await,
             Kind::Served(served) => served.get(name, max).await,
-        }
+        }?;
+        self.has_read(read.as_ref().map_or(0, |bytes| bytes.len() as u64)).await;
+        Ok(read)
     }
 
     /// Writes the object's bytes to a new file, synced: exactly `size` of them.
@@ -141,7 +162,9 @@ impl Bucket {
             Kind::Directory(directory) => directory.fetch(name, size, to).await,
             Kind::S3(s3) => s3.fetch(name, size, to).await,
             Kind::Served(served) => served.fetch(name, size, to).await,
-        }
+        }?;
+        self.has_read(size).await;
+        Ok(())
     }
 
     /// Writes an object, over one that may be there.

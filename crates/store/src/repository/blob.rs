@@ -21,6 +21,8 @@ const FORMAT: u8 = 1;
 const HEADER: usize = 32;
 /// Of those, what encryption covers.
 const COVERED: usize = 20;
+/// Where damaged ones are put. Nothing leads there, so a prune deletes them in the end.
+const ASIDE: &str = "damaged";
 /// Less than this saved by compression is not worth the time to undo it.
 const WORTH: f64 = 0.97;
 /// Most of what comes here is compressed already; more effort finds little.
@@ -132,6 +134,32 @@ impl Packed {
     }
 }
 
+fn number(header: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+}
+
+/// The header and the body of a blob that is as it was written, which needs no keys. In words, if it is
+/// not.
+fn intact(bytes: &[u8]) -> Result<(&[u8], &[u8]), String> {
+    let (header, body) = bytes.split_at_checked(HEADER).ok_or("it is cut off")?;
+    if header[..4] != MAGIC {
+        return Err("it is no blob".to_owned());
+    }
+    if header[4] != FORMAT {
+        return Err(format!("it has format {}, and this version knows format {FORMAT}", header[4]));
+    }
+    if crc32c::crc32c(&header[..HEADER - 4]) != number(header, 28) {
+        return Err("its header is damaged".to_owned());
+    }
+    if number(header, 20) as usize != body.len() {
+        return Err(format!("it has {} of its {} bytes", body.len(), number(header, 20)));
+    }
+    if crc32c::crc32c(body) != number(header, 24) {
+        return Err("its bytes are damaged".to_owned());
+    }
+    Ok((header, body))
+}
+
 /// The plain bytes of a blob that should be `what`, have this hash and, where it is known, this length.
 /// In words, if it is not so.
 pub(super) fn decode(
@@ -141,31 +169,13 @@ pub(super) fn decode(
     id: &ObjectId,
     bytes: &[u8],
 ) -> Result<Vec<u8>, String> {
-    let (header, body) = bytes.split_at_checked(HEADER).ok_or("it is cut off")?;
-    let number = |at: usize| {
-        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
-    if header[..4] != MAGIC {
-        return Err("it is no blob".to_owned());
-    }
-    if header[4] != FORMAT {
-        return Err(format!("it has format {}, and this version knows format {FORMAT}", header[4]));
-    }
-    if crc32c::crc32c(&header[..HEADER - 4]) != number(28) {
-        return Err("its header is damaged".to_owned());
-    }
+    let (header, body) = intact(bytes)?;
     if header[5] != what as u8 {
         return Err(format!("it holds another kind of bytes ({})", header[5]));
     }
-    let plain_len = number(16) as usize;
+    let plain_len = number(header, 16) as usize;
     if plain_len > what.bytes_max() {
         return Err(format!("it says that it holds {plain_len} bytes"));
-    }
-    if number(20) as usize != body.len() {
-        return Err(format!("it has {} of its {} bytes", body.len(), number(20)));
-    }
-    if crc32c::crc32c(body) != number(24) {
-        return Err("its bytes are damaged".to_owned());
     }
     let opened = match (header[7], keys.is_encrypting()) {
         (0, false) => None,
@@ -257,6 +267,33 @@ impl Repository {
         let stored = bytes.len() as u64;
         self.bucket.put_new(name, bytes).await?;
         Ok(stored)
+    }
+
+    /// Moves a blob that is not what was written to `damaged/` and its name, so that the next push stores
+    /// it again. False: it is as it was written, as far as can be told (where blobs are encrypted, a wrong
+    /// key and a changed blob look alike), or is missing.
+    ///
+    /// # Errors
+    /// The store failed, or does not let us delete.
+    pub async fn set_aside(
+        &self,
+        name: &str,
+        what: What,
+        id: ObjectId,
+    ) -> Result<bool, StoreError> {
+        let max = (what.bytes_max() + HEADER + cipher::OVERHEAD) as u64;
+        let Some(bytes) = self.bucket.get(name, max).await? else { return Ok(false) };
+        let newer = bytes.get(4).is_some_and(|format| *format > FORMAT) && bytes[..4] == MAGIC;
+        let is_good = match self.keys.is_encrypting() {
+            true => intact(&bytes).is_ok(),
+            false => decode(&self.keys, &self.header.id, what, &id, &bytes).is_ok(),
+        };
+        if is_good || newer {
+            return Ok(false);
+        }
+        self.bucket.put(&format!("{ASIDE}/{name}"), bytes).await?;
+        self.bucket.delete(name).await?;
+        Ok(true)
     }
 
     /// The plain bytes of a blob, compared with their hash.

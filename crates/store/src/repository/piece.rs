@@ -5,12 +5,14 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::blob::Packed;
 use super::{Repository, What, gc};
+use crate::bucket::CONCURRENT_MAX;
 use crate::{ObjectId, StoreError};
 
 /// Bytes of a piece; the last one of a file is shorter.
@@ -112,6 +114,23 @@ impl Repository {
             marked: marks.names.into_iter().map(|(name, _)| name).collect(),
             pieces: Mutex::default(),
         })
+    }
+
+    /// Learns of those of these that are there: what was found damaged may have been set aside.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn learn_if_there(
+        &self,
+        known: &Known,
+        pieces: impl IntoIterator<Item = Piece>,
+    ) -> Result<(), StoreError> {
+        let asked = futures_util::stream::iter(pieces).map(|piece| async move {
+            Ok::<_, StoreError>(self.bucket.head(&piece.name()).await?.map(|_| piece))
+        });
+        let there = asked.buffer_unordered(CONCURRENT_MAX).try_collect::<Vec<_>>().await?;
+        known.learn(there.into_iter().flatten());
+        Ok(())
     }
 
     /// Whether these bytes are there already, as a piece that may be relied on.

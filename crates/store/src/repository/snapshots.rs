@@ -72,6 +72,8 @@ pub enum State {
 pub struct Known {
     /// When all of it was last read back and was good: milliseconds since 1970, UTC.
     pub verified_at: Option<u64>,
+    /// When some of it was last found damaged, if all of it was not good since.
+    pub damaged_at: Option<u64>,
     /// When it was last proven.
     pub proven_at: Option<u64>,
     /// How long a restore took then, in milliseconds.
@@ -138,11 +140,14 @@ impl Snapshots {
         };
         match &event {
             Event::Verified { id, at, good } => {
-                self.known.entry(id.clone()).or_default().verified_at = good.then_some(*at);
+                let known = self.known.entry(id.clone()).or_default();
+                known.verified_at = good.then_some(*at);
+                known.damaged_at = (!good).then_some(*at);
             }
             Event::Proven { id, at, took_ms } => {
                 let known = self.known.entry(id.clone()).or_default();
                 (known.proven_at, known.took_ms) = (Some(*at), *took_ms);
+                known.damaged_at = None;
             }
             Event::Sealed(_) | Event::Forgotten { .. } => {}
         }

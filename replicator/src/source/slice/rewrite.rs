@@ -6,15 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use admin::{Loaded, Reclaimed};
 use anyhow::{Context, anyhow};
 use keyspace::{Cf, SlotSet, system};
-use rocksdb::{DB, IteratorMode, Options};
+use rocksdb::{DB, IteratorMode};
 use stream::message::LoadedSlots;
 use tables::{Copier, Cut, Form, Piece, table};
 use tokio::sync::mpsc;
 
 use super::{AHEAD, FILE_BYTES};
-
-/// Table files of the checkpoint that are open at a time: their indexes are in memory.
-const OPEN_FILES_MAX: i32 = 64;
+use crate::checkpoint;
 
 /// What the thread has done.
 #[derive(Debug)]
@@ -28,14 +26,7 @@ pub(super) enum Made {
 /// Opens a checkpoint to be read: with up to where what had expired may be gone, and what of loads is
 /// in it.
 pub(super) fn open(path: &Path) -> anyhow::Result<(DB, u64, Vec<LoadedSlots>)> {
-    let mut options = Options::default();
-    options.set_max_open_files(OPEN_FILES_MAX);
-    // As its node has it: where a manifest has tracked logs and this is off, RocksDB 11.8 writes a note of
-    // that down, and crashes where it was opened to be read only (`DBImpl::Recover`).
-    options.set_track_and_verify_wals_in_manifest(true);
-    let families = Cf::ALL.map(Cf::name);
-    let db = DB::open_cf_for_read_only(&options, path, families, false)
-        .with_context(|| format!("opening {}", path.display()))?;
+    let db = checkpoint::open(path).with_context(|| format!("opening {}", path.display()))?;
     let (mut horizon_ms, mut loaded) = (0, Vec::new());
     let system = db.cf_handle(Cf::System.name()).context("it has no family `system`")?;
     for entry in db.iterator_cf(system, IteratorMode::Start) {

@@ -1,9 +1,9 @@
-//! A bound on bytes a second, shared by all that send.
+//! A bound on bytes a second, shared by all that move some.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Makes senders wait, so that together they do not exceed a rate.
+/// Makes those who send or fetch wait, so that together they do not exceed a rate.
 #[derive(Debug)]
 pub struct Limit {
     rate: u64,
@@ -17,7 +17,7 @@ impl Limit {
         Self { rate: rate.max(1), due: Mutex::new(Instant::now()) }
     }
 
-    /// Waits until these bytes may be sent.
+    /// Waits until what was counted before is due, and counts these bytes.
     pub async fn take(&self, bytes: usize) {
         let wait = {
             let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
