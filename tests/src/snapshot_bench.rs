@@ -2,6 +2,8 @@
 //! after a full compaction behind that, and a restore; beside rsync and restic where they are installed,
 //! on the same files in the same run.
 
+mod primary;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -110,6 +112,7 @@ pub fn run(bench: &Bench) -> Result<String> {
         fs::remove_dir_all(&to)?;
     }
     drop(peers);
+    let beside = primary::measure(&clouds, bench, scratch.path())?;
     let mut text = format!(
         "{} keys of {} B, half random; {} % overwritten each time\n\
          bytes sent, wall, processor (with the sidecar's), memory at most of the program\n\
@@ -127,6 +130,8 @@ pub fn run(bench: &Bench) -> Result<String> {
         text.push_str(&format!("\n{:<10}", row[0]));
         row[1..].iter().for_each(|cell| text.push_str(&format!(" {cell:<36}")));
     }
+    text.push('\n');
+    text.push_str(&beside);
     Ok(text)
 }
 
@@ -159,6 +164,14 @@ fn installed(program: &str) -> bool {
     command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
+fn push_command(clouds: &Clouds, store: &Path) -> Command {
+    let layout = &clouds.layout;
+    let mut command = Command::new(binaries::path("godwit-snapshotter").unwrap_or_default());
+    command.args(["push", "--registry", &layout.registry, "--service", &layout.service]);
+    command.args(["--cluster", "a", "--output", "json", "--to"]).arg(store);
+    command
+}
+
 struct Godwit<'a> {
     clouds: &'a Clouds,
     store: PathBuf,
@@ -170,10 +183,7 @@ impl Peer for Godwit<'_> {
     }
 
     fn push(&mut self, _: &Path) -> Result<Cost> {
-        let layout = &self.clouds.layout;
-        let mut command = Command::new(binaries::path("godwit-snapshotter")?);
-        command.args(["push", "--registry", &layout.registry, "--service", &layout.service]);
-        command.args(["--cluster", "a", "--output", "json", "--to"]).arg(&self.store);
+        let mut command = push_command(self.clouds, &self.store);
         let sidecar = &self.clouds.cloud("a").shards[0].sidecar.process;
         let before = cpu_of(sidecar)?;
         let (mut cost, said) = measure(&mut command)?;
