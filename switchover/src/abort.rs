@@ -1,4 +1,4 @@
-//! `abort`: ends a freeze before its commit.
+//! `abort`: ends a freeze before its commit, and takes a resize back that has not committed.
 
 use ops::exit::{Exit, Stop};
 use serde_json::json;
@@ -9,14 +9,20 @@ use topology::service::Cancelled;
 use crate::journal::Journal;
 use crate::operation::was_committed;
 use crate::plan::active;
+use crate::resize::{self, Open};
 use crate::tool::Tool;
 
 /// `abort`. It needs no claim: whoever is at the operation finds its commit refused.
 pub(crate) async fn abort(tool: &Tool) -> anyhow::Result<Exit> {
     let (_, record, _) = tool.view()?;
+    let resizing = Open::find(tool).await?;
     let Some(freeze) = record.freeze() else {
-        return said(tool, "no freeze is under way; nothing was changed", &record);
+        return match resizing {
+            None => said(tool, "no freeze is under way; nothing was changed", &record),
+            Some(open) => said(tool, &resize::undo(tool, open, &record).await?, &record),
+        };
     };
+    let resizing = resizing.filter(|open| open.task.to == freeze.to);
     if tool.dry_run {
         let text = format!(
             "would end the freeze {} to `{}`: {} stays active, and takes epoch {}",
@@ -30,11 +36,14 @@ pub(crate) async fn abort(tool: &Tool) -> anyhow::Result<Exit> {
     match tool.service.cancel(freeze.id).await? {
         Cancelled::Ended(now) => {
             note(tool, freeze).await;
-            let text = format!(
+            let mut text = format!(
                 "the freeze is over: {} is active at epoch {}, nothing is lost, and writes go on",
                 active(&now),
                 now.epoch
             );
+            if let Some(open) = resizing {
+                text = format!("{text}; {}", resize::undo(tool, open, &now).await?);
+            }
             said(tool, &text, &now)
         }
         Cancelled::WasOver(now) if was_committed(&now, freeze.id) => Err(Stop::new(

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod accept;
+mod resize;
 mod settings;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use ops::units::{Size, Span};
 use topology::ShardName;
 
 pub use accept::Accept;
+pub use resize::Resize;
 pub use settings::{Config, Guards, Hooks, Settings};
 
 use crate::registry::RegistryVerb;
@@ -25,6 +27,9 @@ const EXAMPLES: &str = "Examples:
   godwit-switchover run --to b --yes --reason 'kernel update in a'
   godwit-switchover failover --to b --accept-loss 3s --yes
   godwit-switchover failback --yes
+  godwit-switchover resize --to n --shards 4 --dry-run
+  godwit-switchover resize --to n --shards 4 --yes --reason 'more room'
+  godwit-switchover retire a --yes
   godwit-switchover drill --to b
   godwit-switchover registry check
 
@@ -89,6 +94,17 @@ pub enum Verb {
     /// Add a cluster that follows, or remove one, while everything runs
     #[command(subcommand)]
     Cluster(ClusterVerb),
+    /// Grow, shrink or move the service: add a cluster, seed it, switch to it, keep or retire the old one
+    Resize(Resize),
+    /// Remove a cluster that nothing needs any more: all proxies route past it, and it was level
+    Retire {
+        /// The cluster
+        #[arg(value_name = "CLUSTER")]
+        cluster: String,
+        /// Do it without asking; one that does not become level is given up
+        #[arg(long)]
+        yes: bool,
+    },
     /// Show roles, epoch, leases, positions, lag, streams, proxies, and what was done last
     Status {
         /// Again and again: a live table on a terminal, a line each time elsewhere
@@ -140,7 +156,8 @@ pub enum Verb {
         #[command(flatten)]
         how: How,
     },
-    /// Go back to the cluster that was active before, once it follows and is level
+    /// Go back to the cluster that was active before, once it follows and is level; of a service that is
+    /// split between clusters: bring the shards home that moved away
     Failback {
         /// How to do it.
         #[command(flatten)]
@@ -155,7 +172,8 @@ pub enum Verb {
         #[arg(long)]
         no_wait_reverse: bool,
     },
-    /// End a freeze before its commit: writes go on where they were, and nothing is lost
+    /// End a freeze before its commit, or take a resize back: writes go on where they were, and nothing is
+    /// lost
     Abort,
     /// List the operations that are journaled, here and in the registry
     History,
@@ -279,8 +297,12 @@ fn cluster(text: &str) -> Result<(String, Vec<SlotSet>), String> {
     let (name, slots) = text.split_once('=').ok_or_else(|| {
         format!("`{text}` is no cluster: write NAME=SLOTS,SLOTS with one part for each shard, such as `a=0-8191,8192-16383`")
     })?;
-    let shard = |part: &str| part.replace('+', ",").parse::<SlotSet>().map_err(|e| e.to_string());
-    Ok((name.to_owned(), slots.split(',').map(shard).collect::<Result<_, _>>()?))
+    Ok((name.to_owned(), slots.split(',').map(shard_slots).collect::<Result<_, _>>()?))
+}
+
+/// The slots of one shard, its ranges joined by `+`.
+fn shard_slots(text: &str) -> Result<SlotSet, String> {
+    text.replace('+', ",").parse::<SlotSet>().map_err(|why| why.to_string())
 }
 
 #[cfg(test)]

@@ -16,6 +16,15 @@ use topology::{Outcome, RegistryError, Revision};
 use crate::tool::Tool;
 use crate::who;
 
+/// What somebody is at who waits for seeds: a failover takes such a claim over.
+pub(crate) const SEEDING: &str = "resize (seeding)";
+
+/// Whether `operation` need not wait for whoever is at `held`. A drill only reads the service, and seeds go
+/// on without a tool.
+pub(crate) fn yields(held: &str, operation: &str) -> bool {
+    held == DRILL && operation != DRILL || held == SEEDING && operation == "failover"
+}
+
 /// A claim is renewed so many times while it lasts.
 const RENEWALS: u32 = 4;
 /// How often somebody who waits looks whether the claim is free.
@@ -75,10 +84,7 @@ impl Claimed {
             let found = tool.service.read_claim().await?;
             let free = match &found {
                 None => None,
-                // A drill only reads the service: nobody waits for it.
-                Some((other, revision)) if other.operation == DRILL && operation != DRILL => {
-                    Some(*revision)
-                }
+                Some((other, revision)) if yields(&other.operation, operation) => Some(*revision),
                 Some((other, revision)) if who::is_dead(&other.by) => {
                     tool.progress(format!("{} is dead: taking over its claim", other.by));
                     Some(*revision)

@@ -8,7 +8,7 @@ use keyspace::SlotSet;
 use ops::exit::{Exit, Stop};
 use serde_json::json;
 use topology::record::{Cluster, Phase, Shard};
-use topology::{Outcome, Record};
+use topology::{Outcome, Record, Revision};
 
 use crate::init::names;
 use crate::plan::active;
@@ -82,6 +82,66 @@ pub(crate) async fn remove(tool: &Tool, name: &str, yes: bool) -> anyhow::Result
     said(tool, "cluster-remove", &next, name, what)
 }
 
+/// Of several who change the record at once, one wins; the others look again, so often.
+const TRIES_MAX: u32 = 16;
+
+/// Puts a cluster into the record, or finds it there just so; the revision of the record that has it.
+pub(crate) async fn put_cluster(
+    tool: &Tool,
+    name: &str,
+    cluster: &Cluster,
+) -> anyhow::Result<Revision> {
+    for _ in 0..TRIES_MAX {
+        let (record, revision) = read(tool).await?;
+        match record.clusters.get(name) {
+            Some(held) if held == cluster => return Ok(revision),
+            Some(_) => {
+                return Err(refused(format!(
+                    "cluster `{name}` is in the service, with other shards"
+                )));
+            }
+            None => steady(&record)?,
+        }
+        tool.still_claimed()?;
+        let mut next = record;
+        next.clusters.insert(name.to_owned(), cluster.clone());
+        if let Outcome::Committed(revision) = tool.service.swap_record(revision, &next).await? {
+            return Ok(revision);
+        }
+    }
+    anyhow::bail!("the record changed {TRIES_MAX} times while `{name}` was to be added: try again")
+}
+
+/// Takes a cluster out of the record, unless it is primary of anything or a switch is under way.
+pub(crate) async fn drop_cluster(tool: &Tool, name: &str) -> anyhow::Result<()> {
+    for _ in 0..TRIES_MAX {
+        let (record, revision) = read(tool).await?;
+        if !record.clusters.contains_key(name) {
+            return Ok(());
+        }
+        steady(&record)?;
+        if record.primaries.iter().any(|primary| primary.cluster == name) {
+            return Err(refused(format!("cluster `{name}` accepts the writes of the service")));
+        }
+        let mut next = record;
+        next.clusters.remove(name);
+        if let Outcome::Committed(_) = tool.service.swap_record(revision, &next).await? {
+            return Ok(());
+        }
+    }
+    anyhow::bail!(
+        "the record changed {TRIES_MAX} times while `{name}` was to be removed: try again"
+    )
+}
+
+/// The record, read now.
+async fn read(tool: &Tool) -> anyhow::Result<(Record, Revision)> {
+    match tool.service.read_record().await? {
+        Some(found) => Ok(found),
+        None => anyhow::bail!("service `{}` has no record in this registry", tool.service.name()),
+    }
+}
+
 /// Who follows is not changed while a switch counts on it.
 fn steady(record: &Record) -> anyhow::Result<()> {
     match &record.phase {
@@ -93,7 +153,7 @@ fn steady(record: &Record) -> anyhow::Result<()> {
     }
 }
 
-async fn swap(tool: &Tool, revision: topology::Revision, next: &Record) -> anyhow::Result<()> {
+async fn swap(tool: &Tool, revision: Revision, next: &Record) -> anyhow::Result<()> {
     match tool.service.swap_record(revision, next).await? {
         Outcome::Conflict => anyhow::bail!(
             "the record changed while it was read; nothing was changed: look at `status` and try again"

@@ -1,4 +1,5 @@
-//! `failback`: back to the cluster that was active before, once it follows and is level.
+//! `failback`: back to the cluster that was active before, once it follows and is level. Of a service that
+//! is split between clusters it brings the shards home that moved away.
 
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use crate::args::{Guards, How, Scope};
 use crate::guards;
 use crate::plan::{active, pairs};
 use crate::report::BytesMoved;
+use crate::split;
 use crate::switch::{finish, planned};
 use crate::tool::Tool;
 use crate::wait::{Look, Waited, all, until};
@@ -35,8 +37,8 @@ fn moved(view: &ServiceView, pairs: &[(ShardName, ShardName)]) -> BytesMoved {
     })
 }
 
-/// What still keeps a shard of the old side from taking over.
-fn behind(
+/// What still keeps a shard from taking over.
+pub(crate) fn behind(
     view: &ServiceView,
     source: &ShardName,
     target: &ShardName,
@@ -71,14 +73,20 @@ pub(crate) async fn failback(tool: &Tool, how: &How) -> anyhow::Result<Exit> {
         );
         return Err(Stop::new(Exit::Refused, busy).into());
     }
-    let Some(to) = previous(&record) else {
+    let split = split::of(&record);
+    let home = split.as_ref().and_then(|split| split.home.clone());
+    let Some(to) = (if split.is_some() { home } else { previous(&record) }) else {
         let why = format!(
             "the record knows no cluster that was active before {}; nothing was changed: name one with `run --to`",
             active(&record)
         );
         return Err(Stop::new(Exit::Refused, why).into());
     };
-    let pairs = pairs(&record, &record.primaries, &to);
+    if let Some(split) = &split {
+        tool.progress(format!("the service is split: {}", split.text()));
+    }
+    let away: Vec<_> = record.primaries.iter().filter(|p| p.cluster != to).cloned().collect();
+    let pairs = pairs(&record, &away, &to);
     let mut view = tool.service.watch();
     if how.yes && !tool.dry_run {
         let level = until(tool, &mut view, Instant::now() + patience.duration(), |view| {

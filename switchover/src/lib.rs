@@ -7,7 +7,8 @@
 //! `resume` finishes the report from any machine.
 //!
 //! Start with [`args`] for the verbs, [`plan`] and `guards` for what is looked at, [`operation`] for the steps and
-//! [`report`] for what is printed. `run` and `failover` differ in how they [`drain`] only.
+//! [`report`] for what is printed. `run` and `failover` differ in how they [`drain`] only. [`resize`] adds a
+//! cluster, waits for its seeds, and is one more caller of a planned switch.
 
 #![forbid(unsafe_code)]
 
@@ -32,8 +33,12 @@ mod page;
 pub mod plan;
 pub mod registry;
 pub mod report;
+pub mod resize;
 pub mod resume;
+pub mod retire;
 pub mod settle;
+mod shape;
+mod split;
 pub mod status;
 pub mod switch;
 mod table;

@@ -125,6 +125,11 @@ pub(crate) fn of(service: &str, entry: &Entry, report: &Report) -> String {
     for loss in &report.losses {
         line("", loss.text());
     }
+    if let Some(resize) = &report.resize {
+        for (name, value) in resize.lines(&report.from, &report.to) {
+            line(name, value);
+        }
+    }
     for proxy in &report.proxies {
         line("proxy", format!("{} routed anew {} ms after the freeze", proxy.id, proxy.pause_ms));
     }

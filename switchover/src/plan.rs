@@ -10,6 +10,7 @@ use topology::{Record, ServiceView, ShardName};
 use crate::args::{Accept, Guards, Scope};
 use crate::guards::{self, Asked, Past, Verdict};
 use crate::init::names;
+use crate::split::{self, Split};
 use crate::switch::timeout;
 use crate::tool::Tool;
 
@@ -33,6 +34,8 @@ pub struct Plan {
     pub to: String,
     /// The primaries that move.
     pub moves: Vec<ShardName>,
+    /// How the service is split between clusters now; absent where one is active.
+    pub(crate) split: Option<Split>,
     /// The epoch that the commit would take.
     pub epoch: u64,
     /// What the guards say.
@@ -223,6 +226,7 @@ impl Plan {
             operation: if cause == Cause::Switchover { "switchover" } else { "failover" },
             from: active(record),
             to: to.to_owned(),
+            split: split::of(record),
             epoch: record.epoch.next().0,
             guards,
             refused,
@@ -256,6 +260,9 @@ impl Plan {
             if self.refused { "REFUSED" } else { "would go ahead" }
         );
         // Writing to a string does not fail.
+        if let Some(split) = &self.split {
+            let _ = writeln!(out, "  split: {}", split.text());
+        }
         for guard in &self.guards {
             let mark = if guard.pass { "ok" } else { "NO" };
             let _ = writeln!(out, "  {mark:<3} {:<10} {}", guard.guard, guard.detail);

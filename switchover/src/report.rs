@@ -9,13 +9,14 @@ use topology::operator::Actor;
 use topology::record::UnixMs;
 
 use crate::loss::ShardLoss;
+use crate::resize::Resized;
 use crate::tool::Tool;
 
 /// The result of an operation. Its JSON names are stable: scripts read them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
-    /// `switchover`, `failover`, `failback`.
+    /// `switchover`, `failover`, `failback`, `resize`.
     pub operation: String,
     /// Who did it, or the last part of it.
     pub by: Option<Actor>,
@@ -57,6 +58,8 @@ pub struct Report {
     pub proxies_not_holding: Vec<String>,
     /// Of a failback: bytes that the old side took to be level again.
     pub bytes_moved: Option<BytesMoved>,
+    /// Of a resize: what it was besides its switch.
+    pub resize: Option<Resized>,
     /// Why it did not end well, or what to do next.
     pub message: Option<String>,
     /// The exit code.
@@ -210,6 +213,11 @@ impl Report {
                 "bytes moved",
                 format!("{} ({} of them checkpoints and fetched keys)", moved.sent, moved.seed),
             );
+        }
+        if let Some(resize) = &self.resize {
+            for (name, value) in resize.lines(&self.from, &self.to) {
+                line(name, value);
+            }
         }
         for step in &self.steps {
             line("step", format!("{:<10} {:>9} ms", step.name, step.ms));

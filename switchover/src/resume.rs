@@ -10,6 +10,7 @@ use crate::claim::Patience;
 use crate::operation::{Limits, Operation, was_committed};
 use crate::plan::active;
 use crate::report::Report;
+use crate::resize;
 use crate::switch::finish;
 use crate::tool::Tool;
 
@@ -23,7 +24,19 @@ pub(crate) async fn resume(
         return would(tool).await;
     }
     let work = Box::pin(go_on(tool, accept, no_wait_reverse));
-    tool.claimed("resume", Patience::ForTheDead, work).await
+    let (seen, record) = tool.claimed("resume", Patience::ForTheDead, work).await?;
+    // A switch that a resize began has ended by now, or is still to come.
+    if seen != Some(Exit::Unknown)
+        && let Some(open) = resize::Open::find(tool).await?
+    {
+        return resize::resume(tool, open, no_wait_reverse).await;
+    }
+    if let Some(exit) = seen {
+        return Ok(exit);
+    }
+    let text = "nothing to resume: no freeze is under way, and every journaled operation has ended";
+    let json = json!({"operation": "resume", "message": text, "epoch": record.epoch, "exit": 0});
+    tool.result(text, &json).map(|()| Exit::Done)
 }
 
 /// What there is to resume.
@@ -45,14 +58,22 @@ async fn would(tool: &Tool) -> anyhow::Result<Exit> {
 }
 
 /// Whether a journal does not say how its operation ended.
-fn is_open((_, about): &&(String, Value)) -> bool {
+pub(crate) fn is_open((_, about): &&(String, Value)) -> bool {
     ["running", "incomplete", "unknown"].iter().any(|state| about["state"] == json!(state))
 }
 
-async fn go_on(tool: &Tool, accept: Accept, no_wait_reverse: bool) -> anyhow::Result<Exit> {
+/// Sees a switch through, if one is under way; how that ended, and the record before it.
+async fn go_on(
+    tool: &Tool,
+    accept: Accept,
+    no_wait_reverse: bool,
+) -> anyhow::Result<(Option<Exit>, Record)> {
     // What was seen while the claim was waited for is old.
     let found = tool.service.read_record().await?;
-    let Some((record, revision)) = found else { return tool.view().map(|_| Exit::Failed) };
+    let Some((record, revision)) = found else {
+        let (_, record, _) = tool.view()?;
+        return Ok((Some(Exit::Failed), record));
+    };
     let journals = tool.service.journals().await?;
     let limits = Limits { drain_wait: tool.config.drain_wait, accept };
     if let Some(freeze) = record.freeze().cloned() {
@@ -65,17 +86,19 @@ async fn go_on(tool: &Tool, accept: Accept, no_wait_reverse: bool) -> anyhow::Re
             "the freeze {} to `{}` is under way: going on",
             freeze.id, freeze.to
         ));
-        let operation = Operation::adopt(tool, report, (record, revision), freeze, limits).await?;
-        return finish(tool, &operation.drive(no_wait_reverse).await);
+        let held = (record.clone(), revision);
+        let operation = Operation::adopt(tool, report, held, freeze, limits).await?;
+        let exit = finish(tool, &operation.drive(no_wait_reverse).await)?;
+        return Ok((Some(exit), record));
     }
-    let Some((op, about)) = journals.iter().rev().find(is_open) else {
-        let text =
-            "nothing to resume: no freeze is under way, and every journaled operation has ended";
-        let json =
-            json!({"operation": "resume", "message": text, "epoch": record.epoch, "exit": 0});
-        return tool.result(text, &json).map(|()| Exit::Done);
+    let of_a_switch =
+        |journal: &&(String, Value)| is_open(journal) && !resize::is_resize(&journal.1);
+    let Some((op, about)) = journals.iter().rev().find(of_a_switch) else {
+        return Ok((None, record));
     };
-    ended(tool, (record, revision), op, about, limits, no_wait_reverse).await
+    let held = (record.clone(), revision);
+    let exit = ended(tool, held, op, about, limits, no_wait_reverse).await?;
+    Ok((Some(exit), record))
 }
 
 /// The operation's freeze is over, and its journal does not say how.

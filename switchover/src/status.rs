@@ -12,6 +12,7 @@ use topology::{Record, Revision, ServiceView, ShardName};
 
 use crate::guards;
 use crate::plan::active;
+use crate::split::{self, Split};
 use crate::table::{aligned, row};
 use crate::time::ago;
 use crate::tool::Tool;
@@ -20,6 +21,7 @@ use crate::tool::Tool;
 pub(crate) struct Status<'a> {
     service: &'a str,
     active: String,
+    split: Option<Split>,
     epoch: u64,
     state: &'static str,
     revision: u64,
@@ -49,6 +51,7 @@ pub(crate) fn json<'a>(
     Status {
         service,
         active: active(record),
+        split: split::of(record),
         epoch: record.epoch.0,
         state: if record.freeze().is_some() { "frozen" } else { "steady" },
         revision: revision.0,
@@ -112,6 +115,9 @@ fn head(view: &ServiceView, record: &Record) -> String {
                 freeze.id
             );
         }
+    }
+    if let Some(split) = split::of(record) {
+        let _ = writeln!(out, "SPLIT: {}; `failback` brings them home", split.text());
     }
     if let Some(claim) = &view.claim {
         let _ = writeln!(out, "{} is at a {} for {}", claim.by, claim.operation, age(claim.since));

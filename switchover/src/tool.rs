@@ -18,7 +18,7 @@ use crate::args::{Args, ClusterVerb, Config, Output, Verb};
 use crate::claim::{Claimed, Patience};
 use crate::{
     abort, bundle, clusters, doctor, drill, failback, history, init, maintenance, plan, registry,
-    resume, status, switch, verify, watch, who,
+    resize, resume, retire, status, switch, verify, watch, who,
 };
 
 /// The service under the hands of an operator.
@@ -84,6 +84,8 @@ impl Tool {
             Verb::Cluster(ClusterVerb::Remove { cluster, yes }) => {
                 clusters::remove(self, &cluster, yes).await
             }
+            Verb::Resize(asked) => resize::resize(self, &asked).await,
+            Verb::Retire { cluster, yes } => retire::retire(self, &cluster, yes).await,
             Verb::Status { watch: false, .. } => status::status(self),
             Verb::Status { watch: true, every, count } => watch::watch(self, every, count).await,
             Verb::Plan { to, failover, scope } => plan::print(self, &to, failover, &scope).await,

@@ -34,9 +34,10 @@ fn line(view: &ServiceView, record: &Record) -> String {
     let streaming = streams.iter().filter(|(_, (_, s))| s.state == "streaming").count();
     let routed = view.proxies.values().filter(|p| p.epoch == record.epoch).count();
     format!(
-        "{} active={} epoch={} state={} nodes={}/{} streams={streaming}/{} lag_ms={} unapplied={records} unstaged_bytes={bytes} proxies={routed}/{}",
+        "{} active={}{} epoch={} state={} nodes={}/{} streams={streaming}/{} lag_ms={} unapplied={records} unstaged_bytes={bytes} proxies={routed}/{}",
         utc(UnixMs::now().0),
         active(record),
+        if record.active().is_none() { " split" } else { "" },
         record.epoch,
         if record.freeze().is_some() { "frozen" } else { "steady" },
         view.nodes.len(),

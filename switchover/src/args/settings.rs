@@ -39,6 +39,9 @@ pub struct Settings {
     /// Of a failback: how long the old side may take to rejoin and become level [default: 10m]
     #[arg(long, global = true, env = "GODWIT_REJOIN_TIMEOUT", value_name = "SPAN", help_heading = TIMES)]
     pub rejoin_timeout: Option<Span>,
+    /// Of a resize: how long the new cluster may take to be seeded and level [default: 1d]
+    #[arg(long, global = true, env = "GODWIT_SEED_TIMEOUT", value_name = "SPAN", help_heading = TIMES)]
+    pub seed_timeout: Option<Span>,
     /// Of verify: how long the digests may take [default: 5m]
     #[arg(long, global = true, env = "GODWIT_DIGEST_TIMEOUT", value_name = "SPAN", help_heading = TIMES)]
     pub digest_timeout: Option<Span>,
@@ -99,6 +102,8 @@ pub struct Config {
     pub settle_timeout: Duration,
     /// How long an old side may take to be level.
     pub rejoin_timeout: Span,
+    /// How long a new cluster may take to be level.
+    pub seed_timeout: Span,
     /// How long digests may take.
     pub digest_timeout: Duration,
     /// Limits of the guards.
@@ -182,6 +187,7 @@ impl Settings {
             drain_wait: or(self.drain_wait, Span::secs(10)).duration(),
             settle_timeout: or(self.settle_timeout, Span::secs(30)).duration(),
             rejoin_timeout: or(self.rejoin_timeout, Span::secs(600)),
+            seed_timeout: or(self.seed_timeout, Span::secs(86_400)),
             digest_timeout: or(self.digest_timeout, Span::secs(300)).duration(),
             guards: Guards {
                 max_lag: or(self.max_lag, Span::secs(5)),

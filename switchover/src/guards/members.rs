@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use topology::members::Role;
-use topology::operator::{Claim, DRILL};
+use topology::operator::Claim;
+use topology::record::Cause;
 use topology::{Record, ServiceView, ShardName};
 
 use super::Verdict;
-use crate::who;
+use crate::{claim, who};
 
 /// Whether no node acts under an epoch above the record's: the next one was taken already then.
 pub(super) fn set_back(view: &ServiceView, record: &Record) -> Verdict {
@@ -23,12 +24,16 @@ pub(super) fn set_back(view: &ServiceView, record: &Record) -> Verdict {
 }
 
 /// Whether nobody is at an operation.
-pub(super) fn free(view: &ServiceView, record: &Record) -> Verdict {
+pub(super) fn free(view: &ServiceView, record: &Record, cause: Cause) -> Verdict {
     let busy = record
         .freeze()
         .map(|f| format!("a freeze to `{}` ({}) is under way: `resume` or `abort` it", f.to, f.id));
-    // A drill only reads the service.
-    let stays = |claim: &&Claim| claim.operation != DRILL && !who::is_dead(&claim.by);
+    let wanted = if cause == Cause::Failover { "failover" } else { "switchover" };
+    let stays = |held: &&Claim| {
+        // This process may see its own claim of a moment ago.
+        let is_other = held.by.pid != std::process::id() || held.by != who::me();
+        is_other && !claim::yields(&held.operation, wanted) && !who::is_dead(&held.by)
+    };
     let other = view.claim.as_ref().filter(stays);
     let claimed = other.map(|claim| format!("{} is at a {}", claim.by, claim.operation));
     let well = match &view.maintenance {

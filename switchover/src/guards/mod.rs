@@ -32,7 +32,7 @@ pub struct Verdict {
 
 impl Verdict {
     /// Passes unless there are problems.
-    fn of(guard: &'static str, problems: Vec<String>, well: impl Into<String>) -> Self {
+    pub(crate) fn of(guard: &'static str, problems: Vec<String>, well: impl Into<String>) -> Self {
         match problems.is_empty() {
             true => Self { guard, pass: true, detail: well.into() },
             false => Self { guard, pass: false, detail: problems.join("; ") },
@@ -40,7 +40,7 @@ impl Verdict {
     }
 
     /// Only says what it saw.
-    fn said(self) -> Self {
+    pub(crate) fn said(self) -> Self {
         match self.pass {
             true => self,
             false => {
@@ -48,6 +48,28 @@ impl Verdict {
             }
         }
     }
+}
+
+/// Asks those guards of a switch that can be asked before its target is in the record: nobody waits hours
+/// for a seed to be refused for what could be seen before.
+pub(crate) fn before_a_seed(
+    view: &ServiceView,
+    record: &Record,
+    pairs: &[(ShardName, ShardName)],
+    timeout: Duration,
+    limits: &Guards,
+) -> Vec<Verdict> {
+    vec![
+        members::set_back(view, record),
+        members::free(view, record, Cause::Switchover),
+        members::primaries(view, record, &record.primaries),
+        members::proxies(view, record),
+        members::holds(view, timeout),
+        hosts::clocks(view, limits),
+        agreement::settings(view, pairs, limits),
+        // Users may come with what is seeded; the switch asks again.
+        agreement::users(view, pairs, limits).said(),
+    ]
 }
 
 /// What is asked for.
@@ -75,7 +97,7 @@ pub(crate) fn ask(
 ) -> Vec<Verdict> {
     let mut found = vec![
         members::set_back(view, record),
-        members::free(view, record),
+        members::free(view, record, asked.cause),
         members::elsewhere(asked.moves, asked.to),
     ];
     let planned = asked.cause == Cause::Switchover;

@@ -33,6 +33,10 @@ impl Past {
             let Ok(report) = serde_json::from_value::<Report>(about["report"].clone()) else {
                 continue;
             };
+            // The switch of a resize has a journal of its own.
+            if report.resize.is_some() {
+                continue;
+            }
             let Some(pause) = report.pause_ms else { continue };
             if past.last.is_none()
                 && let Some(began) = about["began_ms"].as_u64()
