@@ -34,7 +34,7 @@ const EXAMPLES: &str = "Examples:
   godwit-switchover registry check
 
 Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 refused by a guard; 4 rolled back;
-5 committed but not complete, run `resume`; 6 outcome unknown.";
+5 not complete (of a switch: committed), run `resume`; 6 outcome unknown.";
 
 /// Move a service from one cluster to another, and back.
 #[derive(Parser, Debug)]

@@ -14,6 +14,7 @@ use topology::{Record, ServiceView, ShardName};
 
 use crate::args::{Accept, Scope};
 use crate::plan::Plan;
+use crate::resize::Open;
 use crate::time::ago;
 use crate::tool::Tool;
 
@@ -185,6 +186,9 @@ pub(crate) async fn look(tool: &Tool, access: &Access) -> anyhow::Result<Vec<Fin
     found.extend(plans(tool, &record).await?);
     found.push(admin_listeners(&view, access).await);
     found.extend(here(tool));
+    if let Some(open) = Open::find(tool).await? {
+        found.push(finding("resize", Health::Warn, open.text()));
+    }
     found.push(last_drill(&view));
     if let Some(quiet) = &view.maintenance {
         let why = format!(

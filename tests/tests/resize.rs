@@ -249,12 +249,39 @@ fn what_is_aborted_before_the_commit_leaves_no_trace() {
         assert!(nothing.said.contains("nothing to resume"), "{point}: {}", nothing.said);
         story.more(&traffic, 50);
     }
+    // A tool that lives, and waits for a seed, hears of it.
+    story.clouds.shard("n/1").sidecar.process.freeze().unwrap();
+    std::thread::scope(|scope| {
+        let shared = &story;
+        let tool = scope.spawn(move || shared.switchover(&resize));
+        eventually("n to be added", || {
+            ensure!(clusters(shared).contains(&"n".to_owned()), "it is not");
+            Ok(())
+        });
+        shared.switch(&["abort"]);
+        let ended = tool.join().unwrap();
+        assert_eq!(
+            (ended.code, &ended.report["outcome"]),
+            (4, &"rolled-back".into()),
+            "{}",
+            ended.said
+        );
+        assert!(ended.said.contains("by somebody else"), "{}", ended.said);
+    });
+    story.clouds.shard("n/1").sidecar.process.thaw().unwrap();
+    nothing_is_kept_for(&story, "n");
+    assert!(story.switch(&["resume"]).said.contains("nothing to resume"));
     let history = story.switch(&["history"]).report;
     let entries = history["entries"].as_array().unwrap();
     let taken_back =
         entries.iter().filter(|e| e["operation"] == "resize" && e["state"] == "rolled-back");
-    assert_eq!(taken_back.count(), 3, "{history}");
+    assert_eq!(taken_back.count(), 4, "{history}");
 
+    eventually("n/1 to be there again", || {
+        let there = story.observer.view().sidecars.contains_key(&"n/1".parse().unwrap());
+        ensure!(there, "it is not");
+        Ok(())
+    });
     story.switch(&resize);
     story.equal("n", "a");
     story.more(&traffic, 100);
@@ -294,9 +321,16 @@ fn a_failover_does_not_wait_for_a_resize() {
         assert_eq!(planned.code, 3, "a planned switch waits: {}", planned.said);
         shared.switch(&["failover", "--to", "b", "--yes"]);
         let ended = tool.join().unwrap();
-        assert_eq!(ended.report["outcome"], "rolled-back", "{}", ended.said);
-        assert!(ended.said.contains("`resume` goes on"), "{}", ended.said);
+        assert_eq!(
+            (ended.code, &ended.report["outcome"]),
+            (5, &"incomplete".into()),
+            "{}",
+            ended.said
+        );
+        assert!(ended.said.contains("a failover goes before"), "{}", ended.said);
     });
+    let doctor = story.switchover(&["doctor"]);
+    assert!(doctor.said.contains("a resize a -> n has not ended"), "{}", doctor.said);
     story.clouds.shard("n/1").sidecar.process.thaw().unwrap();
     story.switch(&["resume"]);
     assert_eq!(story.observer.active().as_deref(), Some("n"));

@@ -18,6 +18,7 @@ use ops::units::{Size, Span};
 use serde::{Deserialize, Serialize};
 
 use crate::args;
+use crate::claim::{Patience, SEEDING};
 use crate::report::Report;
 use crate::retire::Retired;
 use crate::switch::finish;
@@ -71,16 +72,7 @@ fn gone(to: &str) -> Stop {
 /// `resize`.
 pub(crate) async fn resize(tool: &Tool, asked: &args::Resize) -> anyhow::Result<Exit> {
     let (_, record, _) = tool.view()?;
-    if let Some(open) = Open::find(tool).await? {
-        return Err(Stop::new(
-            Exit::Refused,
-            format!(
-                "a resize to `{}` has not ended; nothing was changed: `resume` goes on with it, `abort` takes it back",
-                open.task.to
-            ),
-        )
-        .into());
-    }
+    none_open(tool).await?;
     let task = Task::of(&record, asked)?;
     let plan = Plan::of(tool, &record, &task, (&asked.access, asked.reuse)).await?;
     if tool.dry_run {
@@ -109,15 +101,32 @@ pub(crate) async fn resize(tool: &Tool, asked: &args::Resize) -> anyhow::Result<
     if !agreed {
         return refuse("nothing was changed: say --yes to do it".to_owned());
     }
-    let work = Work::begin(tool, task, &record, plan.seed_bytes).await?;
-    finish(tool, &work.go(asked.how.no_wait_reverse).await)
+    // Claimed before it is journaled: of two who begin at once, one has done nothing.
+    let begun = Box::pin(async {
+        none_open(tool).await?;
+        let mut work = Work::begin(tool, task, &record, plan.seed_bytes).await?;
+        let seeded = work.seeded().await;
+        Ok((work, seeded))
+    });
+    let (work, seeded) = tool.claimed(SEEDING, Patience::None, begun).await?;
+    finish(tool, &work.go(Some(seeded), asked.how.no_wait_reverse).await)
+}
+
+/// One resize at a time.
+async fn none_open(tool: &Tool) -> anyhow::Result<()> {
+    match Open::find(tool).await? {
+        None => Ok(()),
+        Some(open) => {
+            Err(Stop::new(Exit::Refused, format!("{}; nothing was changed", open.text())).into())
+        }
+    }
 }
 
 /// Goes on with a resize whose tool died or gave up.
 pub(crate) async fn resume(tool: &Tool, open: Open, no_wait_reverse: bool) -> anyhow::Result<Exit> {
     tool.progress(format!("going on with the resize {} -> {}", open.task.from, open.task.to));
     let work = Work::resume(tool, open).await?;
-    finish(tool, &work.go(no_wait_reverse).await)
+    finish(tool, &work.go(None, no_wait_reverse).await)
 }
 
 impl Resized {

@@ -57,8 +57,9 @@ pub(crate) async fn level(tool: &Tool, task: &Task, of: Option<u64>) -> Result<u
     let since = sent(&view.borrow(), &task.to);
     let mut lost = None;
     let waited = until(tool, &mut view, began + patience.duration(), |view| {
-        if let Err(why) = tool.still_claimed() {
-            lost = Some(why);
+        if tool.still_claimed().is_err() {
+            let why = "another operation has the service now (a failover goes before a resize)";
+            lost = Some(Stop::new(Exit::Refused, why));
             return Look::Over;
         }
         let Some(record) = view.record() else { return Look::Over };

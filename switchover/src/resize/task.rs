@@ -4,7 +4,7 @@ use ops::exit::{Exit, Stop};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use topology::record::Cluster;
-use topology::{FreezeId, Record};
+use topology::{Epoch, FreezeId, Record};
 
 use crate::args;
 use crate::plan::active;
@@ -22,6 +22,8 @@ pub(crate) struct Task {
     pub(crate) shards_before: usize,
     /// The cluster that takes over.
     pub(crate) to: String,
+    /// The epoch when it was asked for; the switch takes a later one.
+    pub(crate) epoch: Epoch,
     /// Its shards.
     pub(crate) cluster: Cluster,
     /// Whether it was in the service before: then an abort leaves it there.
@@ -45,6 +47,7 @@ impl Task {
             from: active(record),
             shards_before: record.primaries.len(),
             to: asked.to.clone(),
+            epoch: record.epoch,
             cluster,
             was_there,
             retire: asked.retire && !asked.keep,
@@ -85,6 +88,14 @@ impl Open {
             )
         })?;
         Ok(Some(Self { id, about, task }))
+    }
+
+    /// That it is under way, and what to do about it.
+    pub(crate) fn text(&self) -> String {
+        format!(
+            "a resize {} -> {} has not ended: `resume` goes on with it, `abort` takes it back before its commit",
+            self.task.from, self.task.to
+        )
     }
 
     /// Whether the new cluster was in the record at some moment.

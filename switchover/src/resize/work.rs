@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ops::exit::{self, Exit, Stop};
 use serde_json::json;
-use topology::record::UnixMs;
+use topology::record::{Fork, UnixMs};
 use topology::{FreezeId, Record};
 
 use super::task::{Open, Task};
@@ -13,6 +13,7 @@ use crate::args::{How, Scope};
 use crate::claim::{Patience, SEEDING};
 use crate::clusters::put_cluster;
 use crate::journal::Journal;
+use crate::plan::active;
 use crate::report::{Report, Step, ms};
 use crate::retire;
 use crate::switch::planned;
@@ -35,6 +36,18 @@ pub(crate) struct Work<'a> {
     /// When the first tool began.
     began: UnixMs,
     step: Instant,
+    /// Whether somebody has switched elsewhere since.
+    moved_on: bool,
+}
+
+/// How far the record says that a resize is.
+enum Stands {
+    /// The new cluster has not taken over.
+    Before,
+    /// It has.
+    TakenOver,
+    /// It had, and this is active now.
+    MovedOn(String),
 }
 
 fn failed(why: anyhow::Error) -> Stop {
@@ -87,12 +100,27 @@ impl<'a> Work<'a> {
             ..Resized::default()
         };
         let step = Instant::now();
-        Self { tool, task, journal, report, resized, expected, was_added, began, step }
+        Self {
+            tool,
+            task,
+            journal,
+            report,
+            resized,
+            expected,
+            was_added,
+            began,
+            step,
+            moved_on: false,
+        }
     }
 
     /// From where it is to the end; the report says which.
-    pub(crate) async fn go(mut self, no_wait_reverse: bool) -> Report {
-        let ended = self.steps(no_wait_reverse).await;
+    pub(crate) async fn go(
+        mut self,
+        seeded: Option<Result<(), Stop>>,
+        no_wait_reverse: bool,
+    ) -> Report {
+        let ended = self.steps(seeded, no_wait_reverse).await;
         self.resized.took_ms = ms(self.age());
         let (state, exit, message) = match ended {
             Ok(()) => ("done", Exit::Done, None),
@@ -107,6 +135,9 @@ impl<'a> Work<'a> {
 
     /// What is left where it stopped: the state of its journal, the exit code, and what to do.
     async fn stopped(&self, stop: Stop) -> (&'static str, Exit, Option<String>) {
+        if self.moved_on {
+            return ("refused", stop.exit, Some(stop.to_string()));
+        }
         let to = &self.task.to;
         let record = self.tool.service.read_record().await.ok().flatten().map(|(record, _)| record);
         let (state, exit, next) = match record {
@@ -123,7 +154,7 @@ impl<'a> Work<'a> {
             ),
             Some(_) => (
                 "incomplete",
-                stop.exit,
+                Exit::Incomplete,
                 format!(
                     "nothing is lost, and writes go on where they were; cluster `{to}` follows on: `resume` goes on, `abort` takes it out again"
                 ),
@@ -133,15 +164,34 @@ impl<'a> Work<'a> {
         (state, exit, Some(format!("{stop}; {next}")))
     }
 
-    async fn steps(&mut self, no_wait_reverse: bool) -> Result<(), Stop> {
-        if !self.has_taken_over().await? {
-            let tool = self.tool;
-            let work = Box::pin(async { Ok(self.seeded().await) });
-            // A failover may take this claim over: it waits for no seed.
-            tool.claimed(SEEDING, Patience::None, work).await.map_err(failed)??;
-            self.switched(no_wait_reverse).await?;
-        } else {
-            self.told_by_its_switch().await;
+    async fn steps(
+        &mut self,
+        seeded: Option<Result<(), Stop>>,
+        no_wait_reverse: bool,
+    ) -> Result<(), Stop> {
+        match (self.stands().await?, seeded) {
+            (Stands::Before, Some(seeded)) => {
+                seeded?;
+                self.switched(no_wait_reverse).await?;
+            }
+            (Stands::Before, None) => {
+                let tool = self.tool;
+                let work = Box::pin(async { Ok(self.seeded().await) });
+                tool.claimed(SEEDING, Patience::None, work).await.map_err(failed)??;
+                self.switched(no_wait_reverse).await?;
+            }
+            (Stands::TakenOver, _) => self.told_by_its_switch().await,
+            (Stands::MovedOn(active), _) => {
+                self.moved_on = true;
+                self.told_by_its_switch().await;
+                return Err(Stop::new(
+                    Exit::Refused,
+                    format!(
+                        "cluster `{}` took over, and `{active}` did after it: there is nothing left to do for this resize, and nothing was changed",
+                        self.task.to
+                    ),
+                ));
+            }
         }
         die("resize-die-after-switch");
         if !self.task.retire {
@@ -155,14 +205,23 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Whether the new cluster has all slots.
-    async fn has_taken_over(&self) -> Result<bool, Stop> {
+    /// How far the record says it is.
+    async fn stands(&self) -> Result<Stands, Stop> {
         let found = self.tool.service.read_record().await.map_err(|why| failed(why.into()))?;
-        Ok(found.is_some_and(|(record, _)| record.active() == Some(&*self.task.to)))
+        let Some((record, _)) = found else { return Ok(Stands::Before) };
+        let to = &self.task.to;
+        if record.active() == Some(to) {
+            return Ok(Stands::TakenOver);
+        }
+        let its = |fork: &Fork| fork.epoch > self.task.epoch && fork.target.cluster == *to;
+        Ok(match record.forks.iter().any(its) {
+            true => Stands::MovedOn(active(&record)),
+            false => Stands::Before,
+        })
     }
 
-    /// Adds the cluster and waits until it is level.
-    async fn seeded(&mut self) -> Result<(), Stop> {
+    /// Adds the cluster and waits until it is level, under a claim that a failover may take over.
+    pub(crate) async fn seeded(&mut self) -> Result<(), Stop> {
         let (tool, to) = (self.tool, self.task.to.clone());
         let record = tool.service.read_record().await.map_err(|why| failed(why.into()))?;
         let is_there = record.is_some_and(|(record, _)| record.clusters.contains_key(&to));

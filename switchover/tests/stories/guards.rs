@@ -98,3 +98,76 @@ async fn the_sample_config_is_good_and_a_misspelt_key_is_not() {
     let etcd = ["--registry", "etcd:http://x", "--service", "s", "status"];
     assert_eq!(tool().args(etcd).output().await.unwrap().status.code(), Some(2));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resize_is_refused_before_hours_of_seeding() {
+    let clouds = Clouds::up(seed()).await;
+    let resize = |args: &'static [&'static str]| [&["resize", "--yes"], args].concat();
+    let (code, _) = clouds.ask(&resize(&["--to", "n", "--slots", "0-99,200-16383"])).await;
+    assert_eq!(code, 2, "slots that nobody holds");
+    let (code, _) = clouds.ask(&resize(&["--to", "n"])).await;
+    assert_eq!(code, 2, "neither a number nor slots");
+    for (args, because) in [
+        (&["--to", "n", "--shards", "4"][..], "n/3: neither its node nor its sidecar is there"),
+        (&["--to", "b", "--shards", "4"], "in the service already, with other shards"),
+        (&["--to", "a", "--shards", "2"], "is active already"),
+        (
+            &["--to", "b", "--shards", "2", "--min-disk-free", "2TiB"],
+            "to stay free (min-disk-free)",
+        ),
+    ] {
+        let (code, said) = clouds.ask(&resize(args)).await;
+        assert_eq!((code, &said["outcome"]), (3, &"refused".into()), "{args:?}: {said}");
+        assert!(said["message"].as_str().unwrap().contains(because), "{args:?}: {said}");
+    }
+    let (code, plan) = clouds.ask(&["resize", "--to", "b", "--shards", "2", "--dry-run"]).await;
+    assert_eq!((code, &plan["same_shape"]), (0, &true.into()), "{plan}");
+    let (code, said) = clouds.ask(&["resize", "--to", "b", "--shards", "2"]).await;
+    assert!(code == 3 && said["message"].as_str().unwrap().contains("--yes"), "{said}");
+    assert_eq!(clouds.record().await.epoch, Epoch(1), "nothing was changed");
+    let (_, history) = clouds.ask(&["history"]).await;
+    assert_eq!(history["entries"].as_array().unwrap().len(), 0, "{history}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_not_retired_while_it_is_needed() {
+    let clouds = Clouds::up(seed()).await;
+    let (code, said) = clouds.ask(&["retire", "a", "--yes"]).await;
+    assert_eq!(code, 3, "it is active: {said}");
+    assert_eq!(clouds.ask(&["retire", "b"]).await.0, 3, "without --yes");
+    let (code, said) = clouds.ask(&["retire", "b", "--dry-run"]).await;
+    assert!(code == 0 && said["retired"].is_object(), "{said}");
+    assert_eq!(clouds.record().await.clusters.len(), 2);
+    // One that does not get level is given up.
+    clouds.fault("b/1").seeding.store(true, Ordering::SeqCst);
+    clouds
+        .until(|view| view.nodes[&"b/1".parse().unwrap()].role == topology::members::Role::Seeding)
+        .await;
+    let (code, said) = clouds.ask(&["retire", "b", "--yes", "--settle-timeout", "600ms"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said["retired"]["given_up"].as_str().unwrap().contains("b/1 is Seeding"), "{said}");
+    assert_eq!(clouds.record().await.clusters.len(), 1);
+    assert_eq!(clouds.ask(&["retire", "b", "--yes"]).await.0, 0, "and again");
+}
+
+/// A resize that has taken over, and after which somebody has switched elsewhere, is not done again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resize_that_others_went_on_from_is_over() {
+    let clouds = Clouds::up(seed()).await;
+    let mut command = clouds.command(&["resize", "--to", "b", "--shards", "2", "--yes"]);
+    command.env("GODWIT_FAILPOINTS", "resize-die-after-switch");
+    assert!(!command.output().await.unwrap().status.success());
+    assert_eq!(clouds.record().await.active(), Some("b"));
+    clouds.settled().await;
+    assert_eq!(clouds.ask(&["run", "--to", "a", "--yes"]).await.0, 0);
+    clouds.settled().await;
+    let (code, said) = clouds.ask(&["resume"]).await;
+    assert_eq!((code, &said["operation"]), (3, &"resize".into()), "{said}");
+    assert!(said["message"].as_str().unwrap().contains("nothing left to do"), "{said}");
+    assert_eq!(
+        (clouds.record().await.active(), clouds.record().await.epoch),
+        (Some("a"), Epoch(3))
+    );
+    let (code, said) = clouds.ask(&["resume"]).await;
+    assert!(code == 0 && said["message"].as_str().unwrap().contains("nothing to resume"), "{said}");
+}
