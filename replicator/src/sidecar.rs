@@ -71,6 +71,7 @@ pub async fn run(
     let _lock = SpoolLock::take(&config.node_dir, LOCK_PATIENCE)?;
     let spool = Spool::open(&config.node_dir)?;
     source::clear_slices(&spool);
+    source::clear_seeds(&spool);
     let registry = topology::open(&config.registry)?;
     let service = Service::open(registry, &config.service).await?;
     let listener = ops::http::bind("the stream listener", &config.listen).await?;

@@ -29,6 +29,7 @@ use crate::node::Known;
 use crate::sidecar::Sidecar;
 pub(crate) use clock::unix_us;
 pub(crate) use decide::account;
+pub(crate) use seed::clear_seeds;
 use session::{Session, Stop};
 pub(crate) use slice::clear_slices;
 

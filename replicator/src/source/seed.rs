@@ -7,12 +7,17 @@ use keyspace::{Hlc, SlotSet};
 use ops::tls::Socket;
 use stream::message::{HAS_RECEIVED, Point, SeedBegin, SeedFile};
 use stream::{Class, Connection, Message};
+use tokio::task::JoinHandle;
 use wal::Chain;
 
 use super::files::{Credit, Files};
 use super::session::{Onward, Session, SessionError, other, unexpected};
 use crate::cursor::{Cursor, read_facts};
 use crate::node::Known;
+use crate::spool::Spool;
+
+/// The names of such checkpoints begin so; the follower comes behind.
+const PREFIX: &str = "seed-";
 
 /// How long the target's node may take to swap its directory.
 const ADOPT_WITHIN: std::time::Duration = std::time::Duration::from_secs(120);
@@ -20,16 +25,47 @@ const ADOPT_WITHIN: std::time::Duration = std::time::Duration::from_secs(120);
 /// A checkpoint of our node, kept until its follower streams.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
-    name: String,
     path: PathBuf,
     begin: SeedBegin,
     history: wal::History,
 }
 
+/// That a checkpoint was asked of our node, and may be there.
+#[derive(Debug)]
+pub(super) struct Asked {
+    name: String,
+    /// Ends when the node is done with it.
+    request: JoinHandle<Result<CheckpointInfo, admin::Error>>,
+}
+
+impl Asked {
+    /// Waits until the node is done with it, whatever came of it; its name.
+    async fn answered(self) -> String {
+        // One that was waited for already cannot be waited for again.
+        if !self.request.is_finished() {
+            let _ = self.request.await;
+        }
+        self.name
+    }
+}
+
+/// Removes the checkpoints that a former run of the sidecar had asked for: none goes on with them.
+pub(crate) fn clear_seeds(spool: &Spool) {
+    let Ok(entries) = std::fs::read_dir(spool.node_dir().join("checkpoints")) else { return };
+    let seeds = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)));
+    for path in seeds.map(|entry| entry.path()) {
+        match std::fs::remove_dir_all(&path) {
+            Ok(()) => tracing::info!(path = %path.display(), "removed what a seed left behind"),
+            Err(why) => tracing::warn!("removing {} failed: {why}", path.display()),
+        }
+    }
+}
+
 /// A checkpoint that was just taken.
 #[derive(Debug)]
 pub(super) struct Taken {
-    pub(super) name: String,
     pub(super) made: CheckpointInfo,
     /// The log from there on.
     pub(super) cursor: Box<Cursor>,
@@ -109,25 +145,40 @@ impl Session {
                 _ => self.drop_checkpoint().await,
             }
         }
-        let Taken { name, made, cursor, point, stamp } = self.take_checkpoint().await?;
+        let Taken { made, cursor, point, stamp } = self.take_checkpoint().await?;
         let files = list(&made.path).map_err(|error| {
             other(&format!("cannot list the checkpoint {}: {error}", made.path.display()))
         })?;
         let begin = SeedBegin { id: rand::random(), point, stamp: stamp.0, files };
         let (path, history) = (made.path, made.history);
-        self.checkpoint =
-            Some(Checkpoint { name, path: path.clone(), begin: begin.clone(), history });
+        self.checkpoint = Some(Checkpoint { path: path.clone(), begin: begin.clone(), history });
         Ok((cursor, path, begin))
     }
 
     /// Has the node take a checkpoint, with the log pinned from before it on.
     pub(super) async fn take_checkpoint(&mut self) -> Result<Taken, SessionError> {
-        let name = format!("seed-{}-{}", self.follower.cluster, self.follower.shard);
+        let name = format!("{PREFIX}{}-{}", self.follower.cluster, self.follower.shard);
         let node = self.sidecar.node.own_client().await?;
         // From here on the log must stay, until the stream starts.
         self.pin.hold();
+        if let Some(asked) = self.asked.take() {
+            // Of a connection that ended meanwhile: what it left is dropped below.
+            asked.answered().await;
+        }
         node.drop_checkpoint(&name).await?;
-        let made = node.checkpoint(&name).await?;
+        // A task of its own, so that it is known when the node is done with it: whoever gives this
+        // stream up waits for that, and nothing appears after the last look.
+        let ask = {
+            let name = name.clone();
+            async move { node.checkpoint(&name).await }
+        };
+        let asked = self.asked.insert(Asked { name, request: tokio::spawn(ask) });
+        let made = match (&mut asked.request).await {
+            Ok(made) => made?,
+            Err(why) => {
+                return Err(other(&format!("asking the node for a checkpoint failed: {why}")));
+            }
+        };
         let database = crate::identity::DatabaseId::parse(&made.database)
             .ok_or_else(|| other("the node's checkpoint names no database"))?;
         self.sidecar.spool.scan().map_err(crate::cursor::CursorError::from)?;
@@ -139,15 +190,15 @@ impl Session {
             log_chain: cursor.chain(),
             stream_chain: Chain::START,
         };
-        Ok(Taken { name, made, cursor: Box::new(cursor), point, stamp })
+        Ok(Taken { made, cursor: Box::new(cursor), point, stamp })
     }
 
     /// Removes the checkpoint; a node that does not answer keeps it until the next seed.
     pub(super) async fn drop_checkpoint(&mut self) {
-        let held = self.checkpoint.take().map(|held| held.name);
-        // Both are of the same name.
-        let sliced = self.slice.take().map(|slice| slice.checkpoint().to_owned());
-        let Some(name) = held.or(sliced) else { return };
+        self.checkpoint = None;
+        self.slice = None;
+        let Some(asked) = self.asked.take() else { return };
+        let name = asked.answered().await;
         if let Ok(node) = self.sidecar.node.client().await
             && let Err(error) = node.drop_checkpoint(&name).await
         {

@@ -18,7 +18,7 @@ use super::feed::{Fed, Feed};
 use super::heard::Heard;
 use super::load;
 use super::measure::Measure;
-use super::seed::Checkpoint;
+use super::seed::{Asked, Checkpoint};
 use super::slice::Slice;
 use super::window::Window;
 use crate::cursor::CursorError;
@@ -65,6 +65,8 @@ pub(super) struct Session {
     pub(super) checkpoint: Option<Checkpoint>,
     /// The same of one for a follower of another shape.
     pub(super) slice: Option<Slice>,
+    /// The checkpoint that the node was asked for, whatever became of the connection that needed it.
+    pub(super) asked: Option<Asked>,
     /// The version of the protocol that both ends of this connection speak.
     pub(super) version: u8,
     streamed: bool,
@@ -81,6 +83,7 @@ impl Session {
             pin,
             checkpoint: None,
             slice: None,
+            asked: None,
             version: 1,
             streamed: false,
             reseed: None,

@@ -38,7 +38,6 @@ const DIR: &str = "slices";
 /// kept until that streams.
 #[derive(Debug)]
 pub(super) struct Slice {
-    checkpoint: String,
     begin: SliceBegin,
     history: History,
     files: Scratch,
@@ -74,11 +73,6 @@ pub(crate) fn clear_slices(spool: &Spool) {
 }
 
 impl Slice {
-    /// The name of the checkpoint.
-    pub(super) fn checkpoint(&self) -> &str {
-        &self.checkpoint
-    }
-
     /// Whether it can go on with this file: the follower has those before it.
     fn goes_on(&mut self, next: u32) -> bool {
         let made = self.first + u32::try_from(self.kept.len()).unwrap_or(u32::MAX);
@@ -236,7 +230,6 @@ impl Session {
             loaded,
         };
         let slice = Slice {
-            checkpoint: taken.name,
             begin,
             history: taken.made.history,
             files,
