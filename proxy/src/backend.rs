@@ -31,6 +31,8 @@ const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
 /// How long a refused write waits before it is tried again without news from the registry.
 const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_millis(200);
+/// How long a standby that refused a read is not asked again.
+const STANDBY_RETRY: Duration = Duration::from_secs(1);
 
 /// A command on its way.
 pub(crate) struct Pending {
@@ -68,6 +70,8 @@ pub(crate) struct Backend {
     pub(crate) address: Arc<str>,
     /// Which version of the protocol it speaks: answers are passed on as they are.
     pub(crate) version: Version,
+    /// Whether it leads to a standby, for reads.
+    pub(crate) standby: bool,
     state: RefCell<State>,
 }
 
@@ -107,7 +111,7 @@ pub(crate) enum Busy {
 }
 
 impl Backend {
-    pub(crate) fn new(id: u32, address: Arc<str>, version: Version) -> Rc<Self> {
+    pub(crate) fn new(id: u32, address: Arc<str>, version: Version, standby: bool) -> Rc<Self> {
         let state = State {
             link: Link::Down,
             out: Vec::new(),
@@ -121,7 +125,7 @@ impl Backend {
             give_up: None,
             waiting: Vec::new(),
         };
-        Rc::new(Self { id, address, version, state: RefCell::new(state) })
+        Rc::new(Self { id, address, version, standby, state: RefCell::new(state) })
     }
 
     /// Whether a command may be sent now. A node that refused writes is asked to resume first,
@@ -135,6 +139,10 @@ impl Backend {
     ) -> Result<(), Busy> {
         let mut state = self.state.borrow_mut();
         if state.link != Link::Up {
+            return Err(Busy::Hold);
+        }
+        // A standby that would not answer a read is left alone for a while: the primary will.
+        if self.standby && state.refusing.as_ref().is_some_and(|r| thread.now() < r.until) {
             return Err(Busy::Hold);
         }
         let full = state.pending.len() >= IN_FLIGHT_MAX

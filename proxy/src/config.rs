@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use observe::{ProbeSettings, Times};
 use ops::config::ConfigError;
 use ops::units::{Size, Span};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,9 @@ pub struct Settings {
     /// This proxy's name in the registry [default: <cluster>-<port of --listen>]
     #[arg(long, env = "GODWIT_ID", value_name = "NAME")]
     pub id: Option<String>,
+    /// The zone that this proxy stands in: `godwit-switchover route --zone` says where its reads go
+    #[arg(long, env = "GODWIT_ZONE", value_name = "NAME")]
+    pub zone: Option<String>,
     /// How long a command waits for a primary before it is given up; longer than any switch
     /// [default: 30s]
     #[arg(long, env = "GODWIT_HOLD_TIME", value_name = "SPAN")]
@@ -51,6 +55,9 @@ pub struct Settings {
     /// How many clients may be connected [default: 10000]
     #[arg(long, env = "GODWIT_MAX_CLIENTS", value_name = "NUMBER")]
     pub max_clients: Option<usize>,
+    /// The section `[probe]`.
+    #[command(flatten)]
+    pub probe: ProbeSettings,
 }
 
 /// Where commands go.
@@ -68,6 +75,8 @@ pub enum Upstream {
         cluster: String,
         /// This proxy's name.
         id: String,
+        /// The zone that it stands in.
+        zone: Option<String>,
     },
 }
 
@@ -92,6 +101,8 @@ pub struct Config {
     pub threads: usize,
     /// How many clients may be connected.
     pub max_clients: usize,
+    /// When primaries are asked whether they serve.
+    pub probe: Times,
 }
 
 /// More threads than this only get in each other's way.
@@ -107,9 +118,10 @@ impl Settings {
         }
         let upstream = match (self.backend, self.registry) {
             (Some(backend), None) => {
-                if self.service.is_some() || self.cluster.is_some() || self.id.is_some() {
+                if [&self.service, &self.cluster, &self.id, &self.zone].iter().any(|s| s.is_some())
+                {
                     return Err(ConfigError::invalid(
-                        "--service, --cluster and --id belong to --registry; --backend has no use for them",
+                        "--service, --cluster, --id and --zone belong to --registry; --backend has no use for them",
                     ));
                 }
                 port_of("--backend", &backend)?;
@@ -121,7 +133,9 @@ impl Settings {
                 let service = name_of("--service", self.service)?;
                 let cluster = name_of("--cluster", self.cluster)?;
                 let id = self.id.unwrap_or_else(|| format!("{cluster}-{port}"));
-                Upstream::Service { registry, service, cluster, id: name_of("--id", Some(id))? }
+                let id = name_of("--id", Some(id))?;
+                let zone = self.zone.map(|zone| name_of("--zone", Some(zone))).transpose()?;
+                Upstream::Service { registry, service, cluster, id, zone }
             }
             (Some(_), Some(_)) => {
                 return Err(ConfigError::invalid(
@@ -151,6 +165,7 @@ impl Settings {
             connect_timeout: self.connect_timeout.unwrap_or(Span::secs(2)).duration(),
             threads,
             max_clients: self.max_clients.unwrap_or(10_000),
+            probe: self.probe.check()?,
         };
         for (flag, span) in [
             ("--request-timeout", config.request_timeout),
@@ -213,6 +228,8 @@ mod tests {
             (|s| s.listen = Some("6300".to_owned()), "write HOST:PORT"),
             (|s| s.registry = Some("file:/x".to_owned()), "not both"),
             (|s| s.service = Some("x".to_owned()), "belong to --registry"),
+            (|s| s.zone = Some("west".to_owned()), "belong to --registry"),
+            (|s| s.probe.timeout = Some(Span::secs(1)), "--probe-after is 2s"),
             (|s| s.threads = Some(0), "1 to 64"),
             (|s| s.request_timeout = Some(Span::ms(0)), "longer than nothing"),
             (

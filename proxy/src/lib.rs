@@ -7,7 +7,7 @@
 //! Start with [`run`], then:
 //!
 //! - `config`: what can be set; `server`: what is started; `registry`: what is watched and told.
-//! - `routes`: which node serves which slot. `shared`: what threads share. `thread`: what one has.
+//! - `routes`: which node serves which slot; `reads`: whether a zone's reads go to standbys. `shared`: what threads share. `thread`: what one has.
 //! - `client`: the order of a client's commands and replies. `backend`: a shared connection to a node.
 //! - `command`: what is known of each command. `fan`: commands for several nodes. `local`: the
 //!   proxy's own answers.
@@ -25,6 +25,7 @@ mod command;
 pub mod config;
 mod fan;
 mod local;
+mod reads;
 mod registry;
 mod routes;
 mod server;

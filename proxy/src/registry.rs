@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use observe::Observer;
+use ops::metrics::Metrics;
 use tokio::sync::watch;
-use topology::members::ProxyMember;
+use topology::members::{ProxyMember, ReadsMember};
 use topology::record::UnixMs;
 use topology::service::{Cancelled, MEMBER_TTL};
 use topology::{Epoch, FreezeId, Service, ServiceView};
 
 use crate::config::Upstream;
+use crate::reads;
 use crate::routes::Routes;
 use crate::shared::Shared;
 
@@ -33,6 +36,10 @@ pub(crate) struct Member {
     version: u64,
     /// The last epoch that every thread routed by; 0 before the first.
     acknowledged: (Epoch, Option<FreezeId>),
+    zone: Option<String>,
+    observer: Observer,
+    /// Where reads go by the routes that every thread follows.
+    reads: Option<ReadsMember>,
 }
 
 impl Member {
@@ -40,16 +47,29 @@ impl Member {
     pub(crate) async fn open(
         shared: &Arc<Shared>,
         metrics: Option<String>,
+        meters: &Metrics,
     ) -> anyhow::Result<Option<Self>> {
-        let Upstream::Service { registry, service, cluster, id } = &shared.config.upstream else {
+        let Upstream::Service { registry, service, cluster, id, zone } = &shared.config.upstream
+        else {
             return Ok(None);
         };
         let opened = topology::open(registry).context("opening the registry")?;
         let opened = Service::open(opened, service)
             .await
             .with_context(|| format!("watching service `{service}` in the registry {registry}"))?;
+        let (times, stands_in) = (shared.config.probe, zone.clone());
+        let observer = Observer::start(
+            opened.watch(),
+            times,
+            move |view| reads::readers(view, stands_in.as_deref(), times.interval),
+            meters,
+            shared.shutdown.clone(),
+        );
         Ok(Some(Self {
             shared: shared.clone(),
+            zone: zone.clone(),
+            observer,
+            reads: None,
             view: opened.watch(),
             service: opened,
             id: id.clone(),
@@ -68,7 +88,8 @@ impl Member {
         self.route();
         self.tell().await;
         loop {
-            let before = self.acknowledged;
+            let before = (self.acknowledged, self.reads.clone());
+            let mut news = false;
             tokio::select! {
                 biased;
                 () = self.shared.shutdown.cancelled() => break,
@@ -81,10 +102,17 @@ impl Member {
                     self.route();
                 }
                 () = self.shared.progressed.notified() => {}
-                _ = look.tick() => self.cancel_overdue().await,
+                () = self.observer.changed() => news = true,
+                _ = look.tick() => {
+                    self.cancel_overdue().await;
+                    // How far a standby is behind is no news of the registry's.
+                    if self.shared.routes.load().reads_told.is_some() {
+                        self.route();
+                    }
+                }
             }
             self.learn();
-            if self.acknowledged != before || told.elapsed() >= BEAT {
+            if news || (self.acknowledged, self.reads.clone()) != before || told.elapsed() >= BEAT {
                 told = Instant::now();
                 self.tell().await;
             }
@@ -97,7 +125,9 @@ impl Member {
     /// Makes routes of what the registry says.
     fn route(&mut self) {
         let view = self.view.borrow_and_update().clone();
-        let routes = Routes::from_view(self.version + 1, &view);
+        let was = self.shared.routes.load().reads_told.clone();
+        let told = reads::now(&view, self.zone.as_deref(), was.as_ref(), &self.observer);
+        let routes = Routes::from_view(self.version + 1, &view).with_reads(&view, told);
         if self.version > 0 && routes.same_as(&self.shared.routes.load()) {
             return;
         }
@@ -106,9 +136,11 @@ impl Member {
             epoch = %routes.epoch,
             freeze = ?routes.freeze,
             problem = routes.problem(),
+            reads = ?routes.reads_told,
             "routing anew"
         );
         self.shared.stats.epoch.set(i64::try_from(routes.epoch.0).unwrap_or(i64::MAX));
+        self.shared.stats.reads_out.set(i64::from(routes.reads.is_some()));
         self.shared.publish(routes);
     }
 
@@ -116,6 +148,7 @@ impl Member {
     fn learn(&mut self) {
         if let Some(now) = self.shared.acknowledged() {
             self.acknowledged = now;
+            self.reads = self.shared.routes.load().reads_told.clone();
         }
     }
 
@@ -131,6 +164,9 @@ impl Member {
             epoch,
             holding,
             hold_ms: u64::try_from(self.shared.config.hold_time.as_millis()).ok(),
+            zone: self.zone.clone(),
+            reads: self.reads.clone(),
+            sees: self.observer.sights(),
             at: UnixMs::now(),
         };
         if let Err(why) = self.service.put_proxy(&member, MEMBER_TTL).await {

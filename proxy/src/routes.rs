@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use keyspace::{SLOTS, Slot, SlotSet};
-use topology::members::Role;
+use topology::members::{ReadsMember, Role};
 use topology::{Epoch, FreezeId, ServiceView};
 
 /// The number of a route in [`Routes`].
@@ -39,6 +39,10 @@ pub(crate) struct Routes {
     table: Vec<u16>,
     /// Nodes that may take over: connections to them are opened in advance.
     pub(crate) warm: Vec<Arc<str>>,
+    /// Where reads go, if not to the primaries: each slot at a standby of one cluster.
+    pub(crate) reads: Option<Box<Routes>>,
+    /// What is said of that in the registry.
+    pub(crate) reads_told: Option<ReadsMember>,
 }
 
 impl Routes {
@@ -83,6 +87,25 @@ impl Routes {
         Self::new(version, record.epoch, record.freeze().map(|f| f.id), routes, warm)
     }
 
+    /// These, with reads at the cluster that `told` names; where it says that they are home, without.
+    #[must_use]
+    pub(crate) fn with_reads(self, view: &ServiceView, told: Option<ReadsMember>) -> Self {
+        let out = told.as_ref().filter(|told| told.home.is_none());
+        let reads = out.and_then(|told| {
+            let record = view.record()?;
+            let shards = record.shards().filter(|(name, _)| name.cluster == told.cluster);
+            let route = |(name, slots): (topology::ShardName, &SlotSet)| Route {
+                address: view.nodes.get(&name).map(|node| node.client.as_str().into()),
+                name: name.to_string(),
+                slots: slots.clone(),
+                held: None,
+            };
+            let routes = shards.map(route).collect();
+            Some(Box::new(Self::new(self.version, self.epoch, None, routes, Vec::new())))
+        });
+        Self { reads, reads_told: told, ..self }
+    }
+
     fn new(
         version: u64,
         epoch: Epoch,
@@ -96,13 +119,21 @@ impl Routes {
                 table[usize::from(slot.number())] = number;
             }
         }
-        Self { version, epoch, freeze, routes, table, warm }
+        Self { version, epoch, freeze, routes, table, warm, reads: None, reads_told: None }
     }
 
     /// Whether nothing but the version differs.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
-        (self.epoch, self.freeze, &self.routes, &self.warm)
-            == (other.epoch, other.freeze, &other.routes, &other.warm)
+        let reads = |routes: &Self| routes.reads.as_ref().map(|reads| reads.routes.clone());
+        (self.epoch, self.freeze, &self.routes, &self.warm, &self.reads_told, reads(self))
+            == (
+                other.epoch,
+                other.freeze,
+                &other.routes,
+                &other.warm,
+                &other.reads_told,
+                reads(other),
+            )
     }
 
     /// The route of a slot; `None` while no record was seen.
@@ -135,6 +166,12 @@ impl Routes {
     /// Every address that is in use or may soon be.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = &Arc<str>> {
         self.routes.iter().filter_map(|route| route.address.as_ref()).chain(&self.warm)
+    }
+
+    /// Every address that only reads go to.
+    pub(crate) fn read_addresses(&self) -> impl Iterator<Item = &Arc<str>> {
+        let reads = self.reads.iter().flat_map(|reads| &reads.routes);
+        reads.filter_map(|route| route.address.as_ref())
     }
 
     /// Whether writes to this address wait because of a freeze.

@@ -24,6 +24,8 @@ pub(crate) struct Stats {
     pub(crate) in_flight: Gauge,
     pub(crate) connected: Gauge,
     pub(crate) epoch: Gauge,
+    pub(crate) standby_reads: Counter,
+    pub(crate) reads_out: Gauge,
 }
 
 impl Stats {
@@ -58,6 +60,14 @@ impl Stats {
             in_flight: metrics.gauge("in_flight", "Commands sent to nodes and not answered"),
             connected: metrics.gauge("connections", "Connections to nodes that are up"),
             epoch: metrics.gauge("epoch", "The epoch that commands are routed by"),
+            standby_reads: metrics.counter(
+                "standby_reads",
+                "Reads sent to the standbys that the record names for this proxy's zone",
+            ),
+            reads_out: metrics.gauge(
+                "reads_out",
+                "Whether reads go to the standbys that the record names for this proxy's zone: 1, or 0",
+            ),
         }
     }
 }
@@ -71,6 +81,7 @@ pub(crate) struct Counts {
     pub(crate) fans: Cell<u64>,
     pub(crate) refusals: Cell<u64>,
     pub(crate) resent: Cell<u64>,
+    pub(crate) standby_reads: Cell<u64>,
 }
 
 /// One more.
@@ -88,6 +99,7 @@ impl Counts {
             (&self.fans, &stats.fans),
             (&self.refusals, &stats.refusals),
             (&self.resent, &stats.resent),
+            (&self.standby_reads, &stats.standby_reads),
         ] {
             let counted = cell.take();
             if counted > 0 {

@@ -26,8 +26,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long clients may take to finish after a request to stop.
 pub(crate) const DRAIN: Duration = Duration::from_secs(3);
 
-/// Where a connection leads, and the version of the protocol that it speaks.
-type Target = (Arc<str>, Version);
+/// Where a connection leads, the version of the protocol that it speaks, and whether it is for reads of
+/// a standby.
+type Target = (Arc<str>, Version, bool);
 
 /// What belongs to one thread.
 pub(crate) struct Thread {
@@ -38,6 +39,8 @@ pub(crate) struct Thread {
     routes: RefCell<Arc<Routes>>,
     /// By route, for each version of the protocol.
     by_route: RefCell<Vec<[Option<Rc<Backend>>; 2]>>,
+    /// The same of the standbys that reads go to.
+    by_read: RefCell<Vec<[Option<Rc<Backend>>; 2]>>,
     backends: RefCell<HashMap<Target, Rc<Backend>>>,
     retired: RefCell<Vec<Rc<Backend>>>,
     next_backend: Cell<u32>,
@@ -83,6 +86,7 @@ async fn control(
         now: Cell::new(Instant::now()),
         routes: RefCell::new(Arc::default()),
         by_route: RefCell::default(),
+        by_read: RefCell::default(),
         backends: RefCell::default(),
         retired: RefCell::default(),
         next_backend: Cell::new(0),
@@ -153,23 +157,43 @@ impl Thread {
         id: RouteId,
         version: Version,
     ) -> Option<Rc<Backend>> {
+        self.found(&self.by_route, routes, id, (version, false))
+    }
+
+    /// The connection of a route of the standbys that reads go to.
+    pub(crate) fn standby(
+        &self,
+        reads: &Routes,
+        id: RouteId,
+        version: Version,
+    ) -> Option<Rc<Backend>> {
+        self.found(&self.by_read, reads, id, (version, true))
+    }
+
+    fn found(
+        &self,
+        known: &RefCell<Vec<[Option<Rc<Backend>>; 2]>>,
+        routes: &Routes,
+        id: RouteId,
+        (version, standby): (Version, bool),
+    ) -> Option<Rc<Backend>> {
         let index = usize::from(version == Version::V3);
-        if let Some(backend) = &self.by_route.borrow().get(usize::from(id.0))?[index] {
+        if let Some(backend) = &known.borrow().get(usize::from(id.0))?[index] {
             return Some(backend.clone());
         }
         let address = routes.get(id)?.address.as_ref()?;
-        let backend = self.open(address, version);
-        self.by_route.borrow_mut()[usize::from(id.0)][index] = Some(backend.clone());
+        let backend = self.open(address, version, standby);
+        known.borrow_mut()[usize::from(id.0)][index] = Some(backend.clone());
         Some(backend)
     }
 
-    fn open(&self, address: &Arc<str>, version: Version) -> Rc<Backend> {
+    fn open(&self, address: &Arc<str>, version: Version, standby: bool) -> Rc<Backend> {
         let mut backends = self.backends.borrow_mut();
-        let key = (address.clone(), version);
+        let key = (address.clone(), version, standby);
         let open = backends.entry(key).or_insert_with(|| {
             let id = self.next_backend.get();
             self.next_backend.set(id + 1);
-            let backend = Backend::new(id, address.clone(), version);
+            let backend = Backend::new(id, address.clone(), version, standby);
             self.starting.borrow_mut().push(backend.clone());
             backend
         });
@@ -180,16 +204,24 @@ impl Thread {
     /// opened, and whoever waits looks again.
     fn follow(&self, routes: Arc<Routes>) {
         self.tock();
-        let unused = |(address, _): &Target| !routes.addresses().any(|a| a == address);
+        let unused = |(address, _, standby): &Target| match standby {
+            true => !routes.read_addresses().any(|a| a == address),
+            false => !routes.addresses().any(|a| a == address),
+        };
         let gone: Vec<_> = self.backends.borrow_mut().extract_if(|key, _| unused(key)).collect();
         for (_, backend) in gone {
             backend.retire();
             self.retired.borrow_mut().push(backend);
         }
         *self.by_route.borrow_mut() = vec![[None, None]; routes.routes.len()];
+        let reads = routes.reads.as_ref().map_or(0, |reads| reads.routes.len());
+        *self.by_read.borrow_mut() = vec![[None, None]; reads];
         *self.routes.borrow_mut() = routes.clone();
         for address in routes.addresses() {
-            self.open(address, Version::V2);
+            self.open(address, Version::V2, false);
+        }
+        for address in routes.read_addresses() {
+            self.open(address, Version::V2, true);
         }
         self.quiet.set(false);
         self.shared.follows(self.number, routes.version);

@@ -46,6 +46,7 @@ pub async fn keep_publishing(sidecar: Arc<Sidecar>, address: String, metrics: Op
             receiving: receiving(&notes, &seen),
             leased_until: leases.look(&sidecar.service.view(), &sidecar.shard),
             needs: notes.needs,
+            sees: sidecar.observer.sights(),
             at: UnixMs::now(),
         };
         match sidecar.service.put_sidecar(&member, MEMBER_TTL).await {
@@ -128,6 +129,7 @@ async fn news(sidecar: &Sidecar) {
     };
     tokio::select! {
         () = sidecar.board.news() => tokio::time::sleep(GATHER).await,
+        () = sidecar.observer.changed() => {}
         () = counted => {}
     }
 }
@@ -151,6 +153,7 @@ mod tests {
             lease_ms: 3_000,
             clusters: BTreeMap::from([("a".to_owned(), cluster()), ("b".to_owned(), cluster())]),
             forks: Vec::new(),
+            reads: Default::default(),
         };
         let lease =
             |at| Lease { shard: shard.clone(), epoch: Epoch(1), lease_ms: 3_000, at: UnixMs(at) };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use observe::{ProbeSettings, Times};
 use ops::config::ConfigError;
 use ops::tls::{MutualConfig, MutualSettings, Switch};
 use ops::units::{Share, Size, Span};
@@ -132,6 +133,9 @@ pub struct Settings {
     /// The section `[archive]`.
     #[command(flatten)]
     pub archive: ArchiveSettings,
+    /// The section `[probe]`.
+    #[command(flatten)]
+    pub probe: ProbeSettings,
 }
 
 /// What a sidecar runs with.
@@ -173,6 +177,8 @@ pub struct Config {
     pub archive: Option<ArchiveConfig>,
     /// Where the archives of sources are, if they are read while no connection comes.
     pub follow: Option<FollowConfig>,
+    /// When primaries are asked whether they serve.
+    pub probe: Times,
 }
 
 impl Config {
@@ -243,6 +249,7 @@ impl Config {
             },
             follow: FollowConfig::of(&settings.archive)?,
             archive: ArchiveConfig::of(settings.archive)?,
+            probe: settings.probe.check()?,
         };
         config.validate().map(|()| config)
     }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
+use observe::Observer;
 use ops::health::Health;
 use ops::metrics::{Identity, Metrics};
 use ops::shutdown::Shutdown;
@@ -53,6 +54,8 @@ pub struct Sidecar {
     pub transport: Transport,
     /// What the tasks say of themselves.
     pub board: Board,
+    /// What it sees of the primaries.
+    pub observer: Observer,
     /// What is counted.
     pub metrics: Meters,
     /// What is checked.
@@ -109,7 +112,10 @@ pub async fn run(
         &spool,
         config.snapshot_log,
     );
+    let observer =
+        Observer::start(service.watch(), config.probe, |_| None, &registered, shutdown.clone());
     let sidecar = Arc::new(Sidecar {
+        observer,
         shard: config.shard.clone(),
         service,
         node: Node::new(&config.node_admin, spool.root()),

@@ -67,6 +67,7 @@ impl Stage {
                 },
             )]),
             forks: Vec::new(),
+            reads: Default::default(),
         };
         let service = runtime.block_on(async {
             let service = Service::open(topology::open(&registry).unwrap(), "demo").await.unwrap();
@@ -113,6 +114,7 @@ impl Stage {
                 receiving: BTreeMap::new(),
                 leased_until: BTreeMap::new(),
                 needs: None,
+                sees: BTreeMap::new(),
                 at: UnixMs::now(),
             };
             self.service.put_sidecar(&member, Duration::from_secs(600)).await.unwrap();

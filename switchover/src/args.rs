@@ -11,6 +11,9 @@ use keyspace::SlotSet;
 use ops::units::{Size, Span};
 use topology::ShardName;
 
+pub use crate::auto::Limits as AutoLimits;
+pub use crate::route::Routing;
+pub use crate::watcher::Watching;
 pub use accept::Accept;
 pub use resize::Resize;
 pub use settings::{Config, Guards, Hooks, Settings};
@@ -31,6 +34,9 @@ const EXAMPLES: &str = "Examples:
   godwit-switchover resize --to n --shards 4 --yes --reason 'more room'
   godwit-switchover retire a --yes
   godwit-switchover drill --to b
+  godwit-switchover route --zone west --reads b --max-lag 5s
+  godwit-switchover auto on --to b --max-loss 1s --wait 5s
+  godwit-switchover watch --auto --metrics 0.0.0.0:9400
   godwit-switchover registry check
 
 Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 refused by a guard; 4 rolled back;
@@ -198,6 +204,19 @@ pub enum Verb {
         #[arg(value_enum)]
         to: Option<OnOff>,
     },
+    /// Let the service fail over by itself within limits, or not any more; `watch --auto` does it
+    Auto {
+        /// Without it, say how it is
+        #[arg(value_enum)]
+        state: Option<OnOff>,
+        /// Within which limits.
+        #[command(flatten)]
+        limits: AutoLimits,
+    },
+    /// Watch the primaries by what proxies and sidecars see of them, until it is ended; advise, or act
+    Watch(Watching),
+    /// Let the reads of a zone be served by a cluster that follows, or by the primaries again
+    Route(Routing),
     /// Write state, journals and settings without secrets to one tar, for whoever helps
     SupportBundle {
         /// Where to; the file must not exist

@@ -91,6 +91,7 @@ fn first_record(
         lease_ms: u64::try_from(lease.duration().as_millis()).unwrap_or(u64::MAX),
         clusters: plan,
         forks: Vec::new(),
+        reads: Default::default(),
     };
     record.validate().map_err(usage)?;
     Ok(record)

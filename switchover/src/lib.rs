@@ -8,12 +8,14 @@
 //!
 //! Start with [`args`] for the verbs, [`plan`] and `guards` for what is looked at, [`operation`] for the steps and
 //! [`report`] for what is printed. `run` and `failover` differ in how they [`drain`] only. [`resize`] adds a
-//! cluster, waits for its seeds, and is one more caller of a planned switch.
+//! cluster, waits for its seeds, and is one more caller of a planned switch. `watcher` is who fails over by
+//! itself, where `auto` allows it; `route` says where reads go.
 
 #![forbid(unsafe_code)]
 
 pub mod abort;
 pub mod args;
+mod auto;
 mod bundle;
 pub mod claim;
 pub mod clusters;
@@ -36,6 +38,7 @@ pub mod report;
 pub mod resize;
 pub mod resume;
 pub mod retire;
+mod route;
 pub mod settle;
 mod shape;
 mod split;
@@ -48,6 +51,7 @@ pub mod tool;
 pub mod verify;
 pub mod wait;
 mod watch;
+mod watcher;
 mod who;
 
 pub use args::Args;

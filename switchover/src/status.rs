@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 use ops::exit::Exit;
 use serde::Serialize;
 use topology::members::{Lease, NodeMember, ProxyMember, Role, SidecarMember, WayBy};
-use topology::operator::{Claim, DRILL, Maintenance, Note, SNAPSHOT_PROVEN, SNAPSHOT_SEALED};
+use topology::operator::{Auto, Claim, DRILL, Maintenance, Note, SNAPSHOT_PROVEN, SNAPSHOT_SEALED};
 use topology::record::{Phase, UnixMs};
+use topology::verdict::{self, Verdict};
 use topology::{Record, Revision, ServiceView, ShardName};
 
 use crate::guards;
@@ -32,9 +33,36 @@ pub(crate) struct Status<'a> {
     leases: BTreeMap<String, &'a Lease>,
     operation: &'a Option<Claim>,
     maintenance: &'a Option<Maintenance>,
+    auto: &'a Option<Auto>,
+    verdicts: Vec<Opinion>,
     notes: &'a BTreeMap<String, Note>,
     problems: &'a BTreeMap<String, String>,
     exit: u8,
+}
+
+/// What the observers say of a primary.
+#[derive(Serialize)]
+struct Opinion {
+    primary: String,
+    down: bool,
+    since: Option<UnixMs>,
+    observers: usize,
+    against: Vec<String>,
+    reason: Option<String>,
+}
+
+impl Opinion {
+    fn of(verdict: &Verdict) -> Self {
+        let against = verdict.voices.iter().filter(|voice| !voice.sight.up);
+        Self {
+            primary: verdict.shard.to_string(),
+            down: verdict.is_down(),
+            since: verdict.down_since().filter(|_| verdict.is_down()),
+            observers: verdict.voices.len(),
+            against: against.map(|voice| voice.who.clone()).collect(),
+            reason: verdict.reason().map(str::to_owned),
+        }
+    }
 }
 
 fn named<T>(map: &BTreeMap<ShardName, T>) -> BTreeMap<String, &T> {
@@ -62,6 +90,8 @@ pub(crate) fn json<'a>(
         leases: named(&view.leases),
         operation: &view.claim,
         maintenance: &view.maintenance,
+        auto: &view.auto,
+        verdicts: verdict::of(view).iter().map(Opinion::of).collect(),
         notes: &view.notes,
         problems: &view.problems,
         exit: 0,
@@ -84,7 +114,7 @@ fn age(at: UnixMs) -> String {
 /// What the service is, for people.
 pub(crate) fn text(view: &ServiceView, record: &Record) -> String {
     let mut out = head(view, record);
-    for table in [shards(view, record), streams(view, record), proxies(view)] {
+    for table in [shards(view, record), verdicts(view), streams(view, record), proxies(view)] {
         out.push('\n');
         out.push_str(&aligned(&table));
     }
@@ -125,6 +155,12 @@ fn head(view: &ServiceView, record: &Record) -> String {
     if let Some(quiet) = &view.maintenance {
         let reason = quiet.reason.as_deref().unwrap_or("no reason given");
         let _ = writeln!(out, "MAINTENANCE since {}, by {}: {reason}", age(quiet.since), quiet.by);
+    }
+    if let Some(auto) = &view.auto {
+        let _ = writeln!(out, "AUTO on, by {}: {}", auto.by, crate::auto::says(auto));
+    }
+    for line in crate::route::lines(record) {
+        let _ = writeln!(out, "{line}");
     }
     let note = |what: &str| match view.notes.get(what) {
         None => "none known".to_owned(),
@@ -168,6 +204,29 @@ fn shards(view: &ServiceView, record: &Record) -> Rows {
                 &age(node.at),
             ]),
         });
+    }
+    rows
+}
+
+fn verdicts(view: &ServiceView) -> Rows {
+    let mut rows = vec![row(["primary", "verdict", "for", "against", "who", "why", "", ""])];
+    for verdict in verdict::of(view) {
+        let opinion = Opinion::of(&verdict);
+        let says = match (opinion.observers, opinion.down) {
+            (0, _) => "nobody has a say",
+            (_, true) => "DOWN",
+            (_, false) => "up",
+        };
+        rows.push(row([
+            &opinion.primary,
+            says,
+            &opinion.since.map_or("-".to_owned(), age),
+            &format!("{} of {}", opinion.against.len(), opinion.observers),
+            &opinion.against.join(", "),
+            opinion.reason.as_deref().unwrap_or_default(),
+            "",
+            "",
+        ]));
     }
     rows
 }
@@ -234,7 +293,7 @@ fn streams(view: &ServiceView, record: &Record) -> Rows {
 
 fn proxies(view: &ServiceView) -> Rows {
     let mut rows =
-        vec![row(["proxy", "cluster", "epoch", "holding", "holds", "client", "seen", ""])];
+        vec![row(["proxy", "cluster", "epoch", "holding", "holds", "client", "seen", "reads"])];
     for proxy in view.proxies.values() {
         rows.push(row([
             proxy.id.as_str(),
@@ -244,7 +303,10 @@ fn proxies(view: &ServiceView) -> Rows {
             &proxy.hold_ms.map_or("-".to_owned(), |ms| format!("up to {} s", ms / 1000)),
             &proxy.client,
             &age(proxy.at),
-            "",
+            &proxy.reads.as_ref().map_or("primaries".to_owned(), |reads| match &reads.home {
+                None => format!("cluster {}", reads.cluster),
+                Some(why) => format!("primaries: {why}"),
+            }),
         ]));
     }
     rows

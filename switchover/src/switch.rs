@@ -119,21 +119,45 @@ async fn go(
     how: &How,
 ) -> anyhow::Result<Report> {
     let name = report.operation.clone();
-    let work = Box::pin(async {
-        let (_, record, _) = tool.view()?;
-        let timeout = timeout(tool, cause, record.lease_ms);
-        if let Err(veto) = hooks::before(tool, &report).await {
-            let mut report = report;
-            report.close(veto.exit, Some(veto.to_string()));
-            return Ok(report);
-        }
-        let moves = moving(&record, &report.to, scope)?;
-        let operation = Operation::begin(tool, report, (cause, moves), timeout, limits).await?;
-        let report = operation.drive(how.no_wait_reverse).await;
-        hooks::after(tool, &report).await;
-        Ok(report)
-    });
+    let work = Box::pin(with_claim(tool, report, (cause, scope), limits, how));
     tool.claimed(&name, Patience::None, work).await
+}
+
+async fn with_claim(
+    tool: &Tool,
+    report: Report,
+    (cause, scope): (Cause, &Scope),
+    limits: Limits,
+    how: &How,
+) -> anyhow::Result<Report> {
+    let (_, record, _) = tool.view()?;
+    let timeout = timeout(tool, cause, record.lease_ms);
+    if let Err(veto) = hooks::before(tool, &report).await {
+        let mut report = report;
+        report.close(veto.exit, Some(veto.to_string()));
+        return Ok(report);
+    }
+    let moves = moving(&record, &report.to, scope)?;
+    let operation = Operation::begin(tool, report, (cause, moves), timeout, limits).await?;
+    let report = operation.drive(how.no_wait_reverse).await;
+    hooks::after(tool, &report).await;
+    Ok(report)
+}
+
+/// A failover that nobody is asked about, with the service claimed by the caller.
+pub(crate) async fn failover_claimed(
+    tool: &Tool,
+    (to, scope): (&str, &Scope),
+    accept: Accept,
+) -> anyhow::Result<Report> {
+    let what = (Cause::Failover, to, accept);
+    let report = match checked(tool, "failover", what, scope, true).await? {
+        Ok(report) => report,
+        Err(refused) => return Ok(refused),
+    };
+    let limits = Limits { drain_wait: tool.config.drain_wait, accept };
+    let how = How { yes: true, no_wait_reverse: true };
+    with_claim(tool, report, (Cause::Failover, scope), limits, &how).await
 }
 
 /// `failover`.

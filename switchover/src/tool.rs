@@ -17,8 +17,8 @@ use topology::{Record, Revision, Service, ServiceView};
 use crate::args::{Args, ClusterVerb, Config, Output, Verb};
 use crate::claim::{Claimed, Patience};
 use crate::{
-    abort, bundle, clusters, doctor, drill, failback, history, init, maintenance, plan, registry,
-    resize, resume, retire, status, switch, verify, watch, who,
+    abort, auto, bundle, clusters, doctor, drill, failback, history, init, maintenance, plan,
+    registry, resize, resume, retire, route, status, switch, verify, watch, watcher, who,
 };
 
 /// The service under the hands of an operator.
@@ -105,6 +105,9 @@ impl Tool {
                 drill::drill(self, &drill::How { to, programs, memory, access }).await
             }
             Verb::Maintenance { to } => maintenance::maintenance(self, to).await,
+            Verb::Auto { state, limits } => auto::auto(self, state, limits).await,
+            Verb::Watch(how) => watcher::watch(self, &how).await,
+            Verb::Route(routing) => route::route(self, &routing).await,
             Verb::SupportBundle { out, access } => bundle::bundle(self, &out, &access).await,
             Verb::Registry { verb } => registry::run(self, &verb).await,
             Verb::Verify { access } => verify::verify(self, &access).await,

@@ -15,10 +15,12 @@ pub mod file;
 pub mod limits;
 pub mod members;
 mod needs;
+pub mod observed;
 pub mod operator;
 pub mod record;
 pub mod registry;
 pub mod service;
+pub mod verdict;
 
 pub use any::{AnyRegistry, check_address, open};
 pub use record::{Epoch, FreezeId, Record, ShardName};

@@ -13,6 +13,7 @@ use wal::{Position, Sequence};
 use crate::record::{Epoch, FreezeId, ShardName, UnixMs};
 
 pub use crate::needs::{Needs, Peer};
+pub use crate::observed::{ReadsMember, Sight};
 
 /// What a node is doing for its service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,6 +240,9 @@ pub struct SidecarMember {
     /// What it needs; none until it has reckoned that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<Needs>,
+    /// What it sees of the primaries, by shard.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sees: BTreeMap<String, Sight>,
     /// When this was written.
     pub at: UnixMs,
 }
@@ -266,6 +270,15 @@ pub struct ProxyMember {
     /// How long it can hold a write, in milliseconds; a freeze that lasts longer shows clients errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_ms: Option<u64>,
+    /// The zone that it stands in, if it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Where its reads go, where the record routes those of its zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<ReadsMember>,
+    /// What it sees of the primaries, by shard.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sees: BTreeMap<String, Sight>,
     /// When this was written.
     pub at: UnixMs,
 }

@@ -63,6 +63,30 @@ pub struct Maintenance {
     pub reason: Option<String>,
 }
 
+/// That the service may fail over by itself, and within which limits: the key `auto`. Without it nobody
+/// acts; watchers only say what they see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Auto {
+    /// The clusters that may take over, the best first. One whose own primary is down is passed over.
+    pub to: Vec<String>,
+    /// The loss that is accepted, as `failover --accept-loss` takes it.
+    pub max_loss: String,
+    /// How long a verdict must hold before anything is done, in milliseconds.
+    pub wait_ms: u64,
+    /// The least time since the last switch, in milliseconds.
+    pub min_interval_ms: u64,
+    /// Whether only the primaries that are down move; else all of the service does.
+    pub only_failed: bool,
+    /// Who switched it on.
+    pub by: Actor,
+    /// Since when.
+    pub since: UnixMs,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// The last time that something was done: the key `note/<what>`, such as `note/drill`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

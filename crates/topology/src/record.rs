@@ -84,6 +84,18 @@ pub struct Fork {
     pub end: Option<Position>,
 }
 
+/// Where reads go in place of the primaries: to a cluster that follows. They may be stale, up to a
+/// bound; who may write is not touched by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Reads {
+    /// The cluster.
+    pub cluster: String,
+    /// How far behind its sources any of its shards may be, in milliseconds; beyond, reads go to the
+    /// primaries until all are well below.
+    pub max_lag_ms: u64,
+}
+
 /// The record. Every change of it is one compare-and-swap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -105,6 +117,10 @@ pub struct Record {
     /// The last switches, newest last: all forks of the last one, and of those before it up to
     /// [`Record::FORKS`] in all.
     pub forks: Vec<Fork>,
+    /// Where the reads of each zone go: proxies are told their zone. Beside [`Record::EVERYWHERE`], which
+    /// is for proxies whose zone is not named here, or that have none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reads: BTreeMap<String, Reads>,
 }
 
 impl Record {
@@ -112,6 +128,11 @@ impl Record {
     pub const FORMAT: u32 = 1;
     /// Beyond so many, forks of earlier switches are forgotten.
     pub const FORKS: usize = 64;
+    /// The name, in [`Record::reads`], of all zones that are not named. No zone can be called so.
+    pub const EVERYWHERE: &str = "*";
+    /// The least [`Reads::max_lag_ms`]: an idle primary writes a heartbeat five times a second, and a
+    /// bound that heartbeats pass at times would send reads to and fro.
+    pub const MAX_LAG_MIN_MS: u64 = 1_000;
 
     /// Why this record cannot be right; every reader checks before it believes.
     pub fn validate(&self) -> Result<(), String> {
@@ -134,7 +155,31 @@ impl Record {
         let Some(slots) = slots else {
             return Err("a primary is named that is in no cluster".to_owned());
         };
-        covers_once(slots.into_iter()).map_err(|why| format!("the primaries {why}"))
+        covers_once(slots.into_iter()).map_err(|why| format!("the primaries {why}"))?;
+        for (zone, reads) in &self.reads {
+            if zone != Self::EVERYWHERE && !is_name(zone) {
+                return Err(format!("`{zone}` is no name for a zone: letters, digits, - and _"));
+            }
+            if !self.clusters.contains_key(&reads.cluster) {
+                return Err(format!(
+                    "the reads of zone `{zone}` go to cluster `{}`, which is not in the service",
+                    reads.cluster
+                ));
+            }
+            if reads.max_lag_ms < Self::MAX_LAG_MIN_MS {
+                return Err(format!(
+                    "the reads of zone `{zone}` may be stale by {} ms; the least is {} ms",
+                    reads.max_lag_ms,
+                    Self::MAX_LAG_MIN_MS
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the reads of a zone go, if not to the primaries.
+    pub fn reads_of(&self, zone: Option<&str>) -> Option<&Reads> {
+        zone.and_then(|zone| self.reads.get(zone)).or_else(|| self.reads.get(Self::EVERYWHERE))
     }
 
     /// The forks of the switch that made this shard primary: one for each source whose log it left.
@@ -288,6 +333,7 @@ mod tests {
                 ("b".to_owned(), shards(&["0-99,200-16383", "100-199"])),
             ]),
             forks: Vec::new(),
+            reads: BTreeMap::new(),
         }
     }
 
@@ -311,6 +357,30 @@ mod tests {
         assert!(sources("a/0").is_empty() && sources("c/0").is_empty());
         let text = serde_json::to_string_pretty(&record).unwrap();
         assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    }
+
+    #[test]
+    fn reads_of_a_zone_go_where_the_record_says() {
+        let mut record = record();
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(!text.contains("reads"), "versions before it know no such field: {text}");
+        let to = |cluster: &str| Reads { cluster: cluster.to_owned(), max_lag_ms: 5_000 };
+        record.reads.insert("west".to_owned(), to("b"));
+        assert_eq!(record.validate(), Ok(()));
+        assert_eq!(record.reads_of(Some("west")), Some(&to("b")));
+        assert_eq!((record.reads_of(Some("east")), record.reads_of(None)), (None, None));
+        record.reads.insert(Record::EVERYWHERE.to_owned(), to("a"));
+        assert_eq!(record.reads_of(Some("east")), Some(&to("a")));
+        assert_eq!(record.reads_of(None), Some(&to("a")));
+        assert_eq!(record.reads_of(Some("west")), Some(&to("b")), "the zone's own comes first");
+        let after = record.committed("b", Vec::new());
+        assert_eq!(after.reads, record.reads, "a switch leaves routing as it is");
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+        record.reads.insert("west".to_owned(), to("c"));
+        assert!(record.validate().unwrap_err().contains("not in the service"));
+        record.reads.insert("west".to_owned(), Reads { max_lag_ms: 10, ..to("b") });
+        assert!(record.validate().unwrap_err().contains("the least is 1000 ms"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Keys under `services/<service>/`: `record`, `member/<cluster>/<shard>/node`,
 //! `member/<cluster>/<shard>/sidecar`, `proxy/<id>`, `lease/<cluster>/<shard>`, `journal/<op>`,
-//! `operation`, `maintenance`, `note/<what>`. All values are JSON.
+//! `operation`, `maintenance`, `auto`, `note/<what>`. All values are JSON.
 
 mod operator;
 mod view;
@@ -73,6 +73,14 @@ impl Service {
     /// The service as last seen.
     pub fn view(&self) -> Arc<ServiceView> {
         self.view.borrow().clone()
+    }
+
+    /// The whole service, read now: an error where the registry does not answer. For acting on what
+    /// members say, where a view that stands still would do harm.
+    pub async fn read_view(&self) -> Result<ServiceView, RegistryError> {
+        let prefix = format!("services/{}/", self.name);
+        let raw = self.registry.list(&prefix).await?;
+        Ok(ServiceView::of(&prefix, &raw))
     }
 
     /// The record, read now: for deciding after an unknown outcome.

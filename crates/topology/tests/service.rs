@@ -27,6 +27,7 @@ fn record() -> Record {
             ("b".to_owned(), cluster(&["0-8191", "8192-16383"])),
         ]),
         forks: Vec::new(),
+        reads: Default::default(),
     }
 }
 
@@ -129,6 +130,9 @@ async fn members_come_and_go_and_what_cannot_be_read_is_named() {
         epoch: Epoch(1),
         holding: None,
         hold_ms: None,
+        zone: None,
+        reads: None,
+        sees: Default::default(),
         at: UnixMs::now(),
     };
     service.put_proxy(&proxy, Duration::from_secs(60)).await.unwrap();

@@ -49,6 +49,7 @@ const EXCEPTIONS: &[(&[&str], &[&str])] = &[
             "waitaof",
             "godwit.crossslot",
             "godwit.hold",
+            "godwit.probe",
             "godwit.resume",
         ],
         &["connection"],

@@ -256,7 +256,8 @@ impl Control {
         let store = self.0.current.load()?;
         store.look_at_room();
         if store.look_at_stall().stopped {
-            // What is written here would wait with the log in its hands.
+            // What is written here would wait with the log in its hands. Compactions are at it.
+            store.note_moved();
             return Some(Sequence(store.db().latest_sequence_number()));
         }
         let now = Sequence(store.db().latest_sequence_number());
@@ -281,6 +282,9 @@ impl Control {
         let due = sync && store.options().durability == Durability::Everysec;
         if due && let Err(why) = store.sync() {
             tracing::error!("syncing the log failed: {why}");
+        }
+        if !store.is_latched() {
+            store.note_moved();
         }
         Some(Sequence(store.db().latest_sequence_number()))
     }

@@ -24,6 +24,7 @@ mod lifecycle;
 mod memory;
 mod monitor;
 mod pause;
+mod probe;
 mod pubsub;
 mod redact;
 mod ring;

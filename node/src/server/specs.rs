@@ -1,8 +1,8 @@
 //! The table's lines for what I/O threads answer.
 
 use super::{
-    acl, auth, cluster, commands, config, hello, info, latency, lifecycle, monitor, pubsub, saving,
-    slowlog, transaction,
+    acl, auth, cluster, commands, config, hello, info, latency, lifecycle, monitor, probe, pubsub,
+    saving, slowlog, transaction,
 };
 use crate::command::{Flags, Handler, Keys, Spec};
 
@@ -28,6 +28,7 @@ pub(crate) const CONNECTION: &[Spec] = &[
     Spec::session("cluster", "cluster", -2, Flags::NONE, cluster::cluster),
     Spec::session("godwit", "godwit.crossslot", 1, F.and(Flags::NO_MULTI), hello::cross_slots),
     Spec::session("godwit", "godwit.hold", 1, F.and(Flags::NO_MULTI), hello::hold),
+    Spec::session("godwit", "godwit.probe", 1, U.and(Flags::ALLOW_BUSY), probe::probe),
     Spec::session("godwit", "godwit.resume", 1, F.and(Flags::NO_MULTI), hello::resume),
 ];
 

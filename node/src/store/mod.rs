@@ -88,6 +88,8 @@ pub struct Store {
     commits: AtomicU64,
     /// Those of commands.
     written: AtomicU64,
+    /// When the log was last seen to take what was asked of it: milliseconds of the boot clock.
+    moved: AtomicU64,
     /// What keeps it from taking writes for a while.
     pressure: Pressure,
     saves: Saves,
@@ -185,6 +187,16 @@ impl Store {
         self.history.load_full()
     }
 
+    /// The log was looked after, as often as that is due: what had to be written and synced was.
+    pub fn note_moved(&self) {
+        self.moved.store(boot_ms(), Ordering::Release);
+    }
+
+    /// For how long nobody has seen the log move: a disk that hangs shows here, and only here.
+    pub fn still(&self) -> Duration {
+        Duration::from_millis(boot_ms().saturating_sub(self.moved.load(Ordering::Acquire)))
+    }
+
     /// The node-local state.
     pub fn state(&self) -> Arc<NodeState> {
         self.state.load_full()
@@ -241,4 +253,8 @@ impl Store {
 fn next_generation() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+fn boot_ms() -> u64 {
+    u64::try_from(ops::clock::boot_now().as_millis()).unwrap_or(u64::MAX)
 }

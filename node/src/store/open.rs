@@ -202,6 +202,7 @@ impl Store {
             generation: AtomicU64::new(super::next_generation()),
             commits: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            moved: AtomicU64::new(super::boot_ms()),
             syncing: Mutex::default(),
             pressure: Pressure::default(),
             saves: Saves::at_open(),

@@ -279,6 +279,7 @@ const NOT_FOR_SCRIPTS: &[&str] = &[
     "exec",
     "godwit.crossslot",
     "godwit.hold",
+    "godwit.probe",
     "godwit.resume",
     "hello",
     "latency",

@@ -54,6 +54,7 @@ impl Cloud {
             lease_ms: 1_500,
             clusters: ["a", "b", "c"].map(|name| (name.to_owned(), cluster())).into(),
             forks: Vec::new(),
+            reads: Default::default(),
         };
         let created = service.create_record(&record).await.unwrap();
         assert!(matches!(created, Outcome::Committed(_)));

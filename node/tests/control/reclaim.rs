@@ -37,6 +37,7 @@ async fn say(cloud: &Cloud, state: &str, staged: Option<Position>) {
         receiving: Default::default(),
         leased_until: Default::default(),
         needs: None,
+        sees: Default::default(),
         at: UnixMs::now(),
     };
     let lasts = std::time::Duration::from_secs(60);

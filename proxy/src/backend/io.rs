@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use super::{
-    Backend, IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, Link, RETRY_MAX, RETRY_MIN, Refusing, State,
+    Backend, IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, Link, RETRY_MAX, RETRY_MIN, Refusing,
+    STANDBY_RETRY, State,
 };
 use crate::client::Client;
 use crate::thread::Thread;
@@ -113,7 +114,10 @@ impl Backend {
         state.writes -= usize::from(pending.write);
         let Some(client) = &pending.client else { return Ok(()) };
         let refused = thread.has_service() && is_refusal(reply);
-        if refused && pending.write {
+        if refused && self.standby {
+            let until = thread.now() + STANDBY_RETRY;
+            state.refusing = Some(Refusing { until, routes: thread.routes().version });
+        } else if refused && pending.write {
             // Once for all that was pipelined behind the first refusal.
             if state.refusing.is_none() {
                 state.retry = (state.retry * 2).clamp(RETRY_MIN, RETRY_MAX);

@@ -82,6 +82,10 @@ async fn connect(backend: &Backend, thread: &Thread) -> Result<(TcpStream, Input
         resp::command::write(&mut hello, &[b"HELLO", b"3"]);
         answers += 1;
     }
+    if backend.standby {
+        resp::command::write(&mut hello, &[b"READONLY"]);
+        answers += 1;
+    }
     if thread.has_service() {
         resp::command::write(&mut hello, &[b"GODWIT.HOLD"]);
         answers += 1;

@@ -6,7 +6,10 @@ use super::{Client, Reply, State};
 use crate::backend::{Backend, Busy, Pending};
 use crate::command::{Class, Command, Fan, KeyError, Keys, Request};
 use crate::fan::{self, Gather};
+use keyspace::Slot;
+
 use crate::routes::{RouteId, Routes};
+use crate::stats::count;
 use crate::thread::Thread;
 
 /// Why a command is not sent now.
@@ -55,6 +58,11 @@ impl State {
                 return Ok(());
             }
         };
+        if let Some(reads) = routes.reads.as_deref()
+            && self.read_aside(sending, reads, slot)?
+        {
+            return Ok(());
+        }
         match command.class {
             Class::Fan(kind) => {
                 let split = match fan::split(kind, request, routes) {
@@ -81,8 +89,54 @@ impl State {
         }
     }
 
+    /// Sends a read to the standbys that reads go to. `false`: it is none, or one of them does not
+    /// take it, and it goes to the primaries.
+    fn read_aside(
+        &mut self,
+        sending: &Sending<'_>,
+        reads: &Routes,
+        slot: Option<Slot>,
+    ) -> Result<bool, Stop> {
+        let Sending { thread, client, request, command, .. } = sending;
+        let take = |id| -> Result<Option<Rc<Backend>>, Stop> {
+            let Some(backend) = thread.standby(reads, id, self.version) else { return Ok(None) };
+            match backend.admit(thread, client, false, reads.version) {
+                Ok(()) => Ok(Some(backend)),
+                Err(Busy::Room) => Err(Stop::Wait),
+                Err(Busy::Hold) => Ok(None),
+            }
+        };
+        match command.class {
+            Class::Read => {
+                let Some(id) = slot.and_then(|slot| reads.of(slot)) else { return Ok(false) };
+                let Some(backend) = take(id)? else { return Ok(false) };
+                self.send_to(sending, &backend);
+            }
+            Class::Fan(kind @ (Fan::Mget | Fan::SumRead)) => {
+                let Ok(split) = fan::split(kind, request, reads) else { return Ok(false) };
+                let mut targets = Vec::with_capacity(split.parts.len());
+                for part in &split.parts {
+                    let Some(backend) = take(part.route)? else { return Ok(false) };
+                    targets.push(backend);
+                }
+                match targets.as_slice() {
+                    [only] => self.send_to(sending, only),
+                    _ => self.send_split(sending, kind, split, targets),
+                }
+            }
+            _ => return Ok(false),
+        }
+        count(&thread.counts.standby_reads);
+        Ok(true)
+    }
+
     fn send_one(&mut self, sending: &Sending<'_>, route: RouteId) -> Result<(), Stop> {
         let backend = self.target(sending, route)?;
+        self.send_to(sending, &backend);
+        Ok(())
+    }
+
+    fn send_to(&mut self, sending: &Sending<'_>, backend: &Backend) {
         let (seq, tries) = match sending.again {
             Some(again) => again,
             None => (self.expect(Reply::Waiting), 0),
@@ -95,7 +149,6 @@ impl State {
                 sending.request.args_from(0).for_each(|arg| resp::command::write_arg(out, arg));
             }
         });
-        Ok(())
     }
 
     fn send_parts(
@@ -108,6 +161,17 @@ impl State {
         for part in &split.parts {
             targets.push(self.target(sending, part.route)?);
         }
+        self.send_split(sending, kind, split, targets);
+        Ok(())
+    }
+
+    fn send_split(
+        &mut self,
+        sending: &Sending<'_>,
+        kind: Fan,
+        split: fan::Split<'_>,
+        targets: Vec<Rc<Backend>>,
+    ) {
         let (seq, tries) = match sending.again {
             Some((seq, tries)) => {
                 let parts = split.parts.len();
@@ -118,7 +182,7 @@ impl State {
                         let gather = Gather::new(kind, &split, &sending.request);
                         *reply = Reply::Parts(Box::new(gather));
                     }
-                    None => return Ok(()),
+                    None => return,
                 }
                 (seq, tries)
             }
@@ -134,7 +198,6 @@ impl State {
                 part.args.iter().for_each(|arg| resp::command::write_arg(out, arg));
             });
         }
-        Ok(())
     }
 
     fn pending(&mut self, sending: &Sending<'_>, seq: u64, part: u32, tries: u8) -> Pending {

@@ -42,6 +42,7 @@ impl World {
             lease_ms: 3000,
             clusters: BTreeMap::from([("a".to_owned(), cluster(a)), ("b".to_owned(), cluster(b))]),
             forks: Vec::new(),
+            reads: Default::default(),
         };
         runtime.block_on(service.create_record(&record)).unwrap();
         Self { runtime, service, registry, dir }

@@ -69,6 +69,9 @@ pub struct Settings {
     /// A program that runs after each switch, however it ended
     #[arg(long, global = true, env = "GODWIT_HOOK_AFTER", value_name = "PROGRAM", help_heading = HOOKS)]
     pub hook_after: Option<PathBuf>,
+    /// A program that runs when a watcher has something to tell, unless maintenance is on
+    #[arg(long, global = true, env = "GODWIT_HOOK_ALERT", value_name = "PROGRAM", help_heading = HOOKS)]
+    pub hook_alert: Option<PathBuf>,
     /// How long a hook may take; then it is killed, and has failed [default: 30s]
     #[arg(long, global = true, env = "GODWIT_HOOK_TIMEOUT", value_name = "SPAN", help_heading = HOOKS)]
     pub hook_timeout: Option<Span>,
@@ -136,6 +139,8 @@ pub struct Hooks {
     pub before: Option<PathBuf>,
     /// Is told how it ended.
     pub after: Option<PathBuf>,
+    /// Is told what a watcher sees and does.
+    pub alert: Option<PathBuf>,
     /// How long each may take.
     pub timeout: Duration,
 }
@@ -165,7 +170,7 @@ impl Settings {
                 "`claim` is {claim}; it must be between {CLAIM_MIN} and {CLAIM_MAX}"
             )));
         }
-        for hook in [&self.hook_before, &self.hook_after].into_iter().flatten() {
+        for hook in [&self.hook_before, &self.hook_after, &self.hook_alert].into_iter().flatten() {
             if !hook.is_file() {
                 let why = format!("the hook {} is no file: name a program", hook.display());
                 return Err(ConfigError::invalid(why));
@@ -200,6 +205,7 @@ impl Settings {
             hooks: Hooks {
                 before: self.hook_before,
                 after: self.hook_after,
+                alert: self.hook_alert,
                 timeout: or(self.hook_timeout, Span::secs(30)).duration(),
             },
         })

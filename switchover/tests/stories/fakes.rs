@@ -338,6 +338,7 @@ fn sidecar(
         receiving: BTreeMap::from([("x/0".to_owned(), receive)]),
         leased_until: BTreeMap::new(),
         needs: None,
+        sees: BTreeMap::new(),
         at: UnixMs(0),
     }
 }
@@ -371,6 +372,9 @@ async fn play_proxy(service: Service, cluster: &str, rng: SmallRng) {
             epoch: record.epoch,
             holding,
             hold_ms: Some(HOLD_MS),
+            zone: None,
+            reads: None,
+            sees: BTreeMap::new(),
             at: UnixMs::now(),
         };
         let _ = service.put_proxy(&proxy, MEMBER_TTL).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::operator::{Claim, Maintenance, Note};
+use crate::operator::{Auto, Claim, Maintenance, Note};
 use crate::record::is_name;
 use crate::registry::{Expect, Outcome, Registry, RegistryError, Revision, Write};
 
@@ -42,6 +42,12 @@ impl Service {
     /// Asks for quiet, or ends it.
     pub async fn set_maintenance(&self, to: Option<&Maintenance>) -> Result<(), RegistryError> {
         let write = Write { key: self.key("maintenance"), value: to.map(json), ttl: None };
+        self.registry.commit(&[], &[write]).await.map(drop)
+    }
+
+    /// Lets the service fail over by itself within these limits, or not any more.
+    pub async fn set_auto(&self, to: Option<&Auto>) -> Result<(), RegistryError> {
+        let write = Write { key: self.key("auto"), value: to.map(json), ttl: None };
         self.registry.commit(&[], &[write]).await.map(drop)
     }
 

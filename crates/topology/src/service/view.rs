@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::members::{Lease, NodeMember, ProxyMember, SidecarMember};
-use crate::operator::{Claim, Maintenance, Note};
+use crate::operator::{Auto, Claim, Maintenance, Note};
 use crate::record::{Epoch, Record, ShardName};
 use crate::registry::{Revision, View};
 
@@ -30,6 +30,8 @@ pub struct ServiceView {
     pub claim: Option<Claim>,
     /// That operators asked for quiet.
     pub maintenance: Option<Maintenance>,
+    /// That it may fail over by itself.
+    pub auto: Option<Auto>,
     /// What was done last, by what it was.
     pub notes: BTreeMap<String, Note>,
     /// Keys that cannot be understood, and why.
@@ -58,7 +60,7 @@ pub(super) fn follow(
 ) -> watch::Receiver<Arc<ServiceView>> {
     let prefix = format!("services/{service}/");
     let mut seen = raw.borrow_and_update().clone();
-    let first = ServiceView::default().with(&prefix, &View::default(), &seen);
+    let first = ServiceView::of(&prefix, &seen);
     let (sender, receiver) = watch::channel(Arc::new(first));
     tokio::spawn(async move {
         loop {
@@ -76,6 +78,11 @@ pub(super) fn follow(
 }
 
 impl ServiceView {
+    /// What all keys of a service say.
+    pub(super) fn of(prefix: &str, keys: &View) -> Self {
+        Self::default().with(prefix, &View::default(), keys)
+    }
+
     /// The record.
     pub fn record(&self) -> Option<&Record> {
         self.record.as_ref().map(|(record, _)| record)
@@ -142,6 +149,7 @@ impl ServiceView {
             }
             ["operation"] => self.claim = Some(parse(value)?),
             ["maintenance"] => self.maintenance = Some(parse(value)?),
+            ["auto"] => self.auto = Some(parse(value)?),
             ["note", what] => {
                 self.notes.insert(what.to_owned(), parse(value)?);
             }
@@ -161,6 +169,7 @@ impl ServiceView {
             }
             ["operation"] => self.claim = None,
             ["maintenance"] => self.maintenance = None,
+            ["auto"] => self.auto = None,
             ["note", what] => {
                 self.notes.remove(what);
             }
