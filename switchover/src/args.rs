@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, global = true, env = "GODWIT_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Check the settings, print `config is good` and exit
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub check_config: bool,
     /// What the result on stdout looks like; progress goes to stderr
     #[arg(long, global = true, value_enum, default_value_t)]

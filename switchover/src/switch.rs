@@ -144,17 +144,22 @@ async fn with_claim(
     Ok(report)
 }
 
-/// A failover that nobody is asked about, with the service claimed by the caller.
-pub(crate) async fn failover_claimed(
+/// Asks the guards about a failover that no person is asked about; `Err`: the report of their refusal.
+pub(crate) async fn failover_checked(
     tool: &Tool,
     (to, scope): (&str, &Scope),
     accept: Accept,
+) -> anyhow::Result<Result<Report, Report>> {
+    checked(tool, "failover", (Cause::Failover, to, accept), scope, true).await
+}
+
+/// Does what was checked, with the service claimed by the caller.
+pub(crate) async fn failover_claimed(
+    tool: &Tool,
+    report: Report,
+    scope: &Scope,
+    accept: Accept,
 ) -> anyhow::Result<Report> {
-    let what = (Cause::Failover, to, accept);
-    let report = match checked(tool, "failover", what, scope, true).await? {
-        Ok(report) => report,
-        Err(refused) => return Ok(refused),
-    };
     let limits = Limits { drain_wait: tool.config.drain_wait, accept };
     let how = How { yes: true, no_wait_reverse: true };
     with_claim(tool, report, (Cause::Failover, scope), limits, &how).await

@@ -281,6 +281,9 @@ async fn keep_asking(observer: Observer, target: Target) {
 }
 
 async fn ask(held: Option<Link>, target: &Target) -> Result<(Link, Probed), String> {
+    if ops::failpoint::hit("probe-cut") {
+        return Err("the way to it is cut (a fault that was asked for)".to_owned());
+    }
     let mut link = match held {
         Some(link) => link,
         None => Link::connect(&target.address).await?,

@@ -8,6 +8,7 @@ mod crash;
 mod digests;
 mod frames;
 mod moments;
+mod probes;
 mod reclaim;
 mod refusals;
 mod ship;

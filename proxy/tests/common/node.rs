@@ -94,6 +94,15 @@ impl Node {
                         out.extend_from_slice(b"+OK\r\n");
                         continue;
                     }
+                    // The proxy's own questions are no part of a story.
+                    "GODWIT.PROBE" => {
+                        out.extend_from_slice(b"-ERR unknown command 'GODWIT.PROBE'\r\n");
+                        continue;
+                    }
+                    "EXISTS" if words[1].starts_with("godwit:probe:") => {
+                        out.extend_from_slice(b":0\r\n");
+                        continue;
+                    }
                     _ => {}
                 }
                 if !self.one(&words, sticky, &mut refusing, &mut out) {

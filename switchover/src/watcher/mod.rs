@@ -179,6 +179,12 @@ impl Watcher<'_> {
     async fn fail_over(&mut self, acting: &Tool, act: &Act) -> anyhow::Result<Report> {
         let past = Past::read(&acting.service).await?;
         decide::long_enough_ago(&past, act)?;
+        let scope = Scope { shards: if act.only_failed { act.shards.clone() } else { Vec::new() } };
+        let what = (act.to.as_str(), &scope);
+        let report = match switch::failover_checked(acting, what, act.accept).await? {
+            Ok(report) => report,
+            Err(refused) => return Ok(refused),
+        };
         let seen = &mut self.seen;
         let work = Box::pin(async {
             let view = fresh(acting).await.map_err(anyhow::Error::msg)?;
@@ -191,8 +197,7 @@ impl Watcher<'_> {
                 _ => anyhow::bail!("it is not so any more, or somebody else has seen to it"),
             }
             decide::long_enough_ago(&Past::read(&acting.service).await?, act)?;
-            let shards = if act.only_failed { act.shards.clone() } else { Vec::new() };
-            switch::failover_claimed(acting, (&act.to, &Scope { shards }), act.accept).await
+            switch::failover_claimed(acting, report, &scope, act.accept).await
         });
         acting.claimed("failover", Patience::None, work).await
     }
