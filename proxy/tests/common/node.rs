@@ -20,6 +20,8 @@ pub enum Mode {
     BreakAtWrite,
     /// Closes the connection at the next read, once.
     BreakAtRead,
+    /// Refuses reads as a node does that is being filled.
+    Loading,
 }
 
 pub struct State {
@@ -29,6 +31,8 @@ pub struct State {
     pub ran: Vec<String>,
     /// How many writes it refused.
     pub refused: usize,
+    /// How far a standby says that it is behind.
+    pub lag_ms: Option<i64>,
 }
 
 #[derive(Clone)]
@@ -41,8 +45,13 @@ impl Node {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state =
-            State { mode: Mode::Answer, data: BTreeMap::new(), ran: Vec::new(), refused: 0 };
+        let state = State {
+            mode: Mode::Answer,
+            data: BTreeMap::new(),
+            ran: Vec::new(),
+            refused: 0,
+            lag_ms: None,
+        };
         let node = Self { port, state: Arc::new(Mutex::new(state)) };
         let serving = node.clone();
         std::thread::spawn(move || {
@@ -96,7 +105,11 @@ impl Node {
                     }
                     // The proxy's own questions are no part of a story.
                     "GODWIT.PROBE" => {
-                        out.extend_from_slice(b"-ERR unknown command 'GODWIT.PROBE'\r\n");
+                        self.probed(&mut out);
+                        continue;
+                    }
+                    "READONLY" => {
+                        out.extend_from_slice(b"+OK\r\n");
                         continue;
                     }
                     "EXISTS" if words[1].starts_with("godwit:probe:") => {
@@ -115,6 +128,21 @@ impl Node {
         }
     }
 
+    /// What a standby says of itself; a node from before probes says nothing.
+    fn probed(&self, out: &mut Vec<u8>) {
+        let mut out = Writer::new(out, Version::V2);
+        match self.state.lock().unwrap().lag_ms {
+            None => out.error("ERR unknown command 'GODWIT.PROBE'"),
+            Some(lag_ms) => {
+                out.array(4);
+                out.bulk(b"mode");
+                out.bulk(b"standby");
+                out.bulk(b"lag-ms");
+                out.integer(lag_ms);
+            }
+        }
+    }
+
     /// One command; `false`: close the connection.
     fn one(&self, words: &[String], sticky: bool, refusing: &mut bool, out: &mut Vec<u8>) -> bool {
         let write = matches!(words[0].as_str(), "SET" | "MSET" | "DEL" | "INCR" | "FLUSHALL");
@@ -123,6 +151,11 @@ impl Node {
         let mut out = Writer::new(out, Version::V2);
         match state.mode {
             Mode::Silent => return true,
+            Mode::Loading => {
+                state.refused += 1;
+                out.error("LOADING it is being filled");
+                return true;
+            }
             Mode::Refuse if write => *refusing = true,
             Mode::BreakAtRead if !write => {
                 state.mode = Mode::Answer;
