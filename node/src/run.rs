@@ -75,7 +75,7 @@ pub async fn run(
     let service = match &config.member {
         Some(member) => {
             let registry = topology::open(&member.registry)?;
-            Some(Service::open(registry, &member.service).await?)
+            Some(Service::open_patient(registry, &member.service)?)
         }
         None => None,
     };
@@ -111,6 +111,8 @@ pub async fn run(
     ));
     let herald: std::sync::Weak<dyn crate::worker::Herald> = Arc::downgrade(&shared) as _;
     workers.listeners().set_herald(herald);
+    let of_service = config.member.is_some();
+    users.follow_log(opened.authority().clone(), opened.current().clone(), of_service);
     Kept::read(&shared.facts.dir)?.apply(&shared)?;
     if let Some(password) = &config.requirepass {
         shared.require_password(password.as_bytes()).map_err(anyhow::Error::msg)?;

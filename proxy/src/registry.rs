@@ -44,7 +44,7 @@ pub(crate) struct Member {
 
 impl Member {
     /// Opens the registry; `None` where there is none.
-    pub(crate) async fn open(
+    pub(crate) fn open(
         shared: &Arc<Shared>,
         metrics: Option<String>,
         meters: &Metrics,
@@ -54,8 +54,8 @@ impl Member {
             return Ok(None);
         };
         let opened = topology::open(registry).context("opening the registry")?;
-        let opened = Service::open(opened, service)
-            .await
+        // One that is silent now may answer later, and a proxy that ended would serve nobody then either.
+        let opened = Service::open_patient(opened, service)
             .with_context(|| format!("watching service `{service}` in the registry {registry}"))?;
         let (times, stands_in) = (shared.config.probe, zone.clone());
         let observer = Observer::start(

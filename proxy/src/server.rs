@@ -53,7 +53,7 @@ pub async fn run(
         Upstream::Service { .. } => Routes::default(),
     };
     let shared = Arc::new(Shared::new(config, announce, stats, first, shutdown.clone()));
-    let member = Member::open(&shared, metrics, &all).await?;
+    let member = Member::open(&shared, metrics, &all)?;
     let member = member.map(|member| tokio::spawn(member.run()));
     if let Some(listener) = metrics_listener {
         tokio::spawn(ops::http::serve(listener, all, health.clone(), shutdown.clone()));

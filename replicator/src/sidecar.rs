@@ -76,7 +76,7 @@ pub async fn run(
     source::clear_slices(&spool);
     source::clear_seeds(&spool);
     let registry = topology::open(&config.registry)?;
-    let service = Service::open(registry, &config.service).await?;
+    let service = Service::open_patient(registry, &config.service)?;
     let listener = ops::http::bind("the stream listener", &config.listen).await?;
     transport::size_buffers(&listener, config.link.socket_buffer);
     let address = match &config.announce {

@@ -5,16 +5,19 @@
 //! `docs/formats.md`; golden vectors in `tests/` hold them still.
 //!
 //! Start with [`Slot`], then [`Cf`] for the column families, [`meta`], [`data`] and [`score`] for
-//! what is in them, [`stream`] for the records of streams, [`system`] for the node-local family.
+//! what is in them, [`stream`] for the records of streams, [`shard`] for
+//! those of no slot, [`system`] for the node-local family.
 
 pub mod data;
 pub mod hlc;
 pub mod library;
 pub mod meta;
 pub mod score;
+pub mod shard;
 pub mod slot;
 pub mod stream;
 pub mod system;
+pub mod user;
 
 mod cf;
 mod error;

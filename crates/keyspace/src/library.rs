@@ -1,13 +1,9 @@
-//! Libraries of functions: records of no slot, of which every shard has its own.
-//!
-//! They are in the family `data`, behind all slots, so that what deletes keys does not reach them
-//! and what sends a shard's log sends them.
+//! Libraries of functions: [records of no slot](crate::shard).
 
 use crate::error::Reader;
+use crate::shard::PREFIX;
 use crate::{DecodeError, Hlc};
 
-/// What their keys begin with: above every slot.
-pub const PREFIX: [u8; 2] = [0xff, 0xff];
 /// What is in the record, and how: a library, encoding version 1.
 const KIND: u8 = b'F';
 const VERSION: u8 = 1;
@@ -19,9 +15,9 @@ pub fn encode_key(name: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
 }
 
-/// Whether a key belongs to no slot, but to its shard.
-pub fn is_of_shard(key: &[u8]) -> bool {
-    key.starts_with(&PREFIX)
+/// Whether a key of the family `data` is that of a library.
+pub fn is_key(key: &[u8]) -> bool {
+    key.starts_with(&bounds().0)
 }
 
 /// The keys of all libraries: from the first to the second, not included.

@@ -122,7 +122,7 @@ fn libraries_are_behind_all_slots() {
     assert_eq!(LibraryValue::decode(&bytes), Ok(value));
     let (lower, upper) = library::bounds();
     assert!(key[..] >= lower[..] && key[..] < upper[..]);
-    assert!(library::is_of_shard(&key) && Slot::of_encoded(&key).is_none());
+    assert!(keyspace::shard::is_of_shard(&key) && Slot::of_encoded(&key).is_none());
     assert_eq!(LibraryValue::decode(b"\x02"), Err(DecodeError::Version(2)));
     assert!(LibraryValue::decode(b"").is_err() && LibraryValue::decode(b"\x01\0").is_err());
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use keyspace::data::{DataKey, DataValue};
 use keyspace::meta::{self, Body, Meta};
-use keyspace::{Cf, Hlc, Slot, SlotSet, library};
+use keyspace::{Cf, Hlc, Slot, SlotSet, shard};
 use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions, SnapshotWithThreadMode};
 
 /// Records between two looks at whether to go on.
@@ -74,12 +74,12 @@ impl Copier<'_> {
         Ok(copied)
     }
 
-    /// Copies the libraries of functions, which are records of no slot but of the shard.
+    /// Copies the records of no slot but of the shard: libraries of functions, and users.
     ///
     /// # Errors
     /// The database cannot be read, or the sink takes no more.
-    pub fn libraries(&self, sink: &mut dyn Sink) -> anyhow::Result<()> {
-        let (from, to) = library::bounds();
+    pub fn of_shard(&self, sink: &mut dyn Sink) -> anyhow::Result<()> {
+        let (from, to) = shard::bounds();
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(from);
         options.set_iterate_upper_bound(to);
@@ -90,7 +90,7 @@ impl Copier<'_> {
             sink.put(Cf::Data, key, value)?;
             records.next();
         }
-        records.status().context("reading libraries of functions")
+        records.status().context("reading libraries of functions and users")
     }
 
     fn metas(&self, sink: &mut dyn Sink, copied: &mut Copied) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use keyspace::{Cf, Slot, SlotSet, library};
+use keyspace::{Cf, Slot, SlotSet, shard};
 use rocksdb::{BlockBasedOptions, DBCompressionType, Options, SstFileWriter};
 
 use crate::Sink;
@@ -40,13 +40,13 @@ struct Open<'a> {
     writer: SstFileWriter<'a>,
     family: Cf,
     path: PathBuf,
-    /// Which run of the slots; `None` for libraries.
+    /// Which run of the slots; `None` for records of no slot.
     run: Option<usize>,
     bytes: u64,
 }
 
 impl<'a> Cut<'a> {
-    /// Files in `dir`, of records of these slots and of libraries; see [`table`] for the options.
+    /// Files in `dir`, of records of these slots and of no slot; see [`table`] for the options.
     pub fn new(
         options: &'a Options,
         dir: &'a Path,
@@ -76,9 +76,9 @@ impl<'a> Cut<'a> {
         (self.done)(piece)
     }
 
-    /// Which run of the slots a record is of; `None` for a library.
+    /// Which run of the slots a record is of; `None` for one of no slot.
     fn run_of(&self, key: &[u8]) -> anyhow::Result<Option<usize>> {
-        if library::is_of_shard(key) {
+        if shard::is_of_shard(key) {
             return Ok(None);
         }
         let slot = Slot::of_encoded(key).context("a record without a slot")?;
@@ -130,7 +130,7 @@ pub fn table() -> Options {
 
 #[cfg(test)]
 mod tests {
-    use keyspace::meta;
+    use keyspace::{library, meta};
 
     use super::*;
 

@@ -74,12 +74,20 @@ impl EtcdRegistry {
         expect: &[Expect],
         writes: &[Write],
     ) -> Result<TxnResponse, Failed> {
-        let compare = expect.iter().map(|expected| Compare {
-            result: 0,
+        let revisions = expect.iter().map(|expected| Compare {
             target: Compare::MOD,
             key: self.key(&expected.key),
             mod_revision: Some(expected.revision.map_or(0, |r| r.0.try_into().unwrap_or(i64::MAX))),
+            ..Compare::default()
         });
+        let values = expect.iter().filter(|expected| expected.value.is_some());
+        let values = values.map(|expected| Compare {
+            target: Compare::VALUE,
+            key: self.key(&expected.key),
+            value: expected.value.clone(),
+            ..Compare::default()
+        });
+        let compare = revisions.chain(values);
         let mut success = Vec::with_capacity(writes.len());
         for write in writes {
             let key = self.key(&write.key);

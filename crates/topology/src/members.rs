@@ -2,8 +2,8 @@
 //! key under a lease of its own, at each change and at least every second. Everyone else watches
 //! the service's prefix; the tools need no other connection.
 //!
-//! What sidecars say grows from version to version, and they are upgraded one by one: readers pass over
-//! what they do not know of it.
+//! What members say grows from version to version, and they are upgraded one by one: readers pass over
+//! what they do not know of it. (Only of the record nothing may be passed over: it says who may write.)
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ pub enum Role {
 
 /// How far a standby is with one source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct AppliedStatus {
     /// The last position applied, on the source's timeline.
     pub position: Position,
@@ -47,7 +47,7 @@ pub struct AppliedStatus {
 
 /// A node's key: `member/<cluster>/<shard>/node`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct NodeMember {
     /// Which shard it is.
     pub shard: ShardName,
@@ -90,7 +90,7 @@ pub struct NodeMember {
 
 /// What a sidecar found when it read a dead node's log to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct Drained {
     /// For which freeze.
     pub freeze: FreezeId,
@@ -140,7 +140,7 @@ pub enum HeldBy {
 
 /// That what is staged is held back, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct Held {
     /// By what.
     pub by: HeldBy,
@@ -160,7 +160,7 @@ pub enum WayBy {
 
 /// By which way, and since when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct Way {
     /// By which.
     pub by: WayBy,
@@ -171,7 +171,7 @@ pub struct Way {
 /// How the reading of a source's archive is doing. It is there where an archive is read while the
 /// source's sidecar is away, also while it is not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct BucketStatus {
     /// How often all that is archived has been staged, or a try has failed. Whoever waits for what was
     /// archived by now waits for two more.
@@ -249,7 +249,7 @@ pub struct SidecarMember {
 
 /// A proxy's key: `proxy/<id>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct ProxyMember {
     /// Its name, unique in the service.
     pub id: String,
@@ -286,7 +286,7 @@ pub struct ProxyMember {
 /// A primary's lease: `lease/<cluster>/<shard>`, written only if the record still has the revision
 /// that the node last read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct Lease {
     /// Who holds it.
     pub shard: ShardName,

@@ -18,12 +18,14 @@ pub struct Versioned {
 }
 
 /// What must hold for a commit: the key's revision, or `None` for a key that must not exist.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expect {
     /// The key.
     pub key: String,
     /// Its revision.
     pub revision: Option<Revision>,
+    /// Its bytes too, where they are named: a registry that was set back gives revisions again.
+    pub value: Option<Vec<u8>>,
 }
 
 /// One write of a commit.

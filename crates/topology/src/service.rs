@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::any::AnyRegistry;
 use crate::members::{Lease, NodeMember, ProxyMember, SidecarMember};
 use crate::record::{FreezeId, Record, ShardName, is_name};
-use crate::registry::{Expect, Outcome, Registry, RegistryError, Revision, Write};
+use crate::registry::{Expect, Outcome, Registry, RegistryError, Revision, View, Write};
 
 pub use view::ServiceView;
 
@@ -25,6 +25,11 @@ pub use view::ServiceView;
 pub const MEMBER_TTL: Duration = Duration::from_secs(5);
 /// How many journals of operations are kept; the oldest go first.
 pub const JOURNALS_MAX: usize = 32;
+
+/// A registry that did not answer at the start is asked again after this, and later each time up to
+/// [`OPEN_AGAIN_MAX`].
+const OPEN_AGAIN_MIN: Duration = Duration::from_millis(100);
+const OPEN_AGAIN_MAX: Duration = Duration::from_secs(2);
 
 /// One service in a registry. Clones share one watch.
 #[derive(Clone, Debug)]
@@ -45,14 +50,39 @@ pub enum Cancelled {
 
 impl Service {
     /// Watches a service, which need not have a record yet.
+    ///
+    /// # Errors
+    /// The registry does not answer; a process that is to outlast that uses [`Service::open_patient`].
     pub async fn open(registry: AnyRegistry, service: &str) -> Result<Self, RegistryError> {
-        if !is_name(service) {
-            return Err(RegistryError::Unusable(format!(
-                "`{service}` is no name for a service: up to 63 letters, digits, `-` and `_`"
-            )));
-        }
-        let raw = registry.watch(&format!("services/{service}/")).await?;
-        Ok(Self { registry, name: service.into(), view: view::follow(service, raw) })
+        let prefix = prefix(service)?;
+        let raw = registry.watch(&prefix).await?;
+        let first = raw.borrow().clone();
+        let view = view::follow(service, &first, std::future::ready(raw));
+        Ok(Self { registry, name: service.into(), view })
+    }
+
+    /// The same for a process that does not end because a registry is silent: until that answers for
+    /// the first time, the service looks as one without a record and without members, and a line in the
+    /// log says why.
+    ///
+    /// # Errors
+    /// It is no name for a service.
+    pub fn open_patient(registry: AnyRegistry, service: &str) -> Result<Self, RegistryError> {
+        let prefix = prefix(service)?;
+        let asked = registry.clone();
+        let raw = async move {
+            let mut pause = OPEN_AGAIN_MIN;
+            loop {
+                match asked.watch(&prefix).await {
+                    Ok(raw) => return raw,
+                    Err(why) => tracing::warn!("waiting for the registry, and asking again: {why}"),
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(OPEN_AGAIN_MAX);
+            }
+        };
+        let view = view::follow(service, &View::default(), raw);
+        Ok(Self { registry, name: service.into(), view })
     }
 
     /// Its name.
@@ -113,7 +143,7 @@ impl Service {
         record.validate().map_err(RegistryError::Unusable)?;
         let key = self.key("record");
         let write = Write { key: key.clone(), value: Some(json(record)), ttl: None };
-        self.registry.commit(&[Expect { key, revision }], &[write]).await
+        self.registry.commit(&[Expect { key, revision, value: None }], &[write]).await
     }
 
     /// Ends this freeze without a commit, unless it is over. Who calls it when the deadline passes
@@ -208,14 +238,24 @@ impl Service {
         self.remove(self.key(&format!("proxy/{id}"))).await
     }
 
-    /// Renews a lease, if the record still has the revision that the holder last read. The holder
-    /// counts the lease from before this call, on its own clock.
+    /// Renews a lease, if the record still has the revision that the holder last read, and the bytes
+    /// that were read at it: a registry that was set back gives a revision again, to another record.
+    /// The holder counts the lease from before this call, on its own clock.
     pub async fn renew_lease(
         &self,
         lease: &Lease,
         record_revision: Revision,
     ) -> Result<Outcome, RegistryError> {
-        let expect = Expect { key: self.key("record"), revision: Some(record_revision) };
+        let value = {
+            let view = self.view.borrow();
+            match &view.record {
+                Some((_, revision)) if *revision == record_revision => view.record_bytes.to_vec(),
+                // The holder has yet to see what is known here already.
+                _ => return Ok(Outcome::Conflict),
+            }
+        };
+        let expect =
+            Expect { key: self.key("record"), revision: Some(record_revision), value: Some(value) };
         let write = Write {
             key: self.key(&format!("lease/{}", lease.shard)),
             value: Some(json(lease)),
@@ -272,6 +312,16 @@ impl Service {
 
     fn member_key(&self, shard: &ShardName, kind: &str) -> String {
         self.key(&format!("member/{shard}/{kind}"))
+    }
+}
+
+/// What the keys of a service begin with.
+fn prefix(service: &str) -> Result<String, RegistryError> {
+    match is_name(service) {
+        true => Ok(format!("services/{service}/")),
+        false => Err(RegistryError::Unusable(format!(
+            "`{service}` is no name for a service: up to 63 letters, digits, `-` and `_`"
+        ))),
     }
 }
 

@@ -12,7 +12,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 use server::Etcd;
-use topology::{AnyRegistry, Expect, Outcome, Registry, Revision, View, Write, open};
+use topology::{AnyRegistry, Expect, Outcome, Registry, Revision, Service, View, Write, open};
 use wire::Wire;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -64,6 +64,25 @@ impl conformance::Place for Etcd {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_passes_the_conformance_suite() {
     conformance::suite(&mut aside(Etcd::start)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_opened_while_it_is_silent_is_seen_as_soon_as_it_answers() {
+    let mut etcd = aside(Etcd::start);
+    let address = format!("{}?timeout=300ms", etcd.address());
+    let record = "services/shop/note/drill";
+    let note = r#"{"at":1,"says":"it was there before","good":true}"#;
+    open(&address).unwrap().commit(&[], &[write(record, note)]).await.unwrap();
+    aside(|| etcd.kill(0));
+    let error = Service::open(open(&address).unwrap(), "shop").await.unwrap_err().to_string();
+    assert!(error.contains("no answer within 300 ms"), "{error}");
+    let service = Service::open_patient(open(&address).unwrap(), "shop").unwrap();
+    let mut watch = service.watch();
+    assert!(watch.borrow_and_update().notes.is_empty());
+    aside(|| etcd.start_again(0));
+    let seen = tokio::time::timeout(PATIENCE, watch.wait_for(|view| !view.notes.is_empty())).await;
+    assert!(seen.expect("seen in time").unwrap().notes["drill"].good);
+    assert!(Service::open_patient(open(&address).unwrap(), "no/name").is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,12 +164,12 @@ async fn late_answers_are_waited_for_and_too_late_ones_leave_the_outcome_unknown
     let registry = open(&format!("{}?timeout=1500ms", wire.address())).unwrap();
     let at = committed(registry.commit(&[], &[write("k", "1")]).await.unwrap());
     wire.delay(Duration::from_millis(150));
-    let held = [Expect { key: "k".to_owned(), revision: Some(at) }];
+    let held = [Expect { key: "k".to_owned(), revision: Some(at), value: None }];
     let at = committed(registry.commit(&held, &[write("k", "2")]).await.unwrap());
     assert_eq!(text(&registry, "k").await, "2");
     wire.delay(Duration::from_secs(30));
     let began = Instant::now();
-    let held = [Expect { key: "k".to_owned(), revision: Some(at) }];
+    let held = [Expect { key: "k".to_owned(), revision: Some(at), value: None }];
     let error = registry.commit(&held, &[write("k", "3")]).await.unwrap_err().to_string();
     assert!(error.contains("whether it was committed must be read"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
@@ -224,6 +243,7 @@ async fn users_and_passwords_are_asked_for_and_said_when_they_are_wrong() {
     let expect = Expect {
         key: "kept".into(),
         revision: registry.get("kept").await.unwrap().map(|k| k.revision),
+        value: Some(b"1".to_vec()),
     };
     committed(registry.commit(&[expect], &[write("kept", "2")]).await.unwrap());
     until(&mut watch, |view| has(view, "kept", "2")).await;
@@ -320,7 +340,7 @@ async fn a_registry_restored_from_a_backup_is_seen_and_old_revisions_conflict() 
     let seen = watch.borrow().keys["k"].revision;
     aside(|| etcd.restore(&backup));
     until(&mut watch, |view| has(view, "k", "old")).await;
-    let held = [Expect { key: "k".to_owned(), revision: Some(seen) }];
+    let held = [Expect { key: "k".to_owned(), revision: Some(seen), value: None }];
     assert_eq!(registry.commit(&held, &[write("k", "x")]).await.unwrap(), Outcome::Conflict);
     registry.commit(&[], &[write("k", "new")]).await.unwrap();
     until(&mut watch, |view| has(view, "k", "new")).await;

@@ -109,6 +109,7 @@ async fn a_lease_is_renewed_only_under_the_record_that_was_read() {
     let Outcome::Committed(revision) = made else { panic!("{made:?}") };
     let shard: topology::ShardName = "a/0".parse().unwrap();
     let lease = Lease { shard: shard.clone(), epoch: Epoch(1), lease_ms: 300, at: UnixMs::now() };
+    until(&service, |view| view.record.is_some()).await;
     assert!(matches!(service.renew_lease(&lease, revision).await.unwrap(), Outcome::Committed(_)));
     until(&service, |view| view.leases.get(&shard) == Some(&lease)).await;
     service.swap_record(revision, &record().cancelled()).await.unwrap();
@@ -146,6 +147,41 @@ async fn members_come_and_go_and_what_cannot_be_read_is_named() {
     until(&service, |view| view.proxies.is_empty() && view.problems.is_empty()).await;
     let bad = ProxyMember { id: "../record".to_owned(), ..proxy };
     assert!(service.put_proxy(&bad, Duration::from_secs(1)).await.is_err());
+}
+
+#[tokio::test]
+async fn what_members_of_a_later_version_say_more_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = demo(&dir).await;
+    let mut later = serde_json::to_value(node("a/0", 1)).unwrap();
+    later["of-a-later-version"] = serde_json::json!({"more": [1, 2]});
+    let applied = r#"{"position":null,"stamp-ms":5,"ended":null,"of-a-later-version":1}"#;
+    let mut applied: serde_json::Value = serde_json::from_str(applied).unwrap();
+    applied["position"] = serde_json::to_value(wal::Position {
+        timeline: wal::TimelineId(1),
+        sequence: wal::Sequence(7),
+    })
+    .unwrap();
+    later["applied"] = serde_json::json!({"b/0": applied});
+    let proxy = r#"{"id":"p1","cluster":"a","client":"h:1","metrics":null,"pid":1,"version":"9",
+        "epoch":1,"holding":null,"at":1,"of-a-later-version":true}"#;
+    let lease = r#"{"shard":"a/0","epoch":1,"lease-ms":300,"at":1,"of-a-later-version":true}"#;
+    let put = |key: &str, text: String| Write {
+        key: format!("services/demo/{key}"),
+        value: Some(text.into()),
+        ttl: None,
+    };
+    let writes = [
+        put("member/a/0/node", later.to_string()),
+        put("proxy/p1", proxy.to_owned()),
+        put("lease/a/0", lease.to_owned()),
+    ];
+    service.registry().commit(&[], &writes).await.unwrap();
+    until(&service, |view| view.proxies.contains_key("p1")).await;
+    let view = service.view();
+    assert!(view.problems.is_empty(), "{:?}", view.problems);
+    assert_eq!(view.nodes.values().next().unwrap().applied["b/0"].stamp_ms, 5);
+    assert_eq!(view.leases.len(), 1);
 }
 
 #[tokio::test]

@@ -36,7 +36,8 @@ pub enum FileError {
     Content(String),
 }
 
-/// The users of a file.
+/// The users of a file, or of a log.
+#[derive(Default)]
 pub(crate) struct Loaded {
     pub(super) users: BTreeMap<Vec<u8>, User>,
 }
@@ -44,7 +45,7 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// All lines, or none of them.
     pub(super) fn parse(text: &[u8], path: &Path) -> Result<Self, FileError> {
-        let mut loaded = Self { users: BTreeMap::new() };
+        let mut loaded = Self::default();
         let mut errors = String::new();
         let shown = path.display();
         for (number, line) in text.split(|&b| b == b'\n').enumerate() {

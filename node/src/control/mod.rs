@@ -57,6 +57,12 @@ pub trait Quiesce: Send + Sync + 'static {
 
     /// Any key may have changed beside them; they are parked.
     fn changed_outside(&self);
+
+    /// The users that this database has may be others than before.
+    fn users_changed(&self, _store: &Store) {}
+
+    /// The node is a primary: its users become those of its service, if they are not yet.
+    fn bring_users(&self) {}
 }
 
 /// Holding it keeps writers parked.
@@ -70,6 +76,18 @@ impl Quiesce for crate::worker::Workers {
 
     fn changed_outside(&self) {
         crate::worker::Workers::changed_outside(self);
+    }
+
+    fn users_changed(&self, store: &Store) {
+        if let Some(herald) = self.listeners().herald() {
+            herald.users_changed(store);
+        }
+    }
+
+    fn bring_users(&self) {
+        if let Some(herald) = self.listeners().herald() {
+            herald.bring_users();
+        }
     }
 }
 

@@ -126,6 +126,7 @@ impl Control {
         let store = Store::open(&self.0.dir, self.0.owner.as_ref(), self.0.options)?;
         let store = Arc::new(store);
         self.0.current.set(store.clone());
+        self.0.workers.users_changed(&store);
         self.settle(&store);
         self.0.changed.notify_one();
         self.0.reopened.notify_one();

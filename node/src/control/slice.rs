@@ -63,6 +63,7 @@ impl Control {
         self.changed_outside();
         drop(parked);
         let position = taken?;
+        self.0.workers.users_changed(&store);
         self.settle(&store);
         super::load::remove(&dir);
         tracing::info!(

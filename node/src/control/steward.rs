@@ -279,6 +279,9 @@ impl Control {
         if let Err(why) = self.look_at_views(false) {
             tracing::warn!("reclaim views: {why}");
         }
+        if sync && beats {
+            self.0.workers.bring_users();
+        }
         let due = sync && store.options().durability == Durability::Everysec;
         if due && let Err(why) = store.sync() {
             tracing::error!("syncing the log failed: {why}");

@@ -1,15 +1,21 @@
 //! ACL: users and what they may do.
 
+use std::sync::Arc;
+
 use resp::reply::Writer;
 
+use super::client::Client;
 use super::session::{Session, Shared};
-use crate::acl::{Categories, Changed, Selector};
+use crate::acl::{Categories, Changed, Selector, SetError};
 use crate::command::{Args, Fail, table};
 
 type Answer = Result<(), Fail>;
 
-fn failed(why: impl std::fmt::Display) -> Fail {
-    Fail::text(format!("ERR {why}"))
+fn failed(why: impl Into<SetError>) -> Fail {
+    match why.into() {
+        SetError::Log(answer) => Fail::text(answer),
+        why => Fail::text(format!("ERR {why}")),
+    }
 }
 
 pub(super) fn acl(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> Answer {
@@ -33,16 +39,18 @@ pub(super) fn acl(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> 
         b"getuser" => get_user(&shared, args.at(2), &mut out),
         b"setuser" => {
             let changed = users.set(args.at(2), args.from(3)).map_err(failed)?;
-            disconnect(session, &changed);
-            out.simple("OK");
+            if may_answer(session, &changed) {
+                out.simple("OK");
+            }
         }
         b"deluser" => {
             if args.from(2).any(|name| name == b"default") {
                 return Err(Fail::text("ERR The 'default' user cannot be removed"));
             }
-            let changed = users.delete(args.from(2)).map_err(failed)?;
-            disconnect(session, &changed);
-            out.integer(changed.gone.len() as i64);
+            let (count, changed) = users.delete(args.from(2)).map_err(failed)?;
+            if may_answer(session, &changed) {
+                out.integer(count as i64);
+            }
         }
         b"save" => {
             users.save().map_err(failed)?;
@@ -50,8 +58,9 @@ pub(super) fn acl(session: &mut Session, args: &Args<'_>, out: &mut Vec<u8>) -> 
         }
         b"load" => {
             let changed = users.load().map_err(failed)?;
-            disconnect(session, &changed);
-            out.simple("OK");
+            if may_answer(session, &changed) {
+                out.simple("OK");
+            }
         }
         b"log" => log(&shared, args, &mut out)?,
         b"dryrun" => dry_run(&shared, args, &mut out)?,
@@ -194,24 +203,38 @@ fn dry_run(shared: &Shared, args: &Args<'_>, out: &mut Writer<'_>) -> Answer {
     Ok(())
 }
 
-/// Ends the connections of users that are no more, and of subscribers that may not hear any longer
-/// what they hear; this one after its answer.
-pub(super) fn disconnect(session: &mut Session, changed: &Changed) {
-    let shared = session.shared.clone();
+/// Ends the connections that a change ends, this one after its answer. False: it gets none.
+pub(super) fn may_answer(session: &mut Session, changed: &Changed) -> bool {
+    let own = session.client.id;
+    for client in concerned(&session.shared, changed) {
+        match client.id == own {
+            true => session.closing = true,
+            false => client.kill(),
+        }
+    }
+    session.closing |= changed.lost;
+    !changed.lost
+}
+
+/// Ends the connections that a change from elsewhere ends.
+pub(super) fn disconnect(shared: &Shared, changed: &Changed) {
+    concerned(shared, changed).iter().for_each(|client| client.kill());
+}
+
+/// The connections of users that are no more, and of subscribers that may not hear any longer what they
+/// hear.
+fn concerned(shared: &Shared, changed: &Changed) -> Vec<Arc<Client>> {
     let mut ended = Vec::new();
-    for client in shared.clients.all() {
-        let Some(account) = client.said().account.clone() else { continue };
-        if changed.gone.iter().any(|gone| std::sync::Arc::ptr_eq(gone, &account)) {
-            ended.push(client);
+    if !changed.gone.is_empty() {
+        for client in shared.clients.all() {
+            let Some(account) = client.said().account.clone() else { continue };
+            if changed.gone.iter().any(|gone| Arc::ptr_eq(gone, &account)) {
+                ended.push(client);
+            }
         }
     }
     for account in &changed.fewer_channels {
         ended.extend(shared.broker.not_allowed(account));
     }
-    for client in ended {
-        match client.id == session.client.id {
-            true => session.closing = true,
-            false => client.kill(),
-        }
-    }
+    ended
 }

@@ -4,9 +4,11 @@
 use resp::Version;
 use resp::reply::Writer;
 
+use super::acl;
 use super::broker::Kind;
 use super::session::Shared;
 use super::tracking;
+use crate::store::Store;
 use crate::worker::{Class, Event, Herald};
 
 impl Herald for Shared {
@@ -31,6 +33,15 @@ impl Herald for Shared {
         if !changed.is_empty() {
             tracking::broadcast(self, &changed);
         }
+    }
+
+    fn users_changed(&self, store: &Store) {
+        let changed = self.users.refresh(store);
+        acl::disconnect(self, &changed);
+    }
+
+    fn bring_users(&self) {
+        self.users.bring_into_log();
     }
 
     fn own_change(&self, client: u64, key: Option<&[u8]>, version: Version, out: &mut Vec<u8>) {

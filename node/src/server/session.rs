@@ -160,7 +160,7 @@ impl Shared {
 
     /// Makes this the password of the user `default`.
     pub fn require_password(&self, password: &[u8]) -> Result<(), String> {
-        config::require_password(self, password.to_vec())
+        config::require_password(self, password)
     }
 
     /// How many clients are connected.

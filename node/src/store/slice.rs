@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use admin::{Applied, Intent, Loaded, Reclaimed, Slice};
-use keyspace::{Cf, SlotSet, library, system};
+use keyspace::{Cf, SlotSet, shard, system};
 use rocksdb::{IteratorMode, WriteBatch};
 use topology::ShardName;
 use wal::Position;
@@ -22,8 +22,8 @@ pub struct Taking {
     pub standing: Standing,
     /// How far it is with each source then.
     pub applied: BTreeMap<ShardName, Applied>,
-    /// Nothing that it holds came from another source that it follows: its libraries of functions go
-    /// too.
+    /// Nothing that it holds came from another source that it follows: its records of no slot
+    /// (libraries of functions, users) go too.
     pub alone: bool,
 }
 
@@ -45,7 +45,7 @@ impl Exclusive<'_> {
             }
         }
         if taking.alone {
-            let (from, to) = library::bounds();
+            let (from, to) = shard::bounds();
             batch.delete_range_cf(store.cf(Cf::Data), from, to);
         }
         remember_loads(store, slice, &mut batch)

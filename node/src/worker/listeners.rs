@@ -8,6 +8,7 @@ use resp::Version;
 
 use super::notice::Class;
 use super::tracked::Tracked;
+use crate::store::Store;
 
 /// Something that clients may want to hear of. It is told once its batch is committed.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,6 +61,10 @@ pub trait Herald: Send + Sync {
     /// What a client that tracks keys gets behind the answer to its own command: a key that it has
     /// to read again, or, with `None`, all of them.
     fn own_change(&self, client: u64, key: Option<&[u8]>, version: Version, out: &mut Vec<u8>);
+    /// The users may be others than before: those of the database as it is now.
+    fn users_changed(&self, store: &Store);
+    /// This node is a primary: its users become those of the service, if they are not yet.
+    fn bring_users(&self);
 }
 
 /// What clients want to hear of.

@@ -110,8 +110,8 @@ pub fn stranded_keys(batch: &BatchRef<'_>, into: &mut Stranded) -> Result<(), St
             | Record::SingleDelete { cf, key }
             | Record::Merge { cf, key, .. } => (cf, key),
         };
-        if cf == Cf::Data && keyspace::library::is_of_shard(key) {
-            return Err("it changed a library of functions past the fork".to_owned());
+        if cf == Cf::Data && keyspace::shard::is_of_shard(key) {
+            return Err("it changed users or a library of functions past the fork".to_owned());
         }
         if let Some(key) = key_of(cf, key)? {
             into.touch(key, touched)?;

@@ -9,8 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use keyspace::library::{self, LibraryValue};
-use keyspace::{Cf, Hlc, Slot, SlotRange, SlotSet};
+use keyspace::{Cf, Hlc, Slot, SlotRange, SlotSet, shard};
 use ops::exit::{Exit, Stop};
 use restore::{Copy, Done, PARTIAL, adopt, place};
 use rocksdb::{
@@ -158,7 +157,7 @@ fn build(sources: &[Copy], slots: &SlotSet, dir: &Path, stamp: Hlc) -> anyhow::R
             copy(sources, cf, &bounds.0, &bounds.1, &mut out)?;
         }
         if cf == Cf::Data {
-            for (key, value) in libraries(sources)? {
+            for (key, value) in of_shard(sources)? {
                 out.put(&key, &value)?;
             }
         }
@@ -208,9 +207,10 @@ fn copy(
     readers.iter().try_for_each(|records| records.status()).context("reading a source")
 }
 
-/// Every shard has all libraries of functions; of two versions the later one counts.
-fn libraries(sources: &[Copy]) -> anyhow::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let (from, to) = library::bounds();
+/// Every shard has all records of no slot (libraries of functions, users); of two versions the later one
+/// counts.
+fn of_shard(sources: &[Copy]) -> anyhow::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let (from, to) = shard::bounds();
     let mut found = BTreeMap::<Vec<u8>, (Hlc, Vec<u8>)>::new();
     for source in sources {
         let family = source.db().cf_handle(Cf::Data.name()).context("a source lacks a family")?;
@@ -219,7 +219,7 @@ fn libraries(sources: &[Copy]) -> anyhow::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         let mut records = source.db().raw_iterator_cf_opt(family, options);
         records.seek(from);
         while let Some((key, value)) = records.item() {
-            let stamp = LibraryValue::decode(value).context("reading a library")?.stamp;
+            let stamp = shard::stamp(value).context("reading a record of no slot")?;
             let held = found.entry(key.to_vec()).or_default();
             if held.0 <= stamp {
                 *held = (stamp, value.to_vec());

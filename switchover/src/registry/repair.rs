@@ -93,7 +93,7 @@ async fn mend(tool: &Tool, finding: &Finding) -> anyhow::Result<String> {
         },
         Some(Mend::Delete(revision)) => {
             let key = format!("services/{}/{}", service.name(), finding.key);
-            let expect = Expect { key: key.clone(), revision: Some(*revision) };
+            let expect = Expect { key: key.clone(), revision: Some(*revision), value: None };
             let delete = Write { key, value: None, ttl: None };
             match service.registry().commit(&[expect], &[delete]).await? {
                 Outcome::Committed(_) => Ok("deleted".to_owned()),

@@ -61,8 +61,8 @@ pub(super) struct DeleteRangeRequest {
     pub(super) key: Vec<u8>,
 }
 
-/// `Compare` with the target MOD and the result EQUAL, which is all that is asked here. A key that
-/// does not exist has the revision 0.
+/// `Compare` with the targets MOD and VALUE and the result EQUAL, which is all that is asked here. A key
+/// that does not exist has the revision 0.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Compare {
     /// EQUAL is 0.
@@ -75,11 +75,16 @@ pub(super) struct Compare {
     /// One of a union: set even if it is 0.
     #[prost(int64, optional, tag = "6")]
     pub(super) mod_revision: Option<i64>,
+    /// The union's other member.
+    #[prost(bytes = "vec", optional, tag = "7")]
+    pub(super) value: Option<Vec<u8>>,
 }
 
 impl Compare {
     /// Compare what the key's revision is.
     pub(super) const MOD: i32 = 2;
+    /// Compare what its bytes are.
+    pub(super) const VALUE: i32 = 3;
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -163,7 +163,12 @@ pub(super) fn commit(
 ) -> Result<Outcome, RegistryError> {
     let content = read(dir)?;
     let live = content.live();
-    let holds = |e: &Expect| live.get(e.key.as_str()).map(|entry| entry.revision) == e.revision;
+    let holds = |e: &Expect| {
+        let held = live.get(e.key.as_str());
+        held.map(|entry| entry.revision) == e.revision
+            && (e.value.is_none()
+                || held.and_then(|entry| entry.value.as_ref()) == e.value.as_ref())
+    };
     if !expect.iter().all(holds) {
         return Ok(Outcome::Conflict);
     }

@@ -18,7 +18,7 @@ impl Service {
         held: Option<Revision>,
     ) -> Result<Outcome, RegistryError> {
         let key = self.key("operation");
-        let expect = Expect { key: key.clone(), revision: held };
+        let expect = Expect { key: key.clone(), revision: held, value: None };
         let write = Write { key, value: Some(json(claim)), ttl: Some(ttl) };
         self.registry.commit(&[expect], &[write]).await
     }
@@ -26,7 +26,7 @@ impl Service {
     /// Gives a claim back, if it still has this revision.
     pub async fn release(&self, held: Revision) -> Result<Outcome, RegistryError> {
         let key = self.key("operation");
-        let expect = Expect { key: key.clone(), revision: Some(held) };
+        let expect = Expect { key: key.clone(), revision: Some(held), value: None };
         self.registry.commit(&[expect], &[Write { key, value: None, ttl: None }]).await
     }
 

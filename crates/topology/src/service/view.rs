@@ -18,6 +18,8 @@ pub struct ServiceView {
     /// goes back, is not shown: the last good one stays, with its old revision, under which no lease
     /// is renewed.
     pub record: Option<(Record, Revision)>,
+    /// The record's bytes as they were read at that revision.
+    pub record_bytes: Arc<[u8]>,
     /// The nodes that live, by shard.
     pub nodes: BTreeMap<ShardName, NodeMember>,
     /// The sidecars that live, by the shard that they stand beside.
@@ -53,16 +55,24 @@ pub(super) fn parse_record(service: &str, bytes: &[u8]) -> Result<Record, String
     }
 }
 
-/// Follows a watch of the service's keys; ends when its last receiver is dropped.
+/// Follows a watch of the service's keys, which may be there later; `first` is what is known of them
+/// before. Ends when its last receiver is dropped.
 pub(super) fn follow(
     service: &str,
-    mut raw: watch::Receiver<View>,
+    first: &View,
+    raw: impl Future<Output = watch::Receiver<View>> + Send + 'static,
 ) -> watch::Receiver<Arc<ServiceView>> {
     let prefix = format!("services/{service}/");
-    let mut seen = raw.borrow_and_update().clone();
+    let mut seen = first.clone();
     let first = ServiceView::of(&prefix, &seen);
     let (sender, receiver) = watch::channel(Arc::new(first));
     tokio::spawn(async move {
+        let mut raw = tokio::select! {
+            raw = raw => raw,
+            () = sender.closed() => return,
+        };
+        // What came while it was waited for.
+        raw.mark_changed();
         loop {
             tokio::select! {
                 changed = raw.changed() => if changed.is_err() { return },
@@ -134,6 +144,7 @@ impl ServiceView {
                     goes_on(held, &record)?;
                 }
                 self.record = Some((record, revision));
+                self.record_bytes = value.into();
             }
             ["member", cluster, shard, "node"] => {
                 self.nodes.insert(shard_name(cluster, shard)?, parse(value)?);

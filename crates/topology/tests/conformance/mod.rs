@@ -20,7 +20,7 @@ fn delete(key: &str) -> Write {
 }
 
 fn expect(key: &str, revision: Option<Revision>) -> Expect {
-    Expect { key: key.to_owned(), revision }
+    Expect { key: key.to_owned(), revision, value: None }
 }
 
 fn revision(outcome: Outcome) -> Revision {
@@ -80,6 +80,12 @@ async fn compare_and_swap(registry: &impl Registry) {
     assert!(second > first);
     assert_eq!(registry.commit(&held, &[put("cas", 4)]).await.unwrap(), Outcome::Conflict);
     assert_eq!(text(registry, "cas").await.as_deref(), Some("3"));
+    let with = |value: &str| Expect { value: Some(value.into()), ..expect("cas", Some(second)) };
+    let other = registry.commit(&[with("2")], &[put("cas", 4)]).await.unwrap();
+    assert_eq!(other, Outcome::Conflict, "the revision, and other bytes");
+    let none = Expect { value: Some(b"".to_vec()), ..expect("none", None) };
+    assert_eq!(registry.commit(&[none], &[put("cas", 4)]).await.unwrap(), Outcome::Conflict);
+    revision(registry.commit(&[with("3")], &[put("cas", 4)]).await.unwrap());
     revision(registry.commit(&[], &[delete("cas")]).await.unwrap());
     assert_eq!(registry.get("cas").await.unwrap(), None);
     let again = revision(registry.commit(&create, &[put("cas", 5)]).await.unwrap());

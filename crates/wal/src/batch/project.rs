@@ -1,6 +1,6 @@
 //! The part of a batch that one target gets.
 
-use keyspace::{Slot, SlotSet, library};
+use keyspace::{Slot, SlotSet, shard};
 
 use super::builder::{begin, delete_range, set_count};
 use super::reader::Reader;
@@ -100,7 +100,7 @@ fn fate(record: &Record<'_>, keep: &SlotSet) -> Option<Fate> {
         | Record::Delete { key, .. }
         | Record::SingleDelete { key, .. }
         | Record::Merge { key, .. } => {
-            if library::is_of_shard(key) {
+            if shard::is_of_shard(key) {
                 return Some(Fate::Keep);
             }
             let slot = Slot::of_encoded(key)?;

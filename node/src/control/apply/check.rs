@@ -14,7 +14,7 @@ pub(super) fn check_slots(batch: &FrameBatch<'_>, slots: &SlotSet) -> Result<(),
         match record {
             Record::Put { key, .. } | Record::Delete { key, .. } => {
                 let slot = Slot::of_encoded(key);
-                if !keyspace::library::is_of_shard(key)
+                if !keyspace::shard::is_of_shard(key)
                     && !slot.is_some_and(|slot| slots.contains(slot))
                 {
                     return Err(stranger(slot));

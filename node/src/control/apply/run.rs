@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use admin::{Applied, Code};
-use keyspace::{Cf, SlotSet};
+use keyspace::{Cf, SlotSet, user};
 use rocksdb::WriteBatch;
 use topology::members::Role;
 use topology::{Epoch, FreezeId, ShardName};
@@ -38,6 +38,8 @@ pub(super) struct Run<'a> {
     tag: Option<Tag>,
     /// Batches in `pending`.
     records: u32,
+    /// Some of them change users.
+    users: bool,
 }
 
 impl<'a> Run<'a> {
@@ -61,6 +63,7 @@ impl<'a> Run<'a> {
             pending: BatchBuilder::default(),
             tag: None,
             records: 0,
+            users: false,
         }
     }
 
@@ -104,6 +107,11 @@ impl<'a> Run<'a> {
         let mut last = None;
         let dropped = ops::failpoint::hit("apply-drop-batch");
         for record in batch.batch.records() {
+            if let Record::Put { cf: Cf::Data, key, .. } | Record::Delete { cf: Cf::Data, key } =
+                record
+            {
+                self.users |= user::decode_key(key).is_some();
+            }
             match record {
                 Record::Put { cf: Cf::Meta, .. } if ops::failpoint::hit("apply-drop-key") => {}
                 Record::Put { cf, key, value } if !dropped => {
@@ -178,6 +186,9 @@ impl<'a> Run<'a> {
             standing,
         )?;
         self.records = 0;
+        if std::mem::take(&mut self.users) {
+            self.control.0.workers.users_changed(self.store);
+        }
         if complete {
             tracing::info!(source = %self.source, at = %self.applied.position, "complete: readable");
             self.control.settle(self.store);

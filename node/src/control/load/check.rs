@@ -107,9 +107,9 @@ pub(in crate::control) fn check_slice(dir: &Path, slice: &Slice) -> Result<u64, 
         let keys = [&file.start_key, &file.end_key];
         let of_slots = |range| keys.iter().all(|key| is_of_run(key, range));
         let of_shard = || {
-            let is_library = |key: &[u8]| keyspace::library::is_of_shard(key);
+            let is_of_shard = |key: &[u8]| keyspace::shard::is_of_shard(key);
             file.column_family_name == Family::Data.name()
-                && keys.iter().all(|key| key.as_deref().is_some_and(is_library))
+                && keys.iter().all(|key| key.as_deref().is_some_and(is_of_shard))
         };
         let within = slice.slots.ranges().iter().any(of_slots) || of_shard();
         if !within || file.num_deletions != 0 {

@@ -61,9 +61,15 @@ pub(super) fn config(
     Ok(())
 }
 
-/// Makes this the password of the user `default`.
-pub(super) fn require_password(shared: &Shared, password: Vec<u8>) -> Result<(), String> {
-    parameter::password(password)(shared).map(drop)
+/// Makes this the password of the user `default`, at the start.
+pub(super) fn require_password(shared: &Shared, password: &[u8]) -> Result<(), String> {
+    match shared.users.start_with_password(password).map_err(|why| why.to_string())? {
+        true => shared.parameters.show_password(password),
+        false => tracing::warn!(
+            "the users are those of the service, and requirepass is not the password of `default` there: it was not used; change it with CONFIG SET requirepass at the primary"
+        ),
+    }
+    Ok(())
 }
 
 /// All changes or none: each is checked before the first is made.
@@ -94,10 +100,13 @@ fn set(session: &mut Session, args: &Args<'_>, out: &mut Writer<'_>) -> Result<(
         Ok((name, change))
     };
     let changes: Vec<(&[u8], Change)> = named.into_iter().map(read).collect::<Result<_, Fail>>()?;
+    let mut answer = true;
     for (name, change) in changes {
         let changed = change(&shared).map_err(|why| failed(name, &why))?;
-        super::acl::disconnect(session, &changed);
+        answer &= super::acl::may_answer(session, &changed);
     }
-    out.simple("OK");
+    if answer {
+        out.simple("OK");
+    }
     Ok(())
 }

@@ -169,7 +169,7 @@ impl Parameter {
 }
 
 /// `requirepass`: the password of `default`, kept with the users.
-pub(super) fn password(password: Vec<u8>) -> Change {
+fn password(password: Vec<u8>) -> Change {
     Box::new(move |shared| {
         let rule = [b">", &password[..]].concat();
         let rules: [&[u8]; 2] =

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use keyspace::data::DataKey;
-use keyspace::{Cf, library, meta};
+use keyspace::{Cf, library, meta, shard};
 use tokio::sync::mpsc;
 use wal::Position;
 use wal::batch::{BatchRef, Record};
@@ -43,7 +43,7 @@ impl Touched {
                     self.ranges = true;
                     continue;
                 }
-                Record::DeleteRange { cf: Cf::Data, begin, .. } if library::is_of_shard(begin) => {
+                Record::DeleteRange { cf: Cf::Data, begin, .. } if library::is_key(begin) => {
                     self.libraries = true;
                     continue;
                 }
@@ -54,7 +54,9 @@ impl Touched {
                 Record::DeleteRange { .. } | Record::LogData(_) => continue,
             };
             match cf {
-                Cf::Data if library::is_of_shard(key) => self.libraries = true,
+                Cf::Data if library::is_key(key) => self.libraries = true,
+                // Users: whom a Redis lets in is its own affair.
+                Cf::Data if shard::is_of_shard(key) => {}
                 Cf::Meta => {
                     if let Ok((_, key)) = meta::decode_key(key) {
                         self.keys.insert(key.to_vec());

@@ -88,7 +88,7 @@ fn rewrite(
     let form = Form::AsItIs;
     let copier = Copier { db, snapshot: &snapshot, slots, form, goes_on: &goes_on };
     copier.run(&mut cut)?;
-    copier.libraries(&mut cut)?;
+    copier.of_shard(&mut cut)?;
     let count = cut.finish()?;
     drop(held);
     send(Made::All(count))
