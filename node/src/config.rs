@@ -79,9 +79,14 @@ pub struct Settings {
     /// Let clients in that have no certificate; one that they have must still be good
     #[arg(long, env = "GODWIT_TLS_CLIENTS_OPTIONAL", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub tls_clients_optional: Option<bool>,
-    /// The password that clients need; kept, hashed, with the users in DIR/users.acl
+    /// The password that clients need; kept, hashed, with the users. Once those are in the log of a
+    /// service it is not used, and a line in the log says so if it is another one
     #[arg(long, env = "GODWIT_REQUIREPASS", value_name = "PASSWORD", hide_env_values = true)]
     pub requirepass: Option<String>,
+    /// Where users are: in the log, so that they follow the service (a node without one: in the file,
+    /// unless its database has some), or in DIR/users.acl of this node alone [default: log]
+    #[arg(long, env = "GODWIT_USERS", value_enum)]
+    pub users: Option<UsersIn>,
     /// Threads that read and answer [default: half of the cores]
     #[arg(long, env = "GODWIT_IO_THREADS", value_name = "N")]
     pub io_threads: Option<usize>,
@@ -107,6 +112,17 @@ pub struct Settings {
     pub compression: Option<Compression>,
 }
 
+/// Where users are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum UsersIn {
+    /// In the log, and so with all who follow it.
+    #[default]
+    Log,
+    /// In this node's file, whatever the log has.
+    File,
+}
+
 /// Settings that were checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -126,6 +142,8 @@ pub struct Config {
     pub tls: Option<(TlsFiles, Option<String>)>,
     /// The password that clients need, where it is to be changed.
     pub requirepass: Option<String>,
+    /// Where users are.
+    pub users: UsersIn,
     /// Threads that read and answer.
     pub io_threads: usize,
     /// Threads that run commands.
@@ -185,6 +203,7 @@ impl Settings {
                 reclaim_every: self.reclaim_every.unwrap_or(RECLAIM_EVERY_DEFAULT).0,
             },
             requirepass: self.requirepass,
+            users: self.users.unwrap_or_default(),
             tls,
             dir,
             admin,

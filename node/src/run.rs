@@ -13,7 +13,7 @@ use ops::tls::Tls;
 use topology::Service;
 
 use crate::acl::Users;
-use crate::config::{AdminConfig, Config};
+use crate::config::{AdminConfig, Config, UsersIn};
 use crate::control::{Announce, Control, Guard, Steward, listener};
 use crate::meter;
 use crate::server::{Facts, Kept, Listeners, Server, Shared};
@@ -112,7 +112,9 @@ pub async fn run(
     let herald: std::sync::Weak<dyn crate::worker::Herald> = Arc::downgrade(&shared) as _;
     workers.listeners().set_herald(herald);
     let of_service = config.member.is_some();
-    users.follow_log(opened.authority().clone(), opened.current().clone(), of_service);
+    if config.users == UsersIn::Log {
+        users.follow_log(opened.authority().clone(), opened.current().clone(), of_service);
+    }
     Kept::read(&shared.facts.dir)?.apply(&shared)?;
     if let Some(password) = &config.requirepass {
         shared.require_password(password.as_bytes()).map_err(anyhow::Error::msg)?;

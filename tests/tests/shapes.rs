@@ -30,6 +30,7 @@ fn apart(seed: u64, a: u16, b: u16, change: impl FnOnce(Plan) -> Plan) -> (Story
     client.call(&["SET", "before", "the flood"]).unwrap();
     on_each_node(&story, "a", &["FLUSHALL"]);
     on_each_node(&story, "a", &["FUNCTION", "LOAD", LIBRARY]);
+    on_each_node(&story, "a", &["ACL", "SETUSER", "shaper", "on", ">s", "+get"]);
     story.load();
     extras(&mut client, &mut random, "first");
     story.clouds.stop_cloud("b").unwrap();
@@ -62,7 +63,7 @@ fn on_each_node(story: &Story, cloud: &str, command: &[&str]) {
     }
 }
 
-/// No node of a cloud has a key of a slot that is not its own, and each has the library.
+/// No node of a cloud has a key of a slot that is not its own, and each has the library and the user.
 fn each_has_its_own(story: &Story, cloud: &str) {
     for shard in &story.clouds.cloud(cloud).shards {
         let others = SlotSet::all().difference(&shard.slots.parse().unwrap()).to_string();
@@ -74,6 +75,8 @@ fn each_has_its_own(story: &Story, cloud: &str) {
         let mut client = Client::connect(&shard.node.client).unwrap();
         let libraries = client.call(&["FUNCTION", "LIST"]).unwrap();
         assert!(says(&libraries, "shapes"), "{}: {libraries:?}", shard.name);
+        let users = client.call(&["ACL", "USERS"]).unwrap();
+        assert!(says(&users, "shaper"), "{}: {users:?}", shard.name);
     }
 }
 
@@ -238,6 +241,7 @@ fn a_node_that_dies_while_it_takes_slots_in_has_them_or_gets_them_again() {
 fn what_was_stranded_on_another_shape_is_in_its_ledger_and_taken_back() {
     let mut story = Story::begin_with(|plan| plan.with_toxics().with_shards(2, 3));
     on_each_node(&story, "a", &["FUNCTION", "LOAD", LIBRARY]);
+    on_each_node(&story, "a", &["ACL", "SETUSER", "shaper", "on", ">s", "+get"]);
     story.load();
     story.equal("a", "b");
     // Of the first shard of a and each of the two of b that have some of its slots.

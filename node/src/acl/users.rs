@@ -114,6 +114,10 @@ impl Users {
 
     /// Takes the users that the database has now, which may have changed beside this.
     pub(crate) fn refresh(&self, store: &Store) -> Changed {
+        if self.home.get().is_none() {
+            // They are in the file alone.
+            return Changed::default();
+        }
         self.reread(&mut self.by_name(), store)
     }
 

@@ -46,7 +46,7 @@ impl Exclusive<'_> {
         }
         if taking.alone {
             let (from, to) = shard::bounds();
-            batch.delete_range_cf(store.cf(Cf::Data), from, to);
+            batch.delete_range_cf(store.cf(Cf::Data), &from[..], &to[..]);
         }
         remember_loads(store, slice, &mut batch)
             .map_err(|why| CommitError::Load { id: intent.id.clone(), why: why.to_string() })?;

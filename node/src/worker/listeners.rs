@@ -87,7 +87,7 @@ impl Listeners {
         let _ = self.herald.set(herald);
     }
 
-    pub(super) fn herald(&self) -> Option<std::sync::Arc<dyn Herald>> {
+    pub(crate) fn herald(&self) -> Option<std::sync::Arc<dyn Herald>> {
         self.herald.get().and_then(Weak::upgrade)
     }
 

@@ -111,6 +111,9 @@ impl Fork {
             &number,
             "--memory",
             memory,
+            // Nobody's password is known here, and nobody else connects.
+            "--users",
+            "file",
         ];
         args.map(str::to_owned).into()
     }
