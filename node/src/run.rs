@@ -121,6 +121,7 @@ pub async fn run(
     }
     let control = opened.control(workers.clone());
     let tls = listeners.tls.as_ref().map(|(_, tls)| tls.clone());
+    let client_tls = tls.as_ref().map(|_| if listeners.plain.is_some() { "both" } else { "on" });
     let server = Server::new(listeners, config.io_threads, shared.clone())
         .context("cannot start the I/O threads")?;
 
@@ -132,6 +133,7 @@ pub async fn run(
             (_, None) => admin.address().to_string(),
         },
         metrics: metrics.as_ref().map(|m| m.local_addr()).transpose()?.map(|a| a.to_string()),
+        client_tls,
         users: Some(users),
     };
     tracing::info!(%client, admin = %announce.admin, metrics = ?announce.metrics, dir = %config.dir.display(), "serving");

@@ -85,6 +85,25 @@ fn versions(view: &ServiceView) -> Finding {
     from("versions", &problems, Health::Warn, "one of each kind of program")
 }
 
+/// Whether the primaries let the same users in: each shard has its own, and is told of changes by itself.
+fn users(view: &ServiceView, record: &Record) -> Finding {
+    let of = |shard: &ShardName| view.nodes.get(shard).and_then(|node| node.users.clone());
+    let first = record.primaries.first().and_then(|shard| Some((shard, of(shard)?)));
+    let differ = |shard: &&ShardName| {
+        let known = first.as_ref().zip(of(shard));
+        known.is_some_and(|((_, ours), theirs)| *ours != theirs)
+    };
+    let names: Vec<_> = record.primaries.iter().filter(differ).map(ToString::to_string).collect();
+    let problem = first.as_ref().filter(|_| !names.is_empty()).map(|(shard, _)| {
+        format!(
+            "{} and {shard} let other users in (ACL LIST): give each primary the same commands",
+            names.join(", ")
+        )
+    });
+    let problems: Vec<_> = problem.into_iter().collect();
+    from("users", &problems, Health::Warn, "the same at all primaries")
+}
+
 /// The plans of a switch to each other cluster, planned and unplanned.
 async fn plans(tool: &Tool, record: &Record) -> anyhow::Result<Vec<Finding>> {
     let mut found = Vec::new();
@@ -183,6 +202,7 @@ pub(crate) async fn look(tool: &Tool, access: &Access) -> anyhow::Result<Vec<Fin
         found.push(finding("proxies", Health::Warn, why));
     }
     found.push(versions(&view));
+    found.push(users(&view, &record));
     found.extend(plans(tool, &record).await?);
     found.push(admin_listeners(&view, access).await);
     found.extend(here(tool));

@@ -1,6 +1,8 @@
 //! What a switch would do, and what the guards think of it.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ops::exit::{Exit, Stop};
 use serde::Serialize;
@@ -13,6 +15,10 @@ use crate::init::names;
 use crate::split::{self, Split};
 use crate::switch::timeout;
 use crate::tool::Tool;
+use crate::wait::{all, until};
+
+/// Members write their keys at least every second: in this time each that lives and reaches the registry has.
+const KEY_WAIT: Duration = Duration::from_secs(3);
 
 /// A step of a switch, and what it touches.
 #[derive(Clone, Debug, Serialize)]
@@ -170,6 +176,22 @@ fn steps(
     .collect()
 }
 
+/// The service once whoever looks as if its clock were behind has written its key once more, or could have.
+async fn with_fresh_keys(tool: &Tool, view: Arc<ServiceView>) -> Arc<ServiceView> {
+    let suspects = guards::behind_or_silent(&view, &tool.config.guards);
+    if suspects.is_empty() {
+        return view;
+    }
+    let mut watch = tool.service.watch();
+    let waited = until(tool, &mut watch, Instant::now() + KEY_WAIT, |now| {
+        let old = guards::written(now).filter(|key| suspects.contains(key));
+        all((), old.map(|(who, _)| format!("the key of {who} is an old one")).collect())
+    });
+    // What is still old then is judged as it is.
+    drop(waited.await);
+    tool.service.view()
+}
+
 impl Plan {
     /// Looks at everything before anything is changed.
     pub(crate) async fn of(
@@ -195,6 +217,11 @@ impl Plan {
             Err(why) => return Err(why),
         };
         let moves = moving(&record, to, scope)?;
+        // A failover is not held up, and no clock refuses it.
+        let view = match cause {
+            Cause::Switchover => with_fresh_keys(tool, view).await,
+            Cause::Failover => view,
+        };
         Ok(Self::with(&view, &record, &past, (tool, limits), (cause, to, accept), moves))
     }
 

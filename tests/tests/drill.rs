@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use tests::client::Client;
 use tests::story::Story;
 
 #[test]
@@ -13,6 +14,16 @@ fn a_drill_takes_over_a_fork_while_clients_write() {
     story.more(&traffic, 300);
     let before = story.switch(&["status"]).report;
 
+    // What a drill has left whose tool was killed.
+    let checkpoints = story.clouds.shard("b/0").node.dir.join("checkpoints");
+    for dead in ["drill-0123456789ab", "drill-0123456789ab-node/db"] {
+        std::fs::create_dir_all(checkpoints.join(dead)).unwrap();
+    }
+    // A service that asks for passwords is rehearsed all the same.
+    for shard in ["a/0", "a/1"] {
+        let mut node = Client::connect(&story.clouds.shard(shard).node.client).unwrap();
+        node.call(&["ACL", "SETUSER", "default", "-debug"]).unwrap();
+    }
     let drill = story.switch(&["drill", "--to", "b", "--reason", "every Monday"]).report;
     println!("{drill}");
     assert_eq!(drill["good"], true, "{drill}");

@@ -73,6 +73,50 @@ fn there_and_back_and_a_crash_while_members_come_and_go() {
     assert_eq!((ledger.client_errors(), ledger.wrong_reads), (0, 0), "{:?}", ledger.errors);
 }
 
+/// Whoever starts while the registry is silent waits for it, and says so; a person is not kept waiting.
+#[test]
+fn who_starts_while_it_is_silent_waits() {
+    let mut etcd = Etcd::start();
+    let mut story = story_on(&etcd);
+    story.clouds.stop_cloud("b").unwrap();
+    etcd.kill(0);
+    let mut pages = Vec::new();
+    for shard in &mut story.clouds.cloud_mut("b").shards {
+        shard.node.process.start().unwrap();
+        shard.sidecar.process.start().unwrap();
+        pages.extend([shard.node.metrics.clone(), shard.sidecar.metrics.clone()]);
+    }
+    for proxy in &mut story.clouds.cloud_mut("b").proxies {
+        proxy.process.start().unwrap();
+        pages.push(proxy.metrics.clone());
+    }
+    for process in story.clouds.cloud_mut("b").processes_mut() {
+        let waits = wait::until(&format!("{} to say that it waits", process.name), STUCK, || {
+            let said = process.tail(20);
+            ensure!(said.contains("waiting for the registry"), "{said}");
+            Ok(())
+        });
+        waits.unwrap();
+    }
+    for page in &pages {
+        let well = wait::until(&format!("{page} to be served"), STUCK, || {
+            tests::clouds::http_get(&format!("http://{page}/metrics"))
+        });
+        well.unwrap();
+        let ready = tests::clouds::http_get(&format!("http://{page}/readyz"));
+        assert!(ready.is_err(), "{page} says that it is ready: {ready:?}");
+    }
+    let asked = Instant::now();
+    let tool = story.switchover(&["status"]);
+    assert_eq!(tool.code, 1, "{}", tool.said);
+    assert!(tool.said.contains("did not answer"), "{}", tool.said);
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(story.clouds.cloud_mut("b").processes_mut().all(|process| process.alive()));
+    etcd.start_again(0);
+    story.clouds.wait_ready("b").unwrap();
+    story.followed("a", "b");
+}
+
 #[test]
 fn without_its_registry_nobody_writes_and_afterwards_all_goes_on() {
     let mut etcd = Etcd::start();

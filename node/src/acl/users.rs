@@ -155,6 +155,11 @@ impl Users {
         self.home.get().filter(|home| home.of_service || self.in_log())
     }
 
+    /// Whether they are this node's own, whatever its log has.
+    pub(crate) fn are_in_file_alone(&self) -> bool {
+        self.home.get().is_none()
+    }
+
     /// Whether the users are in the log.
     pub(crate) fn in_log(&self) -> bool {
         self.in_log.load(Ordering::Acquire)

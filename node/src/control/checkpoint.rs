@@ -22,6 +22,9 @@ impl Control {
         }
         let parent = self.0.dir.checkpoints();
         std::fs::create_dir_all(&parent).map_err(|why| failed("creating", &parent, &why))?;
+        if store::is_drill(name) {
+            store::clear_dead_drills(&parent);
+        }
         let between = self.0.checkpoints.read().unwrap_or_else(PoisonError::into_inner);
         Checkpoint::new(store.db())?.create_checkpoint(&path)?;
         drop(between);

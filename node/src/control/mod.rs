@@ -5,6 +5,7 @@
 //! swaps directories, rewinds, digests. [`Steward`] watches the registry, renews the lease and
 //! publishes the node's key; [`listener`] answers control commands.
 
+mod agreed;
 mod apply;
 mod authority;
 mod checkpoint;
@@ -39,7 +40,7 @@ use tokio::sync::Notify;
 use topology::record::UnixMs;
 use topology::{Epoch, FreezeId, Record, Revision, ShardName};
 
-use crate::store::{Current, NodeDir, OpenError, Store, StoreOptions};
+use crate::store::{Current, NodeDir, OpenError, Store, StoreOptions, clear_dead_drills};
 
 pub use authority::{Authority, Mode, Permit};
 pub use fault::Fault;
@@ -57,6 +58,11 @@ pub trait Quiesce: Send + Sync + 'static {
 
     /// Any key may have changed beside them; they are parked.
     fn changed_outside(&self);
+
+    /// The events that clients are told (`notify-keyspace-events`).
+    fn notices(&self) -> String {
+        String::new()
+    }
 
     /// The users that this database has may be others than before.
     fn users_changed(&self, _store: &Store) {}
@@ -76,6 +82,10 @@ impl Quiesce for crate::worker::Workers {
 
     fn changed_outside(&self) {
         crate::worker::Workers::changed_outside(self);
+    }
+
+    fn notices(&self) -> String {
+        self.listeners().classes().letters()
     }
 
     fn users_changed(&self, store: &Store) {
@@ -169,6 +179,7 @@ impl Control {
         options: StoreOptions,
     ) -> Result<Opened, OpenError> {
         let fence = dir.fence()?;
+        clear_dead_drills(&dir.checkpoints());
         let store = Store::open(&dir, owner.as_ref(), options)?;
         let authority = match owner {
             Some(_) => Authority::unknown(),

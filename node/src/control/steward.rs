@@ -44,6 +44,8 @@ pub struct Announce {
     pub admin: String,
     /// Where metrics are served.
     pub metrics: Option<String>,
+    /// Whether clients must (`on`) or may (`both`) speak TLS; `None`: they cannot.
+    pub client_tls: Option<&'static str>,
     /// Its users, of whom only a digest is told.
     pub users: Option<Arc<Users>>,
 }

@@ -8,6 +8,7 @@
 mod commit;
 mod current;
 mod dir;
+mod drills;
 mod exclusive;
 mod identity;
 mod intact;
@@ -41,6 +42,7 @@ pub use commit::CommitError;
 pub use current::Current;
 pub(crate) use dir::fail_here;
 pub use dir::{DirError, NodeDir};
+pub(crate) use drills::{clear_dead_drills, is_drill};
 pub use exclusive::Exclusive;
 pub use identity::{Identity, prepare_seed};
 pub use load::Following;

@@ -8,6 +8,7 @@
 mod canary;
 mod fork;
 mod process;
+mod scratch;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -36,6 +37,7 @@ use crate::wait::{Waited, all, until};
 
 use fork::Fork;
 use process::Process;
+use scratch::Scratch;
 
 /// What a drill is asked for.
 pub(crate) struct How {
@@ -170,9 +172,7 @@ async fn rehearse(
     let id = format!("{:032x}", rand::random::<u128>());
     let mut drilled =
         Drilled { operation: "drill", id: id.clone(), to: how.to.clone(), ..Drilled::default() };
-    let scratch = std::env::temp_dir().join(format!("godwit-drill-{}", &id[..12]));
-    process::private_dir(&scratch)
-        .with_context(|| format!("cannot make the directory {}", scratch.display()))?;
+    let scratch = Scratch::make(&std::env::temp_dir(), &id)?;
     let mut stage = Stage { scratch, forks: Vec::new(), processes: Vec::new() };
     let work = Box::pin(stage.play(tool, how, &record, nodes, &mut drilled));
     let played = tokio::select! {
@@ -211,7 +211,7 @@ async fn rehearse(
 
 /// What a drill has made and has to take away.
 struct Stage {
-    scratch: PathBuf,
+    scratch: Scratch,
     forks: Vec<Fork>,
     processes: Vec<Process>,
 }
@@ -246,18 +246,18 @@ impl Stage {
             });
             self.forks.push(fork);
         }
-        let registry = format!("file:{}", self.scratch.join("registry").display());
+        let registry = format!("file:{}", self.scratch.dir.join("registry").display());
         let service = Service::open(topology::open(&registry)?, tool.service.name()).await?;
         let alone = Record { phase: Phase::Steady, ..record.clone() };
         service.create_record(&alone).await?;
-        let inside = tool.aside(service, self.scratch.join("journal"));
+        let inside = tool.aside(service, self.scratch.dir.join("journal"));
         let began = Instant::now();
         for fork in &self.forks {
             let memory = how.memory.to_string();
             let args = fork.arguments(&registry, tool.service.name(), &memory);
             self.processes.push(Process::start(&node_program, &args, &fork.log)?);
         }
-        let proxy_log = self.scratch.join("proxy.log");
+        let proxy_log = self.scratch.dir.join("proxy.log");
         let proxy_args = [
             "--listen",
             "127.0.0.1:0",
@@ -362,7 +362,7 @@ impl Stage {
                 left.push(why);
             }
         }
-        for dir in self.forks.iter().map(|f| &f.dir).chain([&self.scratch]) {
+        for dir in self.forks.iter().map(|f| &f.dir).chain([&self.scratch.dir]) {
             if let Err(why) = std::fs::remove_dir_all(dir) {
                 left.push(format!("{} ({why})", dir.display()));
             }

@@ -51,7 +51,7 @@ pub(super) fn users(
         let theirs = view.nodes.get(target)?.users.as_ref()?;
         (ours != theirs).then(|| {
             format!(
-                "the users of {source} and {target}, their rules or passwords differ (ACL LIST): copy users.acl and ACL LOAD, or allow-drift"
+                "the users of {source} and {target}, their rules or passwords differ (ACL LIST): they follow the log once {source} has changed one there (ACL LOAD does) and {target} is level, unless a node has them in its file (users = \"file\"); or allow-drift"
             )
         })
     };

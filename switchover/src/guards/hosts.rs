@@ -39,18 +39,30 @@ pub(super) fn disks(
     Verdict::of("disk", problems.collect(), well)
 }
 
+/// Members whose clock looks as if it were behind, each with when its key was written: it may also be that
+/// the key is an old one, since the registry stood still. One that is ahead cannot be.
+pub(crate) fn behind_or_silent(view: &ServiceView, limits: &Guards) -> Vec<(String, UnixMs)> {
+    let allowed = u64::try_from(limits.max_clock_skew.duration().as_millis()).unwrap_or(u64::MAX);
+    let latest = UnixMs::now().0.saturating_sub(allowed.saturating_add(BEAT_MS));
+    written(view).filter(|(_, at)| at.0 < latest).collect()
+}
+
+/// Every member with when it wrote its key, by its own clock.
+pub(crate) fn written(view: &ServiceView) -> impl Iterator<Item = (String, UnixMs)> {
+    let nodes = view.nodes.iter().map(|(shard, n)| (format!("node {shard}"), n.at));
+    let sidecars = view.sidecars.iter().map(|(shard, s)| (format!("sidecar {shard}"), s.at));
+    let proxies = view.proxies.iter().map(|(id, p)| (format!("proxy {id}"), p.at));
+    nodes.chain(sidecars).chain(proxies)
+}
+
 /// Whether the clocks agree. Stamps go on by themselves; deadlines and expiry are by the wall clock.
 pub(super) fn clocks(view: &ServiceView, limits: &Guards) -> Verdict {
     let now = UnixMs::now().0;
-    let nodes = view.nodes.iter().map(|(shard, n)| (format!("node {shard}"), n.at.0));
-    let sidecars = view.sidecars.iter().map(|(shard, s)| (format!("sidecar {shard}"), s.at.0));
-    let proxies = view.proxies.iter().map(|(id, p)| (format!("proxy {id}"), p.at.0));
     let skew = |at: u64| match at > now {
         true => (at - now, "is ahead of this machine's"),
         false => ((now - at).saturating_sub(BEAT_MS), "is behind this machine's, or it is silent"),
     };
-    let all: Vec<_> =
-        nodes.chain(sidecars).chain(proxies).map(|(who, at)| (who, skew(at))).collect();
+    let all: Vec<_> = written(view).map(|(who, at)| (who, skew(at.0))).collect();
     let allowed = limits.max_clock_skew;
     let wrong = all.iter().filter(|(_, (ms, _))| u128::from(*ms) > allowed.duration().as_millis());
     let problems = wrong.map(|(who, (ms, how))| {

@@ -1,9 +1,12 @@
 //! What is refused, and in which words.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::fakes::{Clouds, seed};
 use topology::Epoch;
+use topology::members::ProxyMember;
+use topology::record::UnixMs;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_done_without_yes_or_to_a_wrong_place() {
@@ -34,6 +37,30 @@ async fn a_standby_that_is_seeding_is_not_promoted() {
         assert_eq!(code, 3, "{said}");
         assert!(said.to_string().contains("b/1 is Seeding"), "{said}");
     }
+}
+
+/// A registry that stood still shows old keys: the next one is waited for before a clock is blamed.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_key_is_no_wrong_clock() {
+    let clouds = Clouds::up(seed()).await;
+    let proxy = clouds.service.view().proxies.values().next().unwrap().clone();
+    let at = |ago_ms: u64| ProxyMember {
+        id: "late".to_owned(),
+        at: UnixMs(UnixMs::now().0 - ago_ms),
+        ..proxy.clone()
+    };
+    let ttl = Duration::from_secs(60);
+    clouds.service.put_proxy(&at(20_000), ttl).await.unwrap();
+    clouds.until(|view| view.proxies.contains_key("late")).await;
+    let (code, plan) = clouds.ask(&["plan", "--to", "b"]).await;
+    assert_eq!(code, 3, "{plan}");
+    assert!(plan.to_string().contains("the clock of proxy late is behind"), "{plan}");
+    let (asked, ()) = tokio::join!(clouds.ask(&["plan", "--to", "b"]), async {
+        // The tool is waiting for it by then, or it has not looked yet.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        clouds.service.put_proxy(&at(0), ttl).await.unwrap();
+    });
+    assert!(!asked.1.to_string().contains("the clock of proxy late"), "{}", asked.1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

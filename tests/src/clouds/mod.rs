@@ -22,4 +22,4 @@ pub use layout::{Cloud, Layout, Node, Proxy, Shard, Sidecar};
 pub use observer::Observer;
 pub use plan::Plan;
 pub use process::Process;
-pub use start::Clouds;
+pub use start::{Clouds, http_get};
