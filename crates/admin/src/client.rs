@@ -212,6 +212,12 @@ impl Client {
         self.tell(Request::Seed { path: path.to_owned(), adopt }).await
     }
 
+    /// Swaps the node's database for one of the files in the directory at `path`, which stay there:
+    /// table files are linked, or copied with `copy`. Returns when it is open.
+    pub async fn activate(&self, path: &Path, adopt: Adopt, copy: bool) -> Result<(), Error> {
+        self.tell(Request::Activate { path: path.to_owned(), adopt, copy }).await
+    }
+
     /// Has the node take in the files in a directory of its own as what it has of some slots.
     pub async fn seed_slots(&self, path: &Path, slice: Slice) -> Result<(), Error> {
         let (path, slice) = (path.to_owned(), Box::new(slice));

@@ -53,6 +53,16 @@ pub enum Request<'a> {
         /// What it becomes.
         adopt: Adopt,
     },
+    /// `GODWIT.SEED LINK|COPY path adopt`: the same of files that lie elsewhere and stay there: their
+    /// table files are linked into the node's directory, or copied.
+    Activate {
+        /// An absolute path that the node can read.
+        path: PathBuf,
+        /// What it becomes.
+        adopt: Adopt,
+        /// Whether table files are copied: from another file system they cannot be linked.
+        copy: bool,
+    },
     /// `GODWIT.SEED SLOTS path slice`: what the node has of the slice's slots becomes what is in the
     /// files at path.
     SeedSlots {
@@ -198,7 +208,7 @@ impl<'a> Request<'a> {
             Self::Checkpoint(_) | Self::DropCheckpoint(_) => "GODWIT.CHECKPOINT",
             Self::Apply { .. } => "GODWIT.APPLY",
             Self::Follow(_) => "GODWIT.FOLLOW",
-            Self::Seed { .. } | Self::SeedSlots { .. } => "GODWIT.SEED",
+            Self::Seed { .. } | Self::Activate { .. } | Self::SeedSlots { .. } => "GODWIT.SEED",
             Self::Ingest { .. } => "GODWIT.INGEST",
             Self::Export(_) => "GODWIT.EXPORT",
             Self::Measure(_)
@@ -238,6 +248,12 @@ impl<'a> Request<'a> {
             Self::Seed { path, adopt } => {
                 let path = path.to_string_lossy();
                 return resp::command::write(out, &[name, path.as_bytes(), &adopt.to_bytes()]);
+            }
+            Self::Activate { path, adopt, copy } => {
+                let verb: &[u8] = if *copy { b"COPY" } else { b"LINK" };
+                let path = path.to_string_lossy();
+                let args: [&[u8]; 4] = [name, verb, path.as_bytes(), &adopt.to_bytes()];
+                return resp::command::write(out, &args);
             }
             Self::SeedSlots { path, slice } => {
                 let path = path.to_string_lossy();
@@ -348,6 +364,13 @@ impl<'a> Request<'a> {
                 path: PathBuf::from(text(path)?),
                 slice: Slice::parse(slice).map(Box::new).map_err(RequestError::Argument)?,
             }),
+            ("GODWIT.SEED", [verb, path, adopt]) if is(verb, "LINK") || is(verb, "COPY") => {
+                Ok(Self::Activate {
+                    path: PathBuf::from(text(path)?),
+                    adopt: Adopt::parse(adopt).map_err(RequestError::Argument)?,
+                    copy: is(verb, "COPY"),
+                })
+            }
             ("GODWIT.INGEST", [path]) => {
                 Ok(Self::Ingest { path: PathBuf::from(text(path)?), link: false })
             }

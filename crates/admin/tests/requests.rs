@@ -49,6 +49,16 @@ fn requests_read_back() {
             path: "/data/seed".into(),
             adopt: Adopt::following(follow(50), Hlc::new(1, 2)),
         },
+        Request::Activate {
+            path: "/srv/godwit.materialised/demo/a-0/one/db".into(),
+            adopt: Adopt::following(follow(50), Hlc::new(1, 2)),
+            copy: false,
+        },
+        Request::Activate {
+            path: "/srv/one/db".into(),
+            adopt: Adopt { format: Adopt::FORMAT, follow: None, stamp: Hlc::new(1, 2) },
+            copy: true,
+        },
         Request::SeedSlots {
             path: "/data/loads/received/slice-a-0".into(),
             slice: Box::new(Slice {
@@ -118,6 +128,7 @@ fn bad_requests_are_refused_in_words() {
     check(&[b"GODWIT.REPLAY", b"newest-wins", b"do", b"1", b"k"], "wrong number of arguments");
     check(&[b"GODWIT.SLOTS", b"MEASURE", b"5-1"], "5-1");
     check(&[b"GODWIT.SEED", b"/x", b"{}"], "cannot be read");
+    check(&[b"GODWIT.SEED", b"LINK", b"/x", b"{}"], "cannot be read");
     check(&[b"GODWIT.REWIND", b"KEYS", b"2", b"a", b""], "wrong number of arguments");
     check(&[b"GODWIT.DIGEST", b"xyz"], "32 hexadecimal digits");
 }

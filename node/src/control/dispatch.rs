@@ -43,6 +43,7 @@ impl Control {
             }
             Request::Follow(follow) => ok(out, self.follow(follow)?),
             Request::Seed { path, adopt } => ok(out, self.seed(path, adopt)?),
+            Request::Activate { path, adopt, copy } => ok(out, self.activate(path, adopt, *copy)?),
             Request::SeedSlots { path, slice } => ok(out, self.seed_slots(path, slice)?),
             Request::Ingest { path, link } => json(out, &self.ingest(path, *link)?),
             Request::DumpSlots { slots, path } => json(out, &self.dump_slots(slots, path)?),

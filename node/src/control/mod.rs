@@ -5,6 +5,7 @@
 //! swaps directories, rewinds, digests. [`Steward`] watches the registry, renews the lease and
 //! publishes the node's key; [`listener`] answers control commands.
 
+mod activate;
 mod agreed;
 mod apply;
 mod authority;
@@ -180,6 +181,7 @@ impl Control {
     ) -> Result<Opened, OpenError> {
         let fence = dir.fence()?;
         clear_dead_drills(&dir.checkpoints());
+        dir.drop_activation()?;
         let store = Store::open(&dir, owner.as_ref(), options)?;
         let authority = match owner {
             Some(_) => Authority::unknown(),

@@ -41,9 +41,14 @@ impl Control {
         if !seed.join("CURRENT").is_file() {
             return Err(refused(format!("{} is no RocksDB database", seed.display())));
         }
-        prepare_seed(&seed, &Identity::new(self.0.owner.as_ref()), adopt)?;
+        self.put_in_place(&seed, adopt)
+    }
+
+    /// The database of a directory in the node's own becomes the node's. The caller has the turn.
+    pub(super) fn put_in_place(&self, seed: &Path, adopt: &Adopt) -> Result<(), Fault> {
+        prepare_seed(seed, &Identity::new(self.0.owner.as_ref()), adopt)?;
         fail_here("seed-before-renames");
-        self.reopen(|| self.0.dir.swap(&seed).map_err(Fault::from))?;
+        self.reopen(|| self.0.dir.swap(seed).map_err(Fault::from))?;
         let state = self.store()?.state();
         tracing::info!(role = ?state.standing.role, "the database was swapped for a seed");
         Ok(())

@@ -184,6 +184,21 @@ impl NodeDir {
         }
     }
 
+    /// Where the files of an activation are put together.
+    pub fn activation(&self) -> PathBuf {
+        self.path.join("activate")
+    }
+
+    /// Removes what an activation that was cut short has left.
+    pub fn drop_activation(&self) -> Result<(), DirError> {
+        match std::fs::remove_dir_all(self.activation()) {
+            Err(why) if why.kind() != std::io::ErrorKind::NotFound => {
+                Err(io("removing", &self.activation(), why))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A crash between the two renames of a swap: the old database is still the node's.
     pub(super) fn finish_swap(&self) -> Result<(), DirError> {
         if self.old().exists() && !self.db().exists() {

@@ -30,13 +30,19 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Applies what is staged until shutdown.
 pub(super) async fn keep_applying(inbound: Inbound, sidecar: Arc<Sidecar>) {
     let mut appended = inbound.appended();
+    let mut known = sidecar.node.known();
     let check = sidecar.health.check(&format!("apply {}", inbound.source()));
     let (mut said, mut held) = (String::new(), None);
     loop {
         appended.borrow_and_update();
+        known.borrow_and_update();
         let result = {
             let _gate = inbound.gate().lock().await;
-            match obey(&inbound, &sidecar).await {
+            let ready = async {
+                notice_swap(&inbound, &sidecar).await?;
+                obey(&inbound, &sidecar).await
+            };
+            match ready.await {
                 Ok(()) => Box::pin(burst(&inbound, &sidecar, &mut held)).await,
                 Err(error) => Err(error),
             }
@@ -48,6 +54,7 @@ pub(super) async fn keep_applying(inbound: Inbound, sidecar: Arc<Sidecar>) {
                 said.clear();
                 tokio::select! {
                     changed = appended.changed() => if changed.is_err() { return },
+                    changed = known.changed() => if changed.is_err() { return },
                     // The node may have been seeded or restarted meanwhile, and positions synced.
                     () = tokio::time::sleep(SYNC_EVERY) => {}
                     () = sidecar.shutdown.cancelled() => return,
@@ -65,6 +72,13 @@ pub(super) async fn keep_applying(inbound: Inbound, sidecar: Arc<Sidecar>) {
                 }
             }
             Err(error) => {
+                // It may stand elsewhere because its database is another one, which is no fault.
+                let elsewhere = matches!(error.code(), Some(Code::Gap | Code::Chain | Code::Role));
+                if elsewhere
+                    && sidecar.node.status().await.is_ok_and(|s| !inbound.is_beside(&s.database))
+                {
+                    continue;
+                }
                 let why = error.to_string();
                 check.failing(why.clone());
                 if why != said {
@@ -85,6 +99,22 @@ pub(super) async fn keep_applying(inbound: Inbound, sidecar: Arc<Sidecar>) {
             }
         }
     }
+}
+
+/// If an operator has swapped the node's database, what is staged is forgotten, and the source asked
+/// anew. The caller has the gate.
+async fn notice_swap(inbound: &Inbound, sidecar: &Sidecar) -> Result<(), admin::Error> {
+    let known = sidecar.node.known().borrow().as_ref().map(|known| known.database.to_string());
+    if known.is_none_or(|known| inbound.is_beside(&known)) {
+        return Ok(());
+    }
+    // What is known may be from before a seed that was just received.
+    let status = sidecar.node.status().await?;
+    let failed = |why: String| admin::Error::Answer { request: "the stage", why };
+    if inbound.settle(&status).map_err(|why| failed(why.to_string()))? {
+        inbound.hang_up();
+    }
+    Ok(())
 }
 
 /// How a burst ended.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use admin::Intent;
+use admin::{Intent, Status};
 use ops::metrics::Gauge;
 use stream::message::Point;
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -15,6 +15,7 @@ use topology::ShardName;
 use wal::{Position, Sequence};
 
 use super::applier;
+use super::beside::Beside;
 use super::hold::Hold;
 use super::stage::{Stage, StageError};
 use crate::sidecar::Sidecar;
@@ -35,6 +36,8 @@ struct Shared {
     gate: AsyncMutex<()>,
     /// Counts the times that it was restarted elsewhere.
     generation: AtomicU64,
+    /// The node's database that what is staged goes on from.
+    database: Beside,
     /// One connection at a time: a new one ends the old one.
     connection: Mutex<CancellationToken>,
     /// The end of what was appended; a change wakes applier and syncer.
@@ -75,6 +78,7 @@ impl Inbound {
             hold,
             gate: AsyncMutex::new(()),
             generation: AtomicU64::new(0),
+            database: Beside::open(root, source),
             connection: Mutex::new(nobody()),
             appended: watch::channel(tip).0,
             staged: watch::channel(tip).0,
@@ -164,6 +168,34 @@ impl Inbound {
         self.0.appended.send_replace(Some(point.position));
         self.0.staged.send_replace(Some(point.position));
         Ok(())
+    }
+
+    /// Whether what is staged goes on from this database, as far as is known.
+    pub(super) fn is_beside(&self, database: &str) -> bool {
+        self.0.database.is(database)
+    }
+
+    /// From here on what is staged goes on from the database that the node has.
+    pub(super) fn stands_beside(&self, database: &str) {
+        self.0.database.note(database);
+    }
+
+    /// Forgets what is staged if the node's database is another one by now, as it is when a snapshot was
+    /// activated; whether it was. Only with the gate held.
+    pub(super) fn settle(&self, status: &Status) -> Result<bool, StageError> {
+        let swapped = !self.is_beside(&status.database);
+        if swapped && let Some(applied) = status.applied.get(&self.0.source) {
+            let (position, log_chain) = (applied.position, applied.log_chain);
+            tracing::info!(source = %self.0.source, %position, "the node's database was swapped: what was staged for the one before is sent again");
+            self.restart_at(Point { position, log_chain, stream_chain: applied.stream_chain })?;
+        }
+        self.stands_beside(&status.database);
+        Ok(swapped)
+    }
+
+    /// Ends the connection that there is: its source asks anew where this side stands.
+    pub(super) fn hang_up(&self) {
+        self.0.connection.lock().unwrap_or_else(PoisonError::into_inner).cancel();
     }
 
     /// Loads whose batches were staged go with them; they are sent again where they are needed.

@@ -2,6 +2,7 @@
 //! comes, is staged on this disk, synced, and applied to this sidecar's node in the order of their logs.
 
 mod applier;
+mod beside;
 mod bucket;
 pub mod hold;
 mod inbound;

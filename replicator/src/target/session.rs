@@ -216,6 +216,8 @@ impl Session {
             return Err(SessionError::Refused(discarded.to_string()));
         }
         let status = self.status().await?;
+        inbound.settle(&status)?;
+        let mut database = status.database.clone();
         let tip = self
             .inbound
             .stage(|stage| stage.tip().filter(|_| reaches(stage, &status, &self.source)));
@@ -247,7 +249,10 @@ impl Session {
                     let tripped = inbound.hold().state().tripped.map(|tripped| tripped.to_string());
                     return Err(SessionError::Refused(tripped.unwrap_or_default()));
                 }
-                Message::SeedBegin(begin) => self.receive_seed(begin).await?,
+                Message::SeedBegin(begin) => {
+                    self.receive_seed(begin).await?;
+                    database = self.sidecar.node.status().await?.database;
+                }
                 Message::SliceBegin(begin) => self.receive_slice(begin).await?,
                 Message::RewindBegin { fork, resume } => self.rewind(fork, resume).await?,
                 got => {
@@ -258,7 +263,7 @@ impl Session {
             }
         };
         self.conn.reader.set_deadline(self.sidecar.config.link.peer_timeout);
-        self.start(start).await
+        self.start(start, &database).await
     }
 
     /// The node's status, once what former sources have sent is applied.
@@ -298,10 +303,17 @@ impl Session {
         }
     }
 
-    /// Frames come from here on: makes the stage and the node stand there.
-    async fn start(&mut self, point: Point) -> Result<(), SessionError> {
+    /// Frames come from here on: makes the stage and the node stand there, if the node still has the
+    /// database that this was settled for.
+    async fn start(&mut self, point: Point, database: &str) -> Result<(), SessionError> {
         let tip = self.inbound.stage(|stage| stage.tip());
         let status = self.sidecar.node.status().await?;
+        if status.database != database {
+            return Err(SessionError::Refused(
+                "the node's database was swapped just now: ask again where it stands".to_owned(),
+            ));
+        }
+        self.inbound.stands_beside(database);
         let applied = status.applied.get(&self.source);
         let holds = self.inbound.stage(|stage| reaches(stage, &status, &self.source));
         if holds

@@ -140,6 +140,7 @@ impl<'a> Run<'a> {
                 status.role
             )));
         }
+        self.inbound.settle(&status)?;
         let reaches = |at: Sequence| self.inbound.stage(|stage| stage.reaches(at));
         let applied = status.applied.get(self.source);
         let holds = applied.is_some_and(|applied| reaches(applied.position.sequence));
