@@ -8,11 +8,13 @@ use ops::exit::Exit;
 use serde::{Deserialize, Serialize};
 use store::SnapshotId;
 
+use crate::activate::{self, ActivateArgs};
 use crate::cat::{self, CatArgs};
 use crate::config::{Config, Settings};
 use crate::cron::{self, CronSettings, Run};
-use crate::from::FromArgs;
 use crate::key::{self, KeyVerb};
+use crate::list::ListArgs;
+use crate::materialise::{self, MaterialiseArgs};
 use crate::prove::{self, ProveArgs};
 use crate::prune::{self, PruneArgs};
 use crate::restore::{self, RestoreArgs};
@@ -43,6 +45,10 @@ Examples:
     godwit-snapshotter restore --from file:///srv/godwit --shard a/0 --to /var/lib/godwit/a-0 --delta
     godwit-snapshotter restore --from file:///srv/godwit --to /var/lib/godwit/restored
     godwit-snapshotter restore --from file:///srv/godwit --to /var/lib/godwit/restored --shards 3
+  Have the newest snapshot ready beside a standby's nodes, and give it to one of them, in seconds:
+    godwit-snapshotter materialise --from file:///srv/godwit --materialised /var/lib/godwit/materialised
+    godwit-snapshotter activate --materialised /var/lib/godwit/materialised --shard b/0 \\
+        --registry file:/var/lib/godwit/registry --service demo
   Keep two weeks, and delete what nothing leads to:
     godwit-snapshotter prune --from file:///srv/godwit --keep-hourly 24 --keep-daily 14
 
@@ -71,11 +77,11 @@ enum Verb {
     /// Take pushes in, on the other side: who pushes adds to history and can take nothing away
     Serve(Box<ServeArgs>),
     /// List the sealed snapshots of a repository, oldest first
-    List(FromArgs),
+    List(ListArgs),
     /// Show one snapshot, shard by shard
     Show {
         #[command(flatten)]
-        from: FromArgs,
+        args: ListArgs,
         /// The snapshot; without it the newest one
         #[arg(long, value_name = "ID")]
         snapshot: Option<SnapshotId>,
@@ -89,6 +95,10 @@ enum Verb {
     Prune(Timed<PruneArgs>),
     /// Make directories for nodes of a snapshot
     Restore(Box<RestoreArgs>),
+    /// Lay the newest snapshots out as databases, so that a node has one within seconds
+    Materialise(MaterialiseArgs),
+    /// Give a materialised snapshot to the node of a standby, which goes on with the log from there
+    Activate(Box<ActivateArgs>),
     /// Print what a key held, without restoring all of the snapshot
     Cat(CatArgs),
     /// The keys of an encrypted repository
@@ -169,8 +179,8 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
             common.start_logging()?;
             Box::pin(pushed(config, common.metrics)).await
         }
-        Verb::List(from) => list::list(&from).await,
-        Verb::Show { from, snapshot } => list::show(&from, snapshot.as_ref()).await,
+        Verb::List(args) => list::list(&args).await,
+        Verb::Show { args, snapshot } => list::show(&args, snapshot.as_ref()).await,
         Verb::Verify(Timed { args, cron }) => {
             Box::pin(timed("verify", cron, verify::run(&args))).await
         }
@@ -180,6 +190,8 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         Verb::Prune(Timed { args, cron }) => {
             Box::pin(timed("prune", cron, prune::run(&args))).await
         }
+        Verb::Materialise(args) => Box::pin(materialise::run(&args)).await,
+        Verb::Activate(args) => Box::pin(activate::run(&args)).await,
         Verb::Restore(args) => Box::pin(restore::run(&args)).await,
         Verb::Cat(args) => Box::pin(cat::run(&args)).await,
         Verb::Key(verb) => key::run(&verb),

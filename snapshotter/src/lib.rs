@@ -7,6 +7,8 @@
 //! verify    reads everything of one back, and marks it verified
 //! prove     restores one beside, opens it, compares it with its source's digests, and marks it proven
 //! restore   makes nodes' directories of one: of a shard or of all, new ones or onto what is there
+//! materialise  lays the newest ones out as databases beside a standby's nodes
+//! activate  gives one of those to a node, which links its files: within seconds, whatever its size
 //! cat       prints what a key held, of which it fetches the files that may have it
 //! prune     lets go of old ones, and deletes what nothing leads to
 //! key       the keys of an encrypted repository
@@ -20,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod activate;
 pub mod cat;
 pub mod cli;
 pub mod config;
@@ -28,6 +31,7 @@ pub mod cron;
 pub mod from;
 pub mod key;
 pub mod list;
+pub mod materialise;
 mod note;
 pub mod prove;
 pub mod prune;

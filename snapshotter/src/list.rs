@@ -1,35 +1,77 @@
 //! `list` and `show`: the sealed snapshots of a repository.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use keyspace::Hlc;
 use ops::exit::Exit;
 use serde_json::{Value, json};
 use store::SnapshotId;
 use store::repository::plan::time;
-use store::repository::{Snapshot, State};
+use store::repository::{Repository, Snapshot, State};
 
 use crate::content::Content;
 use crate::from::FromArgs;
+use crate::materialise::Place;
 use crate::report;
+
+/// Which repository, and where its snapshots are materialised.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ListArgs {
+    #[command(flatten)]
+    from: FromArgs,
+    /// Where snapshots are materialised [default: REPOSITORY.materialised]
+    #[arg(long, env = "GODWIT_MATERIALISED", value_name = "DIR")]
+    materialised: Option<PathBuf>,
+}
+
+impl ListArgs {
+    /// Of each snapshot, its shards that are materialised.
+    fn materialised(
+        &self,
+        repository: &Repository,
+    ) -> anyhow::Result<BTreeMap<SnapshotId, Vec<String>>> {
+        let Ok(place) = Place::new(self.materialised.as_deref(), &self.from.from) else {
+            return Ok(BTreeMap::new());
+        };
+        let mut all: BTreeMap<SnapshotId, Vec<String>> = BTreeMap::new();
+        let id = &repository.header().id;
+        for one in place.list()?.into_iter().filter(|one| one.record.repository == *id) {
+            all.entry(one.record.snapshot).or_default().push(one.record.shard.to_string());
+        }
+        Ok(all)
+    }
+}
 
 /// Lists them, oldest first.
 ///
 /// # Errors
 /// The repository cannot be read.
-pub async fn list(from: &FromArgs) -> anyhow::Result<Exit> {
+pub async fn list(args: &ListArgs) -> anyhow::Result<Exit> {
+    let from = &args.from;
     let snapshots = from.snapshots().await?;
+    let materialised = args.materialised(snapshots.repository())?;
+    let none = Vec::new();
     let (mut text, mut all) = (String::new(), Vec::new());
     for (snapshot, state) in snapshots.list() {
         if text.is_empty() {
             text = format!(
-                "{:<26} {:<9} {:<12} {:<9} {:>6} {:>11}  {}",
-                "SNAPSHOT", "STATE", "SERVICE", "CLUSTER", "SHARDS", "SIZE", "SEALED"
+                "{:<26} {:<9} {:<12} {:<9} {:>6} {:>11}  {:<24}  {}",
+                "SNAPSHOT",
+                "STATE",
+                "SERVICE",
+                "CLUSTER",
+                "SHARDS",
+                "SIZE",
+                "SEALED",
+                "MATERIALISED"
             );
         }
+        let here = materialised.get(&snapshot.id).unwrap_or(&none);
         let line = write!(
             text,
-            "\n{:<26} {:<9} {:<12} {:<9} {:>6} {:>11}  {}",
+            "\n{:<26} {:<9} {:<12} {:<9} {:>6} {:>11}  {:<24}  {}",
             snapshot.id,
             word(*state),
             snapshot.service,
@@ -37,9 +79,10 @@ pub async fn list(from: &FromArgs) -> anyhow::Result<Exit> {
             snapshot.shards.len(),
             report::size(snapshot.bytes()),
             time(Hlc::new(snapshot.sealed_at, 0)),
+            if here.is_empty() { "-".to_owned() } else { here.join(" ") },
         );
         line.expect("a string takes all");
-        all.push(summary(snapshot, *state));
+        all.push(summary(snapshot, *state, here));
     }
     if text.is_empty() {
         "no sealed snapshots".clone_into(&mut text);
@@ -52,11 +95,13 @@ pub async fn list(from: &FromArgs) -> anyhow::Result<Exit> {
 ///
 /// # Errors
 /// The repository cannot be read, or there is no such snapshot.
-pub async fn show(from: &FromArgs, id: Option<&SnapshotId>) -> anyhow::Result<Exit> {
+pub async fn show(args: &ListArgs, id: Option<&SnapshotId>) -> anyhow::Result<Exit> {
+    let from = &args.from;
     let snapshots = from.snapshots().await?;
     let snapshot = from.choose(&snapshots, id)?;
     let (_, state) = snapshots.get(&snapshot.id)?;
-    let mut shown = summary(&snapshot, *state);
+    let here = args.materialised(snapshots.repository())?.remove(&snapshot.id).unwrap_or_default();
+    let mut shown = summary(&snapshot, *state, &here);
     let mut text = format!(
         "snapshot {}: {} of {}/{}, sealed {}, {}",
         snapshot.id,
@@ -69,6 +114,9 @@ pub async fn show(from: &FromArgs, id: Option<&SnapshotId>) -> anyhow::Result<Ex
     if let Some(cut) = snapshot.cut {
         let line = write!(text, "\none cut in time for all shards: {}", time(cut));
         line.expect("a string takes all");
+    }
+    if !here.is_empty() {
+        write!(text, "\nmaterialised: {}", here.join(", ")).expect("a string takes all");
     }
     let mut shards = Vec::new();
     for n in 0..snapshot.shards.len() {
@@ -107,11 +155,12 @@ pub async fn show(from: &FromArgs, id: Option<&SnapshotId>) -> anyhow::Result<Ex
     Ok(Exit::Done)
 }
 
-fn summary(snapshot: &Snapshot, state: State) -> Value {
+fn summary(snapshot: &Snapshot, state: State, materialised: &[String]) -> Value {
     json!({
         "snapshot": snapshot.id, "state": state, "service": snapshot.service,
         "cluster": snapshot.cluster, "shards": snapshot.shards.len(), "bytes": snapshot.bytes(),
         "sealed_at": time(Hlc::new(snapshot.sealed_at, 0)), "cut-ms": snapshot.cut.map(Hlc::ms),
+        "materialised": materialised,
     })
 }
 

@@ -1,5 +1,5 @@
 //! `make bench-snapshot`: the first snapshot of a node's data, one after some keys were overwritten, one
-//! after a full compaction behind that, and a restore; beside rsync and restic where they are installed,
+//! after a full compaction behind that, a restore, and a node that has the last one materialised; beside rsync and restic where they are installed,
 //! on the same files in the same run.
 
 mod primary;
@@ -112,6 +112,7 @@ pub fn run(bench: &Bench) -> Result<String> {
         fs::remove_dir_all(&to)?;
     }
     drop(peers);
+    let (materialise, activate) = activate(&scratch.path().join("godwit"), scratch.path())?;
     let beside = primary::measure(&clouds, bench, scratch.path())?;
     let mut text = format!(
         "{} keys of {} B, half random; {} % overwritten each time\n\
@@ -130,9 +131,34 @@ pub fn run(bench: &Bench) -> Result<String> {
         text.push_str(&format!("\n{:<10}", row[0]));
         row[1..].iter().for_each(|cell| text.push_str(&format!(" {cell:<36}")));
     }
+    text.push_str(&format!("\n{:<10} {}", "godwit materialises the last one", materialise.cell()));
+    text.push_str(&format!("\n{:<10} {}", "and activates it: a node has it", activate.cell()));
     text.push('\n');
     text.push_str(&beside);
     Ok(text)
+}
+
+/// Lays the last snapshot out beside the store, and gives it to a new node.
+fn activate(store: &Path, scratch: &Path) -> Result<(Cost, Cost)> {
+    let program = binaries::path("godwit-snapshotter")?;
+    let materialised = scratch.join("materialised");
+    let mut command = Command::new(&program);
+    command.args(["materialise", "--from"]).arg(store);
+    let (made, _) = measure(command.arg("--materialised").arg(&materialised))?;
+    let dir = scratch.join("activated");
+    let args = ["--dir", &dir.display().to_string(), "--listen", "127.0.0.1:0"];
+    let (args, log) = (args.map(str::to_owned).to_vec(), scratch.join("activated.log"));
+    let mut node = Process::new("activated".to_owned(), binaries::path("godwit-node")?, args, log);
+    node.start()?;
+    let admin = format!("unix:{}", dir.join("admin.sock").display());
+    crate::wait::until("the new node to answer", Duration::from_secs(20), || {
+        Client::connect(&admin)?.call(&["PING"]).map(drop)
+    })?;
+    let mut command = Command::new(&program);
+    command.args(["activate", "--shard", "a/0", "--node-admin", &admin, "--materialised"]);
+    let (activated, _) = measure(command.arg(&materialised))?;
+    node.end();
+    Ok((made, activated))
 }
 
 /// Writes every n-th key.

@@ -9,15 +9,15 @@ use crate::config::Config;
 
 /// A shard to fetch.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(crate) struct Target {
     /// The shard.
-    pub(super) shard: ShardName,
+    pub(crate) shard: ShardName,
     /// Its slots, as the record says.
-    pub(super) slots: SlotSet,
+    pub(crate) slots: SlotSet,
     /// Whether it is the primary of its slots: it has clients to serve.
-    pub(super) is_primary: bool,
+    pub(crate) is_primary: bool,
     /// Where its sidecar listens.
-    pub(super) address: String,
+    pub(crate) address: String,
 }
 
 /// Every shard of the cluster, once each has a sidecar in the registry.

@@ -11,10 +11,10 @@
 //! The seal is written last. Before it there is no snapshot, and what the repository has by then is not sent
 //! again.
 
-mod discover;
+pub(crate) mod discover;
 mod receive;
 mod running;
-mod session;
+pub(crate) mod session;
 mod shard;
 mod way;
 

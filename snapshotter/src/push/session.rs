@@ -14,13 +14,13 @@ use super::discover::Target;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A sidecar that exports.
-pub(super) struct Session {
-    pub(super) conn: Connection<Socket>,
+pub(crate) struct Session {
+    pub(crate) conn: Connection<Socket>,
 }
 
 impl Session {
     /// Connects, and says what is wanted.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         target: &Target,
         service: &str,
         open: Open,
@@ -78,7 +78,7 @@ impl Session {
     }
 
     /// What each way would take.
-    pub(super) async fn ready(&mut self) -> anyhow::Result<Ready> {
+    pub(crate) async fn ready(&mut self) -> anyhow::Result<Ready> {
         match self.next().await? {
             Arrived::Message(Export::Ready(ready)) => Ok(*ready),
             other => Err(other.unexpected("Ready").into()),

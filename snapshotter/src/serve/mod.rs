@@ -2,9 +2,11 @@
 //!
 //! It keeps what pushers of one service put, in a directory or a bucket, and gives it back. They add to
 //! history and cannot take from it ([`guard`]); what lets go of snapshots (`prune`) is run here, beside it.
-//! It holds no keys: of an encrypted repository it can read nothing.
+//! It holds no keys: of an encrypted repository it can read nothing. Of another one it can materialise the
+//! newest snapshots ([`materialise`]), so that a standby's node has one within seconds.
 
 mod guard;
+mod materialise;
 mod settings;
 
 use std::sync::Arc;
@@ -22,6 +24,8 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::StoreUrl;
 use guard::AppendOnly;
+pub use materialise::MaterialiseConfig;
+use materialise::Materialiser;
 pub use settings::{ServeConfig, ServeSettings};
 
 /// Serves until a signal comes.
@@ -39,11 +43,16 @@ pub async fn run(config: ServeConfig, metrics: Option<String>) -> anyhow::Result
     let identity = Identity { service: Some(config.service.clone()), cluster: None, shard: None };
     let registered = Metrics::new("snapshotter", env!("CARGO_PKG_VERSION"), &identity);
     let sealed = registered.counter("served_pages", "Pages of the list of snapshots that came");
+    let (seals, mut seen) = watch::channel(0);
+    if let Some(keep) = config.materialise.clone() {
+        let (service, bucket) = (&config.service, bucket.clone());
+        let materialiser = Materialiser::new(keep, service, bucket, &registered);
+        tokio::spawn(materialiser.run(seals.subscribe(), shutdown.clone()));
+    }
     if let Some(address) = metrics {
         let http = ops::http::bind("metrics", &address).await?;
         tokio::spawn(ops::http::serve(http, registered, health, shutdown.clone()));
     }
-    let (seals, mut seen) = watch::channel(0);
     tokio::spawn(async move {
         while seen.changed().await.is_ok() {
             sealed.inc_by(*seen.borrow_and_update() - sealed.get());

@@ -10,7 +10,11 @@ use serde::{Deserialize, Serialize};
 use store::StoreError;
 use store::bucket::S3Options;
 
+use topology::ShardName;
+
+use super::MaterialiseConfig;
 use crate::config::{StoreConfig, StoreUrl};
+use crate::materialise::Place;
 
 /// What stays free where the snapshots are, if nothing else is said.
 const FREE_DEFAULT: u64 = 1 << 30;
@@ -40,9 +44,34 @@ pub struct ServeSettings {
     /// The region of the bucket
     #[arg(id = "serve-region", long = "region", env = "GODWIT_REGION", value_name = "NAME")]
     pub region: Option<String>,
-    /// What must stay free on the volume of a directory [default: 1GiB]
+    /// What must stay free on the volume of a directory, and where snapshots are materialised [default: 1GiB]
     #[arg(id = "serve-free", long = "free", env = "GODWIT_FREE", value_name = "SIZE")]
     pub free: Option<Size>,
+    /// Keep so many of the newest snapshots of each cluster materialised, for `activate` [default: 0, none]
+    #[arg(
+        id = "serve-materialise",
+        long = "materialise",
+        env = "GODWIT_MATERIALISE",
+        value_name = "N"
+    )]
+    pub materialise: Option<usize>,
+    /// Of these shards, such as a/0 [default: all]
+    #[arg(
+        id = "serve-materialise-shards",
+        long = "materialise-shards",
+        env = "GODWIT_MATERIALISE_SHARDS",
+        value_name = "SHARD,...",
+        value_delimiter = ','
+    )]
+    pub materialise_shards: Option<Vec<String>>,
+    /// Where: on the file system of the nodes that are to have them [default: beside --in, DIR.materialised]
+    #[arg(
+        id = "serve-materialised",
+        long = "materialised",
+        env = "GODWIT_MATERIALISED",
+        value_name = "DIR"
+    )]
+    pub materialised: Option<PathBuf>,
     /// Connections at a time [default: 32]
     #[arg(
         id = "serve-connections",
@@ -96,6 +125,8 @@ pub struct ServeConfig {
     pub store: StoreConfig,
     /// Bytes that stay free on a directory's volume.
     pub free: u64,
+    /// What is materialised, if anything is.
+    pub materialise: Option<MaterialiseConfig>,
     /// Connections at a time.
     pub connections: usize,
     /// Bytes of objects on their way.
@@ -138,7 +169,26 @@ impl ServeSettings {
         if connections == 0 {
             return Err(ConfigError::invalid("--connections must be at least 1"));
         }
+        let free = self.free.map_or(FREE_DEFAULT, |size| size.0);
+        let shards: Result<Vec<ShardName>, _> =
+            self.materialise_shards.unwrap_or_default().iter().map(|name| name.parse()).collect();
+        let shards = shards.map_err(|why| ConfigError::invalid(why.to_string()))?;
+        let materialise = match (self.materialise.unwrap_or(0), &url) {
+            (0, _) if !shards.is_empty() => {
+                return Err(ConfigError::invalid(
+                    "--materialise-shards says of which shards, and --materialise not how many: give it too",
+                ));
+            }
+            (0, _) => None,
+            (keep, StoreUrl::Bucket(address)) => {
+                let place = Place::new(self.materialised.as_deref(), address);
+                let place = place.map_err(|why| ConfigError::invalid(why.to_string()))?;
+                Some(MaterialiseConfig { keep, shards, place, free })
+            }
+            (_, StoreUrl::Served(_)) => None,
+        };
         Ok(ServeConfig {
+            materialise,
             tls: tls.check(Some(&listen))?,
             listen,
             service,
@@ -147,7 +197,7 @@ impl ServeSettings {
                 options: S3Options::with(self.endpoint, self.region, None).map_err(wrong)?,
                 key_file: None,
             },
-            free: self.free.map_or(FREE_DEFAULT, |size| size.0),
+            free,
             connections,
             memory: self.memory.map_or(MEMORY_DEFAULT, |size| size.0),
             handshake: self.handshake.map_or(HANDSHAKE_DEFAULT, |span| span.0),
@@ -193,5 +243,14 @@ mod tests {
         let open = Some("0.0.0.0:1".to_owned());
         assert!(refusal(ServeSettings { listen: open, ..good() }).contains("certificate"));
         assert!(refusal(ServeSettings { connections: Some(0), ..good() }).contains("at least 1"));
+        let kept = ServeSettings { materialise: Some(2), ..good() }.validate().unwrap().materialise;
+        assert_eq!(kept.unwrap().place.root(), std::path::Path::new("/s.materialised"));
+        let bucket = Some("s3://backups/godwit".to_owned());
+        let nowhere = ServeSettings { r#in: bucket, materialise: Some(1), ..good() };
+        assert!(refusal(nowhere).contains("--materialised"));
+        let which = Some(vec!["a/0".to_owned()]);
+        assert!(
+            refusal(ServeSettings { materialise_shards: which, ..good() }).contains("how many")
+        );
     }
 }
