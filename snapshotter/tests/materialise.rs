@@ -5,9 +5,11 @@
 mod stored;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use store::repository::Keys;
@@ -166,4 +168,47 @@ fn damage_a_full_disk_and_keys_that_are_missing_make_nothing() {
     assert!(said(&blind).contains("name the key file"), "{}", said(&blind));
     sealed.ok("materialise", &["--key-file", key.to_str().unwrap()]);
     assert_same(&sealed, &id);
+}
+
+/// A daemon that ends with it.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_daemon_keeps_the_newest_one_ready_and_says_why_it_cannot() {
+    let mut stored = Stored::new();
+    stored.fill(0, 20);
+    let nothing = Records::default();
+    let id = stored.seal([&nothing, &nothing]).id.to_string();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let serve = |stored: &Stored| {
+        let (listen, store) = (free.to_string(), stored.url());
+        let mut daemon = Command::new(env!("CARGO_BIN_EXE_godwit-snapshotter"));
+        daemon.args(["serve", "--listen", &listen, "--service", "demo", "--in", &store]);
+        daemon.args(["--materialise", "1", "--materialise-shards", "a/1"]);
+        daemon
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let daemon = Daemon(serve(&stored).stderr(Stdio::null()).spawn().unwrap());
+    while !db(&stored, &id, 1).exists() {
+        assert!(Instant::now() < deadline, "it is not materialised");
+        std::thread::yield_now();
+    }
+    assert!(!db(&stored, &id, 0).exists(), "nobody asked for it");
+    drop(daemon);
+    let slots = SLOTS[1].parse().unwrap();
+    assert_eq!(digest_of(&stored.source(1), &slots), digest_of(&db(&stored, &id, 1), &slots));
+
+    let mut sealed = Stored::with(Keys::generate().unwrap(), Duration::ZERO);
+    sealed.seal([&nothing, &nothing]);
+    let mut daemon = Daemon(serve(&sealed).stderr(Stdio::piped()).spawn().unwrap());
+    let lines = BufReader::new(daemon.0.stderr.take().unwrap()).lines();
+    let said = lines.map_while(Result::ok).find(|line| line.contains("not materialised"));
+    assert!(said.unwrap().contains("--key-file"));
 }

@@ -44,11 +44,10 @@ pub async fn run(config: ServeConfig, metrics: Option<String>) -> anyhow::Result
     let registered = Metrics::new("snapshotter", env!("CARGO_PKG_VERSION"), &identity);
     let sealed = registered.counter("served_pages", "Pages of the list of snapshots that came");
     let (seals, mut seen) = watch::channel(0);
-    if let Some(keep) = config.materialise.clone() {
+    let materialiser = config.materialise.clone().map(|keep| {
         let (service, bucket) = (&config.service, bucket.clone());
-        let materialiser = Materialiser::new(keep, service, bucket, &registered);
-        tokio::spawn(materialiser.run(seals.subscribe(), shutdown.clone()));
-    }
+        (Materialiser::new(keep, service, bucket, &registered), seals.subscribe())
+    });
     if let Some(address) = metrics {
         let http = ops::http::bind("metrics", &address).await?;
         tokio::spawn(ops::http::serve(http, registered, health, shutdown.clone()));
@@ -80,7 +79,13 @@ pub async fn run(config: ServeConfig, metrics: Option<String>) -> anyhow::Result
     });
     let address = listener.local_addr().context("finding the listener's address")?;
     tracing::info!(%address, store = %config.store.url, "taking pushes in");
-    accept(listener, serving, config.connections, shutdown).await;
+    let accepting = accept(listener, serving, config.connections, shutdown.clone());
+    let materialising = async {
+        if let Some((materialiser, seals)) = materialiser {
+            Box::pin(materialiser.run(seals, shutdown)).await;
+        }
+    };
+    tokio::join!(accepting, materialising);
     Ok(Exit::Done)
 }
 
