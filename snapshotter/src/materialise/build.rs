@@ -23,8 +23,10 @@ use crate::content::Content;
 /// Bytes of log, packed as they are, take so many times their length as table files, while compactions
 /// have both what they read and what they write.
 const LOG_ROOM: u64 = 8;
-/// Files of a database that no other one needs: what RocksDB says of its work, and its lock.
-const NOT_CLONED: [&str; 2] = ["LOG", "LOCK"];
+/// What of a database no other one needs: what RocksDB says of its work, its lock, and where it keeps log files
+/// that it needs no more.
+const NOT_CLONED: [&str; 3] = ["LOG", "LOCK", ARCHIVE];
+const ARCHIVE: &str = "archive";
 
 /// What a shard is made of.
 pub(super) struct Build<'a> {
@@ -81,6 +83,7 @@ impl Build<'_> {
             took.batches = replay::segments(log, position, &steps, &db, self.progress).await?;
         }
         let record = self.describe(&begin, &db).await?;
+        place::remove(&db.join(ARCHIVE))?;
         place::sync(&db)?;
         record.write(&partial)?;
         place::sync(&partial)?;

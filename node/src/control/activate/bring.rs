@@ -12,8 +12,8 @@ use crate::store::{Identity, fail_here};
 const FILES_MAX: usize = 1 << 20;
 /// Nothing ever writes to a table file, so two databases may have one together.
 const TABLE: &str = ".sst";
-/// What RocksDB says about its work, and its lock: of no use elsewhere.
-const NOT_TAKEN: [&str; 2] = ["LOG", "LOCK"];
+/// What RocksDB says about its work, its lock, and log files that it needs no more: of no use elsewhere.
+const NOT_TAKEN: [&str; 3] = ["LOG", "LOCK", "archive"];
 
 /// Links table files into `to`, or copies them with `copy`; the few others are written, so they are always
 /// copied. All is synced; how many files that were. In words, why it cannot be done.
@@ -118,6 +118,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         database(&from);
+        fs::create_dir(from.join("archive")).unwrap();
         assert_eq!(bring(&from, &to, false), Ok(2));
         let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
         assert_eq!(inode(from.join("000007.sst")), inode(to.join("000007.sst")));
