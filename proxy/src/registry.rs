@@ -1,45 +1,53 @@
 //! What the proxy learns from the registry and tells it: routes in; the epoch that it routes by and
 //! the freeze that it holds for, out.
+//!
+//! What comes in waits for nothing that goes out. A registry that answers late, or not at all, delays
+//! neither a freeze nor its end for the clients of this proxy: [`tell`] and [`overdue`] are tasks of
+//! their own, and what is to be told is the latest, never a queue.
+
+mod overdue;
+mod tell;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use observe::Observer;
 use ops::metrics::Metrics;
 use tokio::sync::watch;
-use topology::members::{ProxyMember, ReadsMember};
-use topology::record::UnixMs;
-use topology::service::{Cancelled, MEMBER_TTL};
+use topology::members::ReadsMember;
 use topology::{Epoch, FreezeId, Service, ServiceView};
 
 use crate::config::Upstream;
 use crate::reads;
 use crate::routes::Routes;
 use crate::shared::Shared;
+use tell::Teller;
 
-/// How often the proxy's key is written without a change.
-const BEAT: Duration = Duration::from_millis(1000);
-/// How often a freeze's deadline is looked at.
+/// How often it is looked at how far a standby is behind that is read from.
 const LOOK: Duration = Duration::from_millis(100);
-/// The tool that froze comes first in cancelling; proxies only when it has died.
-const CANCEL_AFTER_MS: u64 = 500;
+
+/// What every thread has come to.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Acknowledged {
+    /// The last epoch that it routed by, 0 before the first.
+    epoch: Epoch,
+    /// The freeze that it holds for.
+    holding: Option<FreezeId>,
+    /// Where reads go.
+    reads: Option<ReadsMember>,
+}
 
 /// The proxy as a member of its service.
 pub(crate) struct Member {
     shared: Arc<Shared>,
     service: Service,
     view: watch::Receiver<Arc<ServiceView>>,
-    id: String,
-    cluster: String,
-    metrics: Option<String>,
+    teller: Teller,
     version: u64,
-    /// The last epoch that every thread routed by; 0 before the first.
-    acknowledged: (Epoch, Option<FreezeId>),
+    acknowledged: watch::Sender<Acknowledged>,
     zone: Option<String>,
     observer: Observer,
-    /// Where reads go by the routes that every thread follows.
-    reads: Option<ReadsMember>,
 }
 
 impl Member {
@@ -65,31 +73,37 @@ impl Member {
             meters,
             shared.shutdown.clone(),
         );
+        let (acknowledged, latest) = watch::channel(Acknowledged::default());
+        let teller = Teller {
+            shared: shared.clone(),
+            service: opened.clone(),
+            id: id.clone(),
+            cluster: cluster.clone(),
+            metrics,
+            zone: zone.clone(),
+            observer: observer.clone(),
+            latest,
+        };
         Ok(Some(Self {
             shared: shared.clone(),
             zone: zone.clone(),
             observer,
-            reads: None,
             view: opened.watch(),
             service: opened,
-            id: id.clone(),
-            cluster: cluster.clone(),
-            metrics,
+            teller,
             version: 0,
-            acknowledged: (Epoch::default(), None),
+            acknowledged,
         }))
     }
 
-    /// Follows the registry until shutdown.
+    /// Follows the registry until shutdown, and takes the proxy's name out of it.
     pub(crate) async fn run(mut self) {
+        self.route();
+        let telling = tokio::spawn(self.teller.clone().run());
+        let ending = tokio::spawn(overdue::end(self.shared.clone(), self.service.clone()));
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut told = Instant::now();
-        self.route();
-        self.tell().await;
         loop {
-            let before = (self.acknowledged, self.reads.clone());
-            let mut news = false;
             tokio::select! {
                 biased;
                 () = self.shared.shutdown.cancelled() => break,
@@ -102,23 +116,14 @@ impl Member {
                     self.route();
                 }
                 () = self.shared.progressed.notified() => {}
-                () = self.observer.changed() => news = true,
-                _ = look.tick() => {
-                    self.cancel_overdue().await;
-                    // How far a standby is behind is no news of the registry's.
-                    if self.shared.routes.load().reads_told.is_some() {
-                        self.route();
-                    }
-                }
+                // How far a standby is behind is no news of the registry's.
+                _ = look.tick(), if self.shared.routes.load().reads_told.is_some() => self.route(),
             }
             self.learn();
-            if news || (self.acknowledged, self.reads.clone()) != before || told.elapsed() >= BEAT {
-                told = Instant::now();
-                self.tell().await;
-            }
         }
-        if let Err(why) = self.service.remove_proxy(&self.id).await {
-            tracing::warn!(%why, "cannot take this proxy out of the registry; its key ends by itself");
+        ending.abort();
+        if let Err(why) = telling.await {
+            tracing::error!(%why, "what told the registry of this proxy ended by itself");
         }
     }
 
@@ -145,49 +150,15 @@ impl Member {
     }
 
     /// What every thread has come to. An older freeze is never held by newer routes.
-    fn learn(&mut self) {
+    fn learn(&self) {
         if let Some(now) = self.shared.acknowledged() {
-            self.acknowledged = now;
-            self.reads = self.shared.routes.load().reads_told.clone();
-        }
-    }
-
-    async fn tell(&self) {
-        let (epoch, holding) = self.acknowledged;
-        let member = ProxyMember {
-            id: self.id.clone(),
-            cluster: self.cluster.clone(),
-            client: self.shared.announce().to_owned(),
-            metrics: self.metrics.clone(),
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            epoch,
-            holding,
-            hold_ms: u64::try_from(self.shared.config.hold_time.as_millis()).ok(),
-            zone: self.zone.clone(),
-            reads: self.reads.clone(),
-            sees: self.observer.sights(),
-            at: UnixMs::now(),
-        };
-        if let Err(why) = self.service.put_proxy(&member, MEMBER_TTL).await {
-            tracing::warn!(%why, "cannot register this proxy; it goes on by what it knows");
-        }
-    }
-
-    /// If the tool that froze has died, the freeze ends here.
-    async fn cancel_overdue(&self) {
-        let view = self.view.borrow().clone();
-        let freeze = view.record.as_ref().and_then(|(record, _)| record.freeze());
-        let Some(freeze) = freeze.filter(|f| UnixMs::now().0 > f.deadline.0 + CANCEL_AFTER_MS)
-        else {
-            return;
-        };
-        match self.service.cancel(freeze.id).await {
-            Ok(Cancelled::Ended(record)) => {
-                tracing::warn!(freeze = %freeze.id, epoch = %record.epoch, "the freeze was past its deadline and nobody ended it: cancelled; nothing is lost");
-            }
-            Ok(Cancelled::WasOver(_)) => {}
-            Err(why) => tracing::warn!(%why, "cannot cancel a freeze that is past its deadline"),
+            let reads = self.shared.routes.load().reads_told.clone();
+            let now = Acknowledged { epoch: now.0, holding: now.1, reads };
+            self.acknowledged.send_if_modified(|held| {
+                let news = *held != now;
+                *held = now;
+                news
+            });
         }
     }
 }

@@ -64,6 +64,36 @@ fn writes_wait_for_the_switch_and_go_to_the_new_primary_in_order() {
     assert_eq!(member.holding, None);
 }
 
+/// Whatever the proxy tells the registry hangs for five seconds, each time.
+#[test]
+fn a_registry_that_takes_no_key_delays_neither_a_freeze_nor_its_end() {
+    /// Well below what a write to this registry takes.
+    const SOON: Duration = Duration::from_secs(2);
+    let Pair { world, b, .. } = pair();
+    let proxy = world.proxy_with(&[], "registry-members-hang").ready();
+    let mut client = proxy.client();
+    assert_eq!(client.ask("SET k 0"), ok());
+    let frozen = Instant::now();
+    world.freeze(Duration::from_secs(60));
+    // The node would answer: it is the proxy that holds.
+    eventually("the proxy holds", || {
+        client.send("SET k 1");
+        let answered = client.is_answered_within(A_WHILE);
+        if answered {
+            assert_eq!(client.reply(), ok());
+        }
+        (!answered).then_some(())
+    });
+    assert!(frozen.elapsed() < SOON, "{:?}", frozen.elapsed());
+    let switched = Instant::now();
+    world.swap(|record| record.committed("b", Vec::new()));
+    world.says("b/0", &b, Role::Primary, 2);
+    assert_eq!(client.reply(), ok());
+    assert!(switched.elapsed() < SOON, "{:?}", switched.elapsed());
+    assert_eq!(b.ran(), ["SET k 1"]);
+    assert!(world.service.view().proxies.is_empty(), "its key has never come");
+}
+
 #[test]
 fn writes_that_a_node_refused_are_sent_again_in_order_after_a_cancel() {
     let Pair { world, a, b } = pair();

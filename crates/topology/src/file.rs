@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! GODWIT-REGISTRY   the format of this directory
-//! lock              flocked for each commit
+//! lock              flocked for each commit; says whose turn it is
+//! next.*            what somebody is about to commit
 //! kept              keys that stay: synced, file and directory, before a commit is answered
 //! leased            keys that end with their writer: written without a sync
 //! ```
@@ -12,9 +13,11 @@
 //! stays goes into `kept` as a whole; of two entries for one key the later revision holds. Expiry
 //! is on the boot clock, with the boot's id: after a reboot nothing leased is left.
 //!
-//! Readers take no lock. A process that is stopped (not killed) in the middle of a commit holds the
-//! lock until it goes on; others then report the registry as silent, and change nothing.
+//! Readers take no lock. A process that stands still in the middle of a commit holds the others up for
+//! [`HELD_MAX`], less if it is seen to be stopped; then it is passed by, and writes nothing when it goes
+//! on ([`lock`] has how).
 
+mod lock;
 mod store;
 mod table;
 mod watcher;
@@ -28,7 +31,10 @@ use tokio::sync::watch;
 use crate::limits;
 use crate::registry::{Expect, Outcome, Registry, RegistryError, Versioned, View, Write};
 
-pub use store::COMMIT_WAIT;
+pub use lock::{HELD_MAX, STOPPED_MAX};
+
+/// How long a commit may take, its wait for the turn included, before it reports the registry as silent.
+pub const COMMIT_WAIT: Duration = Duration::from_secs(5);
 
 /// A registry in a directory. Clones share it.
 #[derive(Clone, Debug)]
@@ -50,6 +56,34 @@ impl FileRegistry {
 
     fn unavailable(&self, why: impl ToString) -> RegistryError {
         unavailable(&self.dir, why)
+    }
+
+    fn late(&self, who: &str) -> RegistryError {
+        let seconds = COMMIT_WAIT.as_secs();
+        self.unavailable(format!(
+            "for {seconds} s it was not this process's turn to write there ({who} has it); nothing was written"
+        ))
+    }
+
+    /// Waits for the turn of this process.
+    async fn stand_in_line(
+        &self,
+        deadline: tokio::time::Instant,
+    ) -> Result<(lock::Ticket, lock::Turn), RegistryError> {
+        let ticket = lock::Ticket::make(&self.dir)?;
+        let mut waiting = lock::Waiting::begin(tokio::time::Instant::now());
+        let mut backoff = lock::BACKOFF_MIN;
+        loop {
+            let now = tokio::time::Instant::now();
+            if let Some(turn) = waiting.look(&self.dir, &ticket, now)? {
+                return Ok((ticket, turn));
+            }
+            if now >= deadline {
+                return Err(self.late(&waiting.holder()));
+            }
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(lock::BACKOFF_MAX);
+        }
     }
 
     /// Runs file work where it may block.
@@ -84,33 +118,36 @@ impl Registry for FileRegistry {
     async fn commit(&self, expect: &[Expect], writes: &[Write]) -> Result<Outcome, RegistryError> {
         limits::check(expect, writes)?;
         let deadline = tokio::time::Instant::now() + COMMIT_WAIT;
-        let timed_out = || {
-            self.unavailable(format!(
-                "another process has held its lock for {} s; nothing was written",
-                COMMIT_WAIT.as_secs()
-            ))
-        };
+        if writes.iter().all(|w| w.ttl.is_some()) && ops::failpoint::hit("registry-members-hang") {
+            tokio::time::sleep_until(deadline).await;
+            return Err(self.unavailable("it hangs: a failpoint; nothing was written"));
+        }
         let turn = tokio::time::timeout_at(deadline, self.turn.clone().lock_owned()).await;
-        let turn = turn.map_err(|_| timed_out())?;
-        let mut backoff = store::LOCK_BACKOFF_MIN;
-        let lock = loop {
-            if let Some(lock) = store::try_lock(&self.dir)? {
-                break lock;
+        let mut own = turn.map_err(|_| self.late("another commit of this process"))?;
+        loop {
+            let (ticket, turn) = self.stand_in_line(deadline).await?;
+            let (expect, writes) = (expect.to_vec(), writes.to_vec());
+            // The work owns both turns: dropping this future does not let others in early.
+            let work = self.blocking(move |dir| {
+                let outcome = store::commit(dir, &ticket, &expect, &writes);
+                drop((ticket, turn));
+                outcome.map(|outcome| (outcome, own))
+            });
+            let Ok(done) = tokio::time::timeout_at(deadline, work).await else {
+                let seconds = COMMIT_WAIT.as_secs();
+                return Err(self.unavailable(format!(
+                    "its disk has not answered for {seconds} s: whether it was committed must be read"
+                )));
+            };
+            match done? {
+                (Some(outcome), _) => return Ok(outcome),
+                // This process stood still for too long, and others have written meanwhile.
+                (None, again) if tokio::time::Instant::now() < deadline => own = again,
+                (None, _) => return Err(self.unavailable(
+                    "this process stood still in its turn and was passed by; nothing was written",
+                )),
             }
-            if tokio::time::Instant::now() >= deadline {
-                return Err(timed_out());
-            }
-            tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(store::LOCK_BACKOFF_MAX);
-        };
-        let (expect, writes) = (expect.to_vec(), writes.to_vec());
-        // The work owns the lock and the turn: dropping this future does not let others in early.
-        self.blocking(move |dir| {
-            let outcome = store::commit(dir, &expect, &writes);
-            drop((lock, turn));
-            outcome
-        })
-        .await
+        }
     }
 
     async fn watch(&self, prefix: &str) -> Result<watch::Receiver<View>, RegistryError> {
@@ -136,7 +173,10 @@ fn prepare(dir: &Path) -> Result<(), RegistryError> {
     std::fs::create_dir_all(dir).map_err(|why| cannot("make", why))?;
     let marker = dir.join(MARKER);
     match std::fs::read_to_string(&marker) {
-        Ok(text) if text == MARKER_TEXT => return Ok(()),
+        Ok(text) if text == MARKER_TEXT => {
+            lock::sweep(dir);
+            return Ok(());
+        }
         Ok(text) => {
             return Err(unusable(format!(
                 "the registry {} has format `{}`; this version knows format `{}`: upgrade this program",

@@ -48,8 +48,8 @@ fn aside<T>(work: impl FnOnce() -> T) -> T {
 }
 
 impl conformance::Place for Etcd {
-    fn open(&self) -> AnyRegistry {
-        open(&self.address()).unwrap()
+    fn address(&self) -> String {
+        self.address()
     }
 
     fn go_away(&mut self) {
@@ -59,6 +59,11 @@ impl conformance::Place for Etcd {
     fn come_back(&mut self) {
         aside(|| self.start_again(0));
     }
+}
+
+#[tokio::test]
+async fn child() {
+    conformance::childs_work().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,35 +6,40 @@
 mod conformance;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use topology::{AnyRegistry, Outcome, Registry, Write, open};
+use rustix::process::{Pid, Signal, kill_process};
+use topology::{AnyRegistry, Expect, Outcome, Registry, Write, open};
 
 fn at(dir: &Path) -> AnyRegistry {
-    open(&format!("file:{}", dir.display())).unwrap()
+    open(&address(dir)).unwrap()
 }
 
 fn write(key: &str, value: &str, ttl: Option<Duration>) -> Write {
     Write { key: key.to_owned(), value: Some(value.as_bytes().to_vec()), ttl }
 }
 
-/// This test binary again, as another process that runs [`child`] on a directory.
-fn child_process(dir: &Path, work: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "child", "--nocapture"]);
-    command.env("REGISTRY_CHILD_DIR", dir).env("REGISTRY_CHILD_WORK", work);
-    command
+fn address(dir: &Path) -> String {
+    format!("file:{}", dir.display())
 }
 
-/// Does nothing but in a process that [`child_process`] made.
 #[tokio::test]
 async fn child() {
-    let Some(dir) = std::env::var_os("REGISTRY_CHILD_DIR") else { return };
-    let registry = at(Path::new(&dir));
-    match std::env::var("REGISTRY_CHILD_WORK").unwrap().as_str() {
-        "count" => conformance::count_up(&registry, "count", 40).await,
+    let Some((registry, work)) = conformance::childs_work().await else { return };
+    match work.as_str() {
+        "count" => {}
         "write" => drop(registry.commit(&[], &[write("k", "new", None)]).await),
+        "swap" => {
+            let held = registry.get("k").await.unwrap().unwrap();
+            let expect = [Expect { key: "k".to_owned(), revision: Some(held.revision) }];
+            let outcome = registry.commit(&expect, &[write("k", "slow", None)]).await;
+            let said = match outcome {
+                Ok(Outcome::Committed(_)) => "committed".to_owned(),
+                Ok(Outcome::Conflict) => "conflict".to_owned(),
+                Err(why) => why.to_string(),
+            };
+            std::fs::write(std::env::var("REGISTRY_CHILD_SAYS").unwrap(), said).unwrap();
+        }
         other => panic!("no such work: {other}"),
     }
 }
@@ -49,8 +54,8 @@ async fn it_passes_the_conformance_suite() {
 struct Directory(PathBuf);
 
 impl conformance::Place for Directory {
-    fn open(&self) -> AnyRegistry {
-        at(&self.0)
+    fn address(&self) -> String {
+        address(&self.0)
     }
 
     fn go_away(&mut self) {
@@ -67,7 +72,7 @@ async fn two_processes_lose_no_commit_of_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let registry = at(dir.path());
     registry.commit(&[], &[write("count", "0", None)]).await.unwrap();
-    let mut other = child_process(dir.path(), "count").spawn().unwrap();
+    let mut other = conformance::child(&address(dir.path()), "count").spawn().unwrap();
     conformance::count_up(&registry, "count", 40).await;
     let done = tokio::task::spawn_blocking(move || other.wait().unwrap()).await.unwrap();
     assert!(done.success());
@@ -82,7 +87,7 @@ async fn a_writer_that_dies_leaves_the_old_value_or_the_new_one() {
         let dir = tempfile::tempdir().unwrap();
         let registry = at(dir.path());
         registry.commit(&[], &[write("k", "old", None)]).await.unwrap();
-        let mut child = child_process(dir.path(), "write");
+        let mut child = conformance::child(&address(dir.path()), "write");
         let died = child.env("GODWIT_FAILPOINTS", failpoint).output().unwrap();
         assert!(!died.status.success(), "the failpoint {failpoint} was hit");
         let held = registry.get("k").await.unwrap().unwrap();
@@ -92,6 +97,93 @@ async fn a_writer_that_dies_leaves_the_old_value_or_the_new_one() {
         assert!(matches!(next, Outcome::Committed(r) if r > held.revision));
         assert_eq!(registry.get("k").await.unwrap().unwrap().value, b"next");
     }
+}
+
+/// A writer that is stopped at each point of its commit, and woken when another has written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_is_stopped_in_its_turn_is_passed_by_and_overwrites_nothing_when_it_wakes() {
+    /// What a stop may cost others, on a busy machine.
+    const HELD_UP_MAX: Duration = Duration::from_secs(3);
+    for (failpoint, others_see, it_says) in [
+        ("registry-stop-before-read", "old", "conflict"),
+        ("registry-stop-before-rename", "old", "conflict"),
+        ("registry-stop-after-rename", "slow", "committed"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = at(dir.path());
+        registry.commit(&[], &[write("k", "old", None)]).await.unwrap();
+        let says = dir.path().with_extension("says");
+        let mut slow = conformance::child(&address(dir.path()), "swap")
+            .env("GODWIT_FAILPOINTS", format!("{failpoint}:every=1"))
+            .env("REGISTRY_CHILD_SAYS", &says)
+            .spawn()
+            .unwrap();
+        stopped(slow.id()).await;
+        let held = registry.get("k").await.unwrap().unwrap();
+        assert_eq!(held.value, others_see.as_bytes(), "{failpoint}: readers wait for nobody");
+        let began = Instant::now();
+        let expect = [Expect { key: "k".to_owned(), revision: Some(held.revision) }];
+        let swapped = registry.commit(&expect, &[write("k", "quick", None)]).await.unwrap();
+        let took = began.elapsed();
+        assert!(matches!(swapped, Outcome::Committed(r) if r > held.revision), "{failpoint}");
+        assert!(took < HELD_UP_MAX, "{failpoint}: {took:?}");
+        println!("{failpoint}: passed by after {took:?}");
+        // It stops at each try; each time it is woken.
+        let pid = i32::try_from(slow.id()).ok().and_then(Pid::from_raw).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while slow.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "{failpoint}: it ends");
+            kill_process(pid, Signal::CONT).unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(std::fs::read_to_string(&says).unwrap(), it_says, "{failpoint}");
+        std::fs::remove_file(says).unwrap();
+        assert_eq!(registry.get("k").await.unwrap().unwrap().value, b"quick", "{failpoint}");
+        let left: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().contains('.')), "{left:?}");
+    }
+}
+
+/// Waits until a process is stopped (proc(5): the state behind the name).
+async fn stopped(pid: u32) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T')) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "process {pid} stops: {stat}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_stops_passing_another_by_leaves_no_way_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = at(dir.path());
+    registry.commit(&[], &[write("k", "old", None)]).await.unwrap();
+    let says = dir.path().with_extension("says");
+    let slow = conformance::child(&address(dir.path()), "swap")
+        .env("GODWIT_FAILPOINTS", "registry-stop-before-rename")
+        .env("REGISTRY_CHILD_SAYS", &says)
+        .spawn();
+    let mut slow = slow.unwrap();
+    stopped(slow.id()).await;
+    let mut second = conformance::child(&address(dir.path()), "write");
+    let died = second.env("GODWIT_FAILPOINTS", "registry-die-passing-by").output().unwrap();
+    assert!(!died.status.success(), "the failpoint was hit");
+    registry.commit(&[], &[write("k", "third", None)]).await.unwrap();
+    let pid = i32::try_from(slow.id()).ok().and_then(Pid::from_raw).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while slow.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "it ends");
+        kill_process(pid, Signal::CONT).unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(std::fs::read_to_string(&says).unwrap(), "conflict");
+    std::fs::remove_file(says).unwrap();
+    assert_eq!(registry.get("k").await.unwrap().unwrap().value, b"third");
 }
 
 #[tokio::test]

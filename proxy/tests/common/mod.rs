@@ -60,11 +60,17 @@ pub struct Proxy {
 impl Proxy {
     /// Starts one with these flags and waits until it listens.
     pub fn start(flags: &[&str]) -> Self {
+        Self::start_with(flags, "")
+    }
+
+    /// The same with failpoints.
+    pub fn start_with(flags: &[&str], failpoints: &str) -> Self {
         let (port, metrics) = (free_port(), free_port());
         let child = Command::new(env!("CARGO_BIN_EXE_godwit-proxy"))
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(["--metrics", &format!("127.0.0.1:{metrics}"), "--threads", "2"])
             .args(flags)
+            .env("GODWIT_FAILPOINTS", failpoints)
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();

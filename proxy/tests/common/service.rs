@@ -49,9 +49,14 @@ impl World {
     }
 
     pub fn proxy(&self, flags: &[&str]) -> Proxy {
+        self.proxy_with(flags, "")
+    }
+
+    /// The same with failpoints.
+    pub fn proxy_with(&self, flags: &[&str], failpoints: &str) -> Proxy {
         let own =
             ["--registry", &self.registry, "--service", "shop", "--cluster", "a", "--id", "p1"];
-        Proxy::start(&[&own[..], flags].concat())
+        Proxy::start_with(&[&own[..], flags].concat(), failpoints)
     }
 
     /// What a node says of itself.

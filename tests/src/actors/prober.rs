@@ -14,8 +14,8 @@ use crate::wait;
 const ANSWER_MAX: Duration = Duration::from_millis(500);
 /// Between two writes.
 const PAUSE: Duration = Duration::from_millis(2);
-/// Of this tag, b, is the first shard of two.
-const KEY: &str = "{b}probe";
+/// A key of each of two shards.
+const KEYS: [&str; 2] = ["{b}probe", "{a}probe"];
 
 /// The first write that was sent and the last that was acknowledged, of one side.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ pub(super) struct Prober {
     new: JoinHandle<Option<Accepted>>,
 }
 
-fn probe(node: &str, stop: &AtomicBool) -> Option<Accepted> {
+fn probe(node: &str, key: &str, stop: &AtomicBool) -> Option<Accepted> {
     let mut accepted: Option<Accepted> = None;
     let mut client = None;
     while !stop.load(Ordering::Acquire) {
@@ -45,7 +45,7 @@ fn probe(node: &str, stop: &AtomicBool) -> Option<Accepted> {
             continue;
         };
         let sent = Instant::now();
-        let answer = connected.call(&["SET", KEY, "x"]);
+        let answer = connected.call(&["SET", key, "x"]);
         match answer {
             Ok(_) => {
                 let now = Instant::now();
@@ -62,12 +62,13 @@ fn probe(node: &str, stop: &AtomicBool) -> Option<Accepted> {
 }
 
 impl Prober {
-    /// Begins to write.
-    pub(super) fn start(old: String, new: String) -> Self {
+    /// Begins to write to the nodes of a shard, by number, of both sides.
+    pub(super) fn start(number: usize, old: String, new: String) -> Self {
+        let key = KEYS[number];
         let stop = Arc::new(AtomicBool::new(false));
         let start = |node: String| {
             let stop = stop.clone();
-            std::thread::spawn(move || probe(&node, &stop))
+            std::thread::spawn(move || probe(&node, key, &stop))
         };
         Self { began: Instant::now(), old: start(old), new: start(new), stop }
     }

@@ -7,32 +7,24 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
-
+use super::lock::{self, Ticket};
 use super::table::{Entry, Now, Table};
 use super::unavailable;
 use crate::limits::{KEYS_MAX, TOTAL_BYTES_MAX};
 use crate::registry::{Expect, Outcome, RegistryError, Revision, Versioned, View, Write};
 
-/// How long a commit waits for the lock before it reports the registry as silent.
-pub const COMMIT_WAIT: Duration = Duration::from_secs(5);
 /// The longest file that is read into memory.
 const FILE_BYTES_MAX: u64 = TOTAL_BYTES_MAX as u64;
 /// A reader that meets this many commits in a row takes what it has: it is one moment's view of
 /// each file.
 const READ_TRIES_MAX: u32 = 64;
-pub(super) const LOCK_BACKOFF_MIN: Duration = Duration::from_micros(200);
-pub(super) const LOCK_BACKOFF_MAX: Duration = Duration::from_millis(4);
 
-const LOCK: &str = "lock";
 const KEPT: &str = "kept";
 const LEASED: &str = "leased";
-const NEW_KEPT: &str = "kept.new";
-const NEW_LEASED: &str = "leased.new";
 
-/// Whether a registry makes files of this name.
+/// Whether a registry makes files of this name, or did in earlier versions.
 pub(super) fn is_ours(name: &str) -> bool {
-    [LOCK, KEPT, LEASED, NEW_KEPT, NEW_LEASED].contains(&name)
+    [KEPT, LEASED, "kept.new", "leased.new"].contains(&name) || lock::is_ours(name)
 }
 
 /// Whether a rename to this name changes what readers see.
@@ -138,29 +130,14 @@ fn load(dir: &Path, name: &str, file: File) -> Result<Table, RegistryError> {
     })
 }
 
-/// Refuses what the files cannot hold.
-/// The lock, if nobody has it; it is free again when this is dropped, or its process ends.
-pub(super) fn try_lock(dir: &Path) -> Result<Option<File>, RegistryError> {
-    let cannot = |why: std::io::Error| unavailable(dir, format!("cannot open its lock: {why}"));
-    if !dir.join(super::MARKER).exists() {
-        return Err(cannot(ErrorKind::NotFound.into()));
-    }
-    let path = dir.join(LOCK);
-    let file =
-        File::options().create(true).truncate(false).write(true).open(path).map_err(cannot)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(None),
-        Err(why) => Err(cannot(why.into())),
-    }
-}
-
-/// A commit, under the lock.
+/// A commit, in its turn; `None` if the turn was taken away: nothing was written.
 pub(super) fn commit(
     dir: &Path,
+    ticket: &Ticket,
     expect: &[Expect],
     writes: &[Write],
-) -> Result<Outcome, RegistryError> {
+) -> Result<Option<Outcome>, RegistryError> {
+    stop_here("registry-stop-before-read");
     let content = read(dir)?;
     let live = content.live();
     let holds = |e: &Expect| {
@@ -170,10 +147,10 @@ pub(super) fn commit(
                 || held.and_then(|entry| entry.value.as_ref()) == e.value.as_ref())
     };
     if !expect.iter().all(holds) {
-        return Ok(Outcome::Conflict);
+        return Ok(Some(Outcome::Conflict));
     }
     if writes.is_empty() {
-        return Ok(Outcome::Committed(content.revision()));
+        return Ok(Some(Outcome::Committed(content.revision())));
     }
     if live.len() + writes.len() > KEYS_MAX {
         return Err(RegistryError::Unusable(format!(
@@ -213,31 +190,51 @@ pub(super) fn commit(
     if durable && ops::failpoint::hit("registry-silent") {
         return Err(unavailable(dir, "it is silent: a failpoint"));
     }
-    replace(dir, &table, durable).map_err(|why| {
+    let published = replace(dir, ticket, &table, durable).map_err(|why| {
         unavailable(dir, format!("writing failed ({why}): whether it was committed must be read"))
     })?;
+    if !published {
+        return Ok(None);
+    }
+    stop_here("registry-stop-after-rename");
     if durable && ops::failpoint::hit("registry-answer-lost") {
         return Err(unavailable(dir, "its answer was lost: a failpoint"));
     }
-    Ok(Outcome::Committed(revision))
+    Ok(Some(Outcome::Committed(revision)))
 }
 
-fn replace(dir: &Path, table: &Table, durable: bool) -> std::io::Result<()> {
-    let (new, name) = if durable { (NEW_KEPT, KEPT) } else { (NEW_LEASED, LEASED) };
-    let (new, bytes) = (dir.join(new), table.encode());
+/// Fills the ticket and publishes it; `false` if it was taken away.
+fn replace(dir: &Path, ticket: &Ticket, table: &Table, durable: bool) -> std::io::Result<bool> {
+    (&ticket.file).write_all(&table.encode())?;
+    if durable {
+        ticket.file.sync_all()?;
+        if ops::failpoint::hit("registry-die-before-rename") {
+            std::process::abort();
+        }
+    }
+    stop_here("registry-stop-before-rename");
+    if !ticket.publish(dir, if durable { KEPT } else { LEASED })? {
+        return Ok(false);
+    }
     if !durable {
-        std::fs::write(&new, bytes)?;
-        return std::fs::rename(&new, dir.join(name));
+        return Ok(true);
     }
-    write_synced(&new, &bytes)?;
-    if ops::failpoint::hit("registry-die-before-rename") {
-        std::process::abort();
-    }
-    std::fs::rename(&new, dir.join(name))?;
     if ops::failpoint::hit("registry-die-after-rename") {
         std::process::abort();
     }
-    sync_dir(dir)
+    sync_dir(dir).map(|()| true)
+}
+
+/// Stops this process as SIGSTOP from outside would, if a test asks for it here.
+#[allow(clippy::disallowed_methods)] // a blocking thread, and only where a test stops it
+fn stop_here(failpoint: &str) {
+    /// The signal may be taken by another thread first; this one stops a moment later.
+    const TAKES: Duration = Duration::from_millis(100);
+    if ops::failpoint::hit(failpoint) {
+        use rustix::process::{Signal, getpid, kill_process};
+        let _ = kill_process(getpid(), Signal::STOP);
+        std::thread::sleep(TAKES);
+    }
 }
 
 pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

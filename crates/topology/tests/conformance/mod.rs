@@ -1,7 +1,11 @@
 //! What every registry does, whatever is behind it.
 
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use rustix::process::{Pid, Signal, kill_process};
 use topology::{AnyRegistry, Expect, Outcome, Registry, Revision, View, Write};
 
 /// How long anything may take here on a busy machine.
@@ -49,7 +53,11 @@ fn value<'a>(view: &'a View, key: &str) -> Option<&'a str> {
 /// Where a registry is.
 pub(crate) trait Place {
     /// Reaches it, by a handle of its own.
-    fn open(&self) -> AnyRegistry;
+    fn open(&self) -> AnyRegistry {
+        topology::open(&self.address()).unwrap()
+    }
+    /// Its address, for other processes.
+    fn address(&self) -> String;
     /// It cannot be reached any more.
     fn go_away(&mut self);
     /// It can be reached again, with what it had.
@@ -67,6 +75,7 @@ pub(crate) async fn suite(place: &mut impl Place) {
     kinds_mix(&registry).await;
     many_tasks(&registry, &reopen).await;
     limits(&registry).await;
+    stopped_writers(&registry, &place.address()).await;
     silence(place).await;
 }
 
@@ -193,6 +202,84 @@ pub(crate) async fn count_up(registry: &impl Registry, key: &str, times: u64) {
             }
         }
     }
+}
+
+/// This test binary again, as another process that runs its test `child` on a registry.
+pub(crate) fn child(address: &str, work: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--nocapture"]);
+    command.env("REGISTRY_CHILD", address).env("REGISTRY_CHILD_WORK", work);
+    command
+}
+
+/// What a test named `child` does: nothing but in a process that [`child`] made. The registry, and what is
+/// to be done there.
+pub(crate) async fn childs_work() -> Option<(AnyRegistry, String)> {
+    let registry = topology::open(&std::env::var("REGISTRY_CHILD").ok()?).unwrap();
+    let work = std::env::var("REGISTRY_CHILD_WORK").unwrap();
+    if work == "count" {
+        count_up(&registry, "count", 40).await;
+    }
+    Some((registry, work))
+}
+
+/// A process that ends with its value, also while it is stopped.
+struct Stoppable(Child);
+
+impl Stoppable {
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Drop for Stoppable {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Two other processes count while a third of the time each is stopped, at any moment of what it does: this
+/// one goes on counting all the while, and no count is lost or made twice.
+async fn stopped_writers(registry: &impl Registry, address: &str) {
+    /// How long one commit may be held up by a writer that stands still.
+    const HELD_UP_MAX: Duration = Duration::from_secs(4);
+    let seed = rand::random();
+    println!("stopped writers: seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    revision(registry.commit(&[], &[put("count", 0)]).await.unwrap());
+    let writers: [_; 2] =
+        std::array::from_fn(|_| Stoppable(child(address, "count").spawn().unwrap()));
+    let mut own = 0;
+    let mut longest = Duration::ZERO;
+    for round in 0..12 {
+        let victim = &writers[round % 2];
+        tokio::time::sleep(Duration::from_micros(random.random_range(0..9_000))).await;
+        victim.signal(Signal::STOP);
+        for _ in 0..3 {
+            let began = Instant::now();
+            count_up(registry, "count", 1).await;
+            longest = longest.max(began.elapsed());
+            own += 1;
+        }
+        victim.signal(Signal::CONT);
+    }
+    println!("stopped writers: the longest count took {longest:?}");
+    assert!(longest < HELD_UP_MAX, "held up for {longest:?} (seed {seed})");
+    for mut writer in writers {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            match writer.0.try_wait().unwrap() {
+                Some(status) => break status,
+                None => assert!(Instant::now() < deadline, "a writer goes on (seed {seed})"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        assert!(status.success(), "a writer ended with {status} (seed {seed})");
+    }
+    let total = (own + 2 * 40).to_string();
+    assert_eq!(text(registry, "count").await, Some(total), "seed {seed}");
 }
 
 async fn limits(registry: &impl Registry) {
