@@ -28,7 +28,8 @@ help:
 	@echo 'make bench-snapshot snapshots beside rsync and restic: bytes, time, processor, memory (bench="--keys 200000")'
 	@echo 'make suite-redis-py      redis-py'\''s own tests against a node    make suite-applications   Celery, RQ, BullMQ on one'
 	@echo 'make soak    faults under load for a while (minutes=10)'
-	@echo 'make matrix  whoever takes part in a switch is killed or frozen at each of its steps (72 cells)'
+	@echo 'make matrix  whoever takes part in a switch is killed or frozen at each of its steps: planned and'
+	@echo '             not, on both registries (360 cells; cells=etcd/unplanned: those with this in their names)'
 	@echo 'make soak-once   increments under SIGKILL of nodes and sidecars at random, each in effect once (kills=100)'
 	@echo 'make soak-snapshots pushes, restores, proofs and prunes killed at random (kills=200)'
 	@echo 'make build   everything, for speed (make deps: what that needs; the others call it)'
@@ -61,7 +62,7 @@ soak: build
 matrix:
 	@scripts/deps.sh tests
 	cargo build --workspace --bins
-	GODWIT_ACTORS=all cargo test --workspace --test actors -- --nocapture
+	GODWIT_ACTORS=all GODWIT_CELLS=$(cells) cargo test --workspace --test actors -- --nocapture
 
 soak-once: build
 	@$(clouds) once --dir $(CURDIR)/target/once --kills $(kills)

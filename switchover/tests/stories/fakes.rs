@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Output;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub(crate) struct Faults {
     pub(crate) drifted: AtomicBool,
     /// Its role is seeding, not standby.
     pub(crate) seeding: AtomicBool,
+    /// How far those who follow it are behind, in milliseconds; 0: they are level.
+    pub(crate) lag_ms: AtomicU64,
 }
 
 /// The two clouds.
@@ -213,7 +215,7 @@ async fn play_shard(
             }
         }
         let node = node_lives.then(|| node(&shard, &record, &view, &faults, leased));
-        let sidecar = sidecar_lives.then(|| sidecar(&shard, &record, &view, node_lives));
+        let sidecar = sidecar_lives.then(|| sidecar(&shard, &record, &view, &faults, node_lives));
         let same = last == (node.clone(), sidecar.clone());
         if same && !beat {
             continue;
@@ -294,8 +296,10 @@ fn sidecar(
     shard: &ShardName,
     record: &Record,
     view: &ServiceView,
+    faults: &Faults,
     node_lives: bool,
 ) -> SidecarMember {
+    let lag_ms = faults.lag_ms.load(Ordering::SeqCst);
     let followers = if record.is_primary(shard) { record.followers_of(shard) } else { Vec::new() };
     let stream = |target: ShardName| {
         let there = view.sidecars.contains_key(&target) && view.nodes.contains_key(&target);
@@ -304,8 +308,8 @@ fn sidecar(
             reason: (!there).then(|| "nobody listens".to_owned()),
             staged: None,
             applied: None,
-            lag_ms: Some(1),
-            behind_bytes: 0,
+            lag_ms: Some(lag_ms),
+            behind_bytes: lag_ms * 1000,
             sent_bytes: 1000,
             seed_bytes: 10,
             peer: Default::default(),

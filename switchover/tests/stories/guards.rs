@@ -64,6 +64,26 @@ async fn an_old_key_is_no_wrong_clock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_is_half_a_minute_behind_is_no_place_to_switch_to_and_the_number_says_so() {
+    let clouds = Clouds::up(seed()).await;
+    clouds.fault("a/1").lag_ms.store(30_000, Ordering::SeqCst);
+    let a1 = "a/1".parse().unwrap();
+    clouds.until(|view| view.sidecars[&a1].streams["b/1"].lag_ms == Some(30_000)).await;
+    let (code, report) = clouds.ask(&["run", "--to", "b", "--yes"]).await;
+    assert_eq!((code, &report["outcome"]), (3, &"refused".into()), "{report}");
+    let message = report["message"].as_str().unwrap();
+    assert!(message.contains("b/1 is 30000 ms and 30000000 bytes behind a/1"), "{message}");
+    assert_eq!(clouds.record().await.epoch, Epoch(1), "nothing was frozen");
+    // Who may be further behind says so; once it has caught up nobody has to.
+    let (code, said) = clouds.ask(&["plan", "--to", "b", "--max-lag", "31s"]).await;
+    assert_eq!(code, 0, "{said}");
+    clouds.fault("a/1").lag_ms.store(0, Ordering::SeqCst);
+    clouds.until(|view| view.sidecars[&a1].streams["b/1"].lag_ms == Some(0)).await;
+    let (code, report) = clouds.ask(&["run", "--to", "b", "--yes"]).await;
+    assert_eq!(code, 0, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_primary_is_a_case_for_failover() {
     let clouds = Clouds::up(seed()).await;
     clouds.kill("a", true).await;
