@@ -83,6 +83,9 @@ pub(crate) struct State {
     pub(crate) name: String,
     /// Since when its next command waits for a primary.
     held_since: Option<Instant>,
+    /// The number of the command that waited last, and since when: asked again and refused again, it waits
+    /// on.
+    waited: Option<(u64, Instant)>,
     /// How many of its bytes are counted as held.
     held_bytes: usize,
     /// It sends no more; the connection ends when all is answered.
@@ -123,6 +126,7 @@ pub(crate) async fn run(thread: &Rc<Thread>, mut stream: TcpStream) {
         version: Version::V2,
         name: String::new(),
         held_since: None,
+        waited: None,
         held_bytes: 0,
         ending: false,
         gone: false,

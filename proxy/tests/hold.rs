@@ -203,6 +203,28 @@ fn a_command_waits_only_so_long_and_so_much() {
     assert_eq!(a.ran().len(), 0);
 }
 
+/// No freeze, and no news: a proxy that is cut off from the registry sees this of an old primary.
+#[test]
+fn a_node_that_refuses_again_and_again_is_not_waited_for_longer_than_the_hold_time() {
+    let Pair { world, a, .. } = pair();
+    let proxy = world.proxy(&["--hold-time", "1s"]).ready();
+    a.mode(Mode::Refuse);
+    let mut client = proxy.client();
+    let start = Instant::now();
+    for n in 0..3 {
+        client.send(&format!("SET k {n}"));
+    }
+    for _ in 0..3 {
+        let reply = client.reply();
+        let error = reply.as_error().unwrap();
+        assert!(error.starts_with("TRYAGAIN ") && error.contains("was not run"), "{error}");
+    }
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_secs(1) && waited < Duration::from_secs(3), "{waited:?}");
+    assert!(a.state.lock().unwrap().refused > 3, "it was asked again meanwhile");
+    assert_eq!(a.ran().iter().filter(|c| c.starts_with("SET")).count(), 0);
+}
+
 #[test]
 fn a_freeze_whose_tool_died_is_cancelled_after_its_deadline() {
     let Pair { world, a, .. } = pair();

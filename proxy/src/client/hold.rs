@@ -24,14 +24,20 @@ impl State {
     ) -> Option<String> {
         let Stop::Hold(reason) = stop else { return None };
         let config = &thread.shared.config;
-        if self.held_since.is_none() {
-            self.held_since = Some(thread.now());
+        let next = self.first + self.replies.len() as u64;
+        let seq = self.again.front().map_or(next, |held| held.seq);
+        let since = match self.waited {
+            Some((of, since)) if of == seq => since,
+            // What came behind one that was given up has waited as long.
+            _ => self.held_since.unwrap_or_else(|| thread.now()),
+        };
+        self.waited = Some((seq, since));
+        if self.held_since.replace(since).is_none() {
             thread.shared.stats.held.inc();
         }
         let bytes =
             self.input.len() + self.again.iter().map(|held| held.bytes.len()).sum::<usize>();
         self.count_held(thread, bytes);
-        let since = self.held_since.unwrap_or_else(|| thread.now());
         let waited = thread.now().saturating_duration_since(since);
         let held = thread.shared.held_bytes.load(Ordering::Relaxed);
         let why = if waited >= config.hold_time {
