@@ -114,6 +114,7 @@ pub struct Matrix {
     failed: Vec<String>,
 }
 
+#[allow(clippy::print_stdout)] // what a run of the matrix shows
 impl Matrix {
     /// Plays cells of one registry, each on the clouds of the one before unless that failed. Prints a line
     /// for each, and a table.

@@ -242,6 +242,7 @@ impl Drop for Stoppable {
 
 /// Two other processes count while a third of the time each is stopped, at any moment of what it does: this
 /// one goes on counting all the while, and no count is lost or made twice.
+#[allow(clippy::print_stdout)] // a seed, for who has to play it again
 async fn stopped_writers(registry: &impl Registry, address: &str) {
     /// How long one commit may be held up by a writer that stands still.
     const HELD_UP_MAX: Duration = Duration::from_secs(4);
