@@ -31,7 +31,8 @@ async fn child() {
         "write" => drop(registry.commit(&[], &[write("k", "new", None)]).await),
         "swap" => {
             let held = registry.get("k").await.unwrap().unwrap();
-            let expect = [Expect { key: "k".to_owned(), revision: Some(held.revision) }];
+            let expect =
+                [Expect { key: "k".to_owned(), revision: Some(held.revision), value: None }];
             let outcome = registry.commit(&expect, &[write("k", "slow", None)]).await;
             let said = match outcome {
                 Ok(Outcome::Committed(_)) => "committed".to_owned(),
@@ -122,7 +123,7 @@ async fn a_writer_that_is_stopped_in_its_turn_is_passed_by_and_overwrites_nothin
         let held = registry.get("k").await.unwrap().unwrap();
         assert_eq!(held.value, others_see.as_bytes(), "{failpoint}: readers wait for nobody");
         let began = Instant::now();
-        let expect = [Expect { key: "k".to_owned(), revision: Some(held.revision) }];
+        let expect = [Expect { key: "k".to_owned(), revision: Some(held.revision), value: None }];
         let swapped = registry.commit(&expect, &[write("k", "quick", None)]).await.unwrap();
         let took = began.elapsed();
         assert!(matches!(swapped, Outcome::Committed(r) if r > held.revision), "{failpoint}");
