@@ -94,6 +94,7 @@ mod tests {
             phase: Phase::Steady,
             lease_ms: 1,
             clusters: BTreeMap::from(clusters),
+            reads: BTreeMap::new(),
             forks: (2..).zip(switches).map(fork).collect(),
         }
     }

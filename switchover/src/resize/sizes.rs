@@ -170,6 +170,7 @@ mod tests {
             drained: None,
             streams: rates.iter().enumerate().map(stream).collect(),
             receiving: BTreeMap::new(),
+            sees: BTreeMap::new(),
             leased_until: BTreeMap::new(),
             needs: Some(Needs { seed_bytes: 900, ..Needs::default() }),
             at: UnixMs(0),

@@ -85,6 +85,8 @@ impl Link {
             .await;
         let (sender, connection) = handshake.map_err(|error| why("HTTP/2", &error))?;
         let (ending, ended) = watch::channel(None);
+        // Who wants a certificate and is shown none closes, and its reason may be lost on the way.
+        let bare = address.tls.as_ref().is_some_and(|files| files.own.is_none());
         let task = tokio::spawn(async move {
             // Kept until its end is told: dropped, it fails its calls with less to say.
             let mut connection = std::pin::pin!(connection);
@@ -94,6 +96,11 @@ impl Link {
                 while let Some(inner) = cause {
                     why = format!("{why}: {inner}");
                     cause = inner.source();
+                }
+                if bare {
+                    why.push_str(
+                        "; no certificate was shown to it (cert and key): does it want one?",
+                    );
                 }
                 ending.send_replace(Some(why));
             }
