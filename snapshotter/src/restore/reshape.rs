@@ -1,21 +1,25 @@
 //! Shards of other slots than the source had.
 //!
-//! Each source shard that has some of the slots is restored beside, as it was; then each new shard's
-//! records are copied out of those into table files, family by family, which become its database. Only
-//! one database is written at a time, and no record is held in memory.
+//! ```text
+//! reshape            what was asked for, until it is done
+//! sources/N          a shard as it was, while its records are copied
+//! sources/N.copied   they are
+//! K/db.partial       a new shard, with what has been copied so far
+//! ```
+//!
+//! One shard of the snapshot after the other is restored beside, copied into table files that the new
+//! shards take in, and removed: that takes room for the data once, and for the largest shard. No record is
+//! held in memory. What was interrupted goes on with the shard that it was at.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use keyspace::{Cf, Hlc, Slot, SlotRange, SlotSet, shard};
 use ops::exit::{Exit, Stop};
 use restore::{Copy, Done, PARTIAL, adopt, place};
-use rocksdb::{
-    Cache, DB, DBCompressionType, Env, IngestExternalFileOptions, Options, ReadOptions,
-    SstFileWriter,
-};
+use rocksdb::{Cache, DB, Env, IngestExternalFileOptions, Options};
+use tables::{Copier, Cut, Form, Sink, table};
 
 use super::{Job, Restored};
 use crate::content::Content;
@@ -55,29 +59,45 @@ pub(super) async fn run(
         }
         Err(_) => place::refuse_unless_empty(to)?,
     }
-    let mut ready = Vec::new();
+    let sources = to.join(SOURCES);
     let mut held = SlotSet::default();
+    let (mut todo, mut stamp) = (Vec::new(), Hlc::default());
     for n in 0..job.snapshot.shards.len() {
-        let dir = to.join(SOURCES).join(n.to_string());
         let content = Content::open(job.repository(), job.snapshots, job.snapshot, n).await?;
-        held = SlotSet::from_ranges(
-            held.ranges().iter().chain(content.manifest.slots.ranges()).copied(),
-        );
-        let wanted = shapes.iter().any(|s| !s.intersection(&content.manifest.slots).is_empty());
-        if wanted && !dir.join("db").exists() {
-            ready.push(job.ready(n, &dir, false).await?);
+        let slots = &content.manifest.slots;
+        held = SlotSet::from_ranges(held.ranges().iter().chain(slots.ranges()).copied());
+        if shapes.iter().all(|shape| shape.intersection(slots).is_empty()) {
+            continue;
+        }
+        stamp = stamp.max(content.stamp());
+        let source = Source { dir: sources.join(n.to_string()), slots: slots.clone() };
+        if !source.copied().exists() {
+            let is_there = source.dir.join("db").exists();
+            let ready = match is_there {
+                true => None,
+                false => Some(job.ready(n, &source.dir, false).await?),
+            };
+            todo.push((source, ready));
         }
     }
     refuse_bad_shapes(shapes, &held)?;
-    fs::create_dir_all(to).with_context(|| format!("making {}", to.display()))?;
+    fs::create_dir_all(&sources).with_context(|| format!("making {}", sources.display()))?;
     fs::write(&marker, asked).with_context(|| format!("writing {}", marker.display()))?;
-    for ready in ready {
-        ready.run(job).await?;
+    for (source, ready) in todo {
+        if let Some(ready) = ready {
+            ready.run(job).await?;
+        }
+        let (at, shapes) = (to.to_owned(), shapes.to_vec());
+        let copying = tokio::task::spawn_blocking(move || source.hand_out(&shapes, &at));
+        copying.await.context("the thread that copies died")??;
     }
-    let (shapes, at) = (shapes.to_vec(), to.to_owned());
-    let made = tokio::task::spawn_blocking(move || build_all(&at, &shapes));
-    let made = made.await.context("the thread that copies died")??;
-    place::remove(&to.join(SOURCES))?;
+    let made = shapes.iter().enumerate().map(|(n, slots)| {
+        let dir = to.join(n.to_string());
+        finish(&dir, stamp)?;
+        describe(&dir, n, slots)
+    });
+    let made = made.collect::<anyhow::Result<Vec<_>>>()?;
+    place::remove(&sources)?;
     fs::remove_file(&marker).with_context(|| format!("removing {}", marker.display()))?;
     place::sync(to)?;
     Ok(made)
@@ -104,174 +124,100 @@ fn refuse_bad_shapes(shapes: &[SlotSet], held: &SlotSet) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn build_all(to: &Path, shapes: &[SlotSet]) -> anyhow::Result<Vec<Restored>> {
-    let mut sources = Vec::new();
-    let listed = fs::read_dir(to.join(SOURCES)).context("listing the sources")?;
-    for entry in listed {
-        let path = entry.context("listing the sources")?.path().join("db");
-        let stamp = adopted(&path)?;
-        sources.push((Copy::open(path)?, stamp));
+/// A shard of the snapshot.
+struct Source {
+    /// Where it is restored.
+    dir: PathBuf,
+    slots: SlotSet,
+}
+
+impl Source {
+    /// Is there once all of it has been copied.
+    fn copied(&self) -> PathBuf {
+        self.dir.with_extension("copied")
     }
-    let stamp = sources.iter().map(|(_, stamp)| *stamp).max().unwrap_or_default();
-    let sources: Vec<_> = sources.into_iter().map(|(copy, _)| copy).collect();
-    let mut made = Vec::new();
-    for (n, slots) in shapes.iter().enumerate() {
-        let dir = to.join(n.to_string());
-        if !dir.join("db").exists() {
-            // What a run that died has left of it.
-            place::remove(&dir)?;
-            build(&sources, slots, &dir, stamp)?;
+
+    /// Gives each new shard what is its own, and removes the source. Taking in twice what a run that died
+    /// has copied already changes nothing.
+    fn hand_out(&self, shapes: &[SlotSet], to: &Path) -> anyhow::Result<()> {
+        let source = Copy::open(self.dir.join("db"))?;
+        for (n, shape) in shapes.iter().enumerate() {
+            let slots = shape.intersection(&self.slots);
+            if !slots.is_empty() {
+                let dir = to.join(n.to_string());
+                let what = || format!("making the database in {}", dir.display());
+                take_in(source.db(), &slots, &dir).with_context(what)?;
+            }
         }
-        made.push(describe(&dir, n, slots)?);
+        drop(source);
+        let copied = self.copied();
+        fs::write(&copied, "").with_context(|| format!("writing {}", copied.display()))?;
+        place::sync(copied.parent().unwrap_or(to))?;
+        place::remove(&self.dir)
     }
-    Ok(made)
 }
 
-/// No stamp in a restored directory is above this one.
-fn adopted(db: &Path) -> anyhow::Result<Hlc> {
-    let path = db.join(admin::Adopt::FILE);
-    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-    let adopt = admin::Adopt::parse(&bytes).map_err(anyhow::Error::msg);
-    Ok(adopt.with_context(|| format!("reading {}", path.display()))?.stamp)
-}
-
-fn build(sources: &[Copy], slots: &SlotSet, dir: &Path, stamp: Hlc) -> anyhow::Result<()> {
-    let Some(first) = sources.first() else { bail!("there is nothing to copy from") };
-    let partial = dir.join(PARTIAL);
-    let tables = dir.join("tables");
-    fs::create_dir_all(&tables).with_context(|| format!("making {}", tables.display()))?;
-    let what = || format!("making the database in {}", partial.display());
-    let env = Env::new().with_context(what)?;
-    let cache = Cache::new_lru_cache(CACHE_BYTES);
-    let loaded = Options::load_latest(first.db().path(), env, true, cache);
-    let (mut options, families) = loaded.with_context(what)?;
+/// Copies these slots, and what is of no slot, into the database that is being made in `dir`.
+fn take_in(source: &DB, slots: &SlotSet, dir: &Path) -> anyhow::Result<()> {
+    let (partial, files) = (dir.join(PARTIAL), dir.join("tables"));
+    // What a run that died has left of them.
+    place::remove(&files)?;
+    fs::create_dir_all(&files).with_context(|| format!("making {}", files.display()))?;
+    let begun = partial.join("CURRENT").exists();
+    let (env, cache) = (Env::new()?, Cache::new_lru_cache(CACHE_BYTES));
+    let like = if begun { partial.as_path() } else { source.path() };
+    let (mut options, families) = Options::load_latest(like, env, true, cache)?;
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    let db = DB::open_cf_descriptors(&options, &partial, families).with_context(what)?;
-    let mut packed = Options::default();
-    packed.set_compression_type(DBCompressionType::Lz4);
-    for cf in [Cf::Meta, Cf::Data, Cf::Score] {
-        let mut out = Tables::new(&packed, &tables, cf);
-        for range in slots.ranges() {
-            let bounds = (range.first.prefix(), (range.last.number() + 1).to_be_bytes());
-            copy(sources, cf, &bounds.0, &bounds.1, &mut out)?;
-        }
-        if cf == Cf::Data {
-            for (key, value) in of_shard(sources)? {
-                out.put(&key, &value)?;
-            }
-        }
-        let paths = out.finish()?;
-        if !paths.is_empty() {
-            let mut ingest = IngestExternalFileOptions::default();
-            ingest.set_move_files(true);
-            let family = db.cf_handle(cf.name()).with_context(what)?;
-            db.ingest_external_file_cf_opts(family, &ingest, paths).with_context(what)?;
-        }
-    }
+    let db = DB::open_cf_descriptors(&options, &partial, families)?;
+    let mut done = |piece: tables::Piece| {
+        let mut ingest = IngestExternalFileOptions::default();
+        ingest.set_move_files(true);
+        let family = db.cf_handle(piece.family.name()).context("a family is missing")?;
+        Ok(db.ingest_external_file_cf_opts(family, &ingest, vec![piece.path])?)
+    };
+    let (options, snapshot) = (table(), source.snapshot());
+    let mut cut = Cut::new(&options, &files, slots, TABLE_BYTES, &mut done);
+    let (form, goes_on) = (Form::AsItIs, || true);
+    let copier = Copier { db: source, snapshot: &snapshot, slots, form, goes_on: &goes_on };
+    copier.run(&mut cut)?;
+    copier.of_shard(&mut Newer { db: &db, cut: &mut cut })?;
+    cut.finish()?;
     db.cancel_all_background_work(true);
     drop(db);
-    place::remove(&tables)?;
-    adopt::write(&partial, stamp)?;
-    fs::rename(&partial, dir.join("db")).with_context(what)?;
-    place::sync(dir)
+    place::remove(&files)
 }
 
-/// Records of a range, whose slots one source alone has.
-fn copy(
-    sources: &[Copy],
-    cf: Cf,
-    from: &[u8],
-    to: &[u8],
-    out: &mut Tables<'_>,
-) -> anyhow::Result<()> {
-    // In the order of their keys: a source's slots may lie between another's.
-    let mut readers = Vec::new();
-    for source in sources {
-        let family = source.db().cf_handle(cf.name()).context("a source lacks a family")?;
-        let mut options = ReadOptions::default();
-        options.fill_cache(false);
-        options.set_iterate_upper_bound(to.to_vec());
-        let mut records = source.db().raw_iterator_cf_opt(family, options);
-        records.seek(from);
-        readers.push(records);
-    }
-    loop {
-        let next = readers.iter_mut().filter(|records| records.valid());
-        let Some(next) = next.min_by(|a, b| a.key().cmp(&b.key())) else { break };
-        if let Some((key, value)) = next.item() {
-            out.put(key, value)?;
-        }
-        next.next();
-    }
-    readers.iter().try_for_each(|records| records.status()).context("reading a source")
-}
-
-/// Every shard has all records of no slot (libraries of functions, users); of two versions the later one
+/// Takes records of no slot (libraries of functions, users), which every source has: of two the later one
 /// counts.
-fn of_shard(sources: &[Copy]) -> anyhow::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let (from, to) = shard::bounds();
-    let mut found = BTreeMap::<Vec<u8>, (Hlc, Vec<u8>)>::new();
-    for source in sources {
-        let family = source.db().cf_handle(Cf::Data.name()).context("a source lacks a family")?;
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(to.to_vec());
-        let mut records = source.db().raw_iterator_cf_opt(family, options);
-        records.seek(from);
-        while let Some((key, value)) = records.item() {
-            let stamp = shard::stamp(value).context("reading a record of no slot")?;
-            let held = found.entry(key.to_vec()).or_default();
-            if held.0 <= stamp {
-                *held = (stamp, value.to_vec());
-            }
-            records.next();
-        }
-        records.status().context("reading a source")?;
-    }
-    Ok(found.into_iter().map(|(key, (_, value))| (key, value)).collect())
+struct Newer<'a, 'b> {
+    db: &'a DB,
+    cut: &'a mut Cut<'b>,
 }
 
-/// Table files of one family, in the order of their keys.
-struct Tables<'a> {
-    options: &'a Options,
-    dir: &'a Path,
-    cf: Cf,
-    open: Option<(SstFileWriter<'a>, u64)>,
-    made: Vec<PathBuf>,
+impl Sink for Newer<'_, '_> {
+    fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> anyhow::Result<()> {
+        let stamp = |value: &[u8]| shard::stamp(value).context("reading a record of no slot");
+        let family = self.db.cf_handle(cf.name()).context("a family is missing")?;
+        if let Some(held) = self.db.get_pinned_cf(family, key)?
+            && stamp(&held)? >= stamp(value)?
+        {
+            return Ok(());
+        }
+        self.cut.put(cf, key, value)
+    }
 }
 
-impl<'a> Tables<'a> {
-    fn new(options: &'a Options, dir: &'a Path, cf: Cf) -> Self {
-        Self { options, dir, cf, open: None, made: Vec::new() }
+/// Makes a node's database of what was copied.
+fn finish(dir: &Path, stamp: Hlc) -> anyhow::Result<()> {
+    let (partial, db) = (dir.join(PARTIAL), dir.join("db"));
+    if db.exists() {
+        return Ok(());
     }
-
-    fn put(&mut self, key: &[u8], value: &[u8]) -> anyhow::Result<()> {
-        if self.open.is_none() {
-            let name = format!("{}-{}.sst", self.cf.name(), self.made.len());
-            let path = self.dir.join(name);
-            let writer = SstFileWriter::create(self.options);
-            writer.open(&path).with_context(|| format!("making {}", path.display()))?;
-            self.made.push(path);
-            self.open = Some((writer, 0));
-        }
-        let Some((writer, bytes)) = &mut self.open else { bail!("no table file is open") };
-        writer.put(key, value).context("writing a table file")?;
-        *bytes += (key.len() + value.len()) as u64;
-        if *bytes >= TABLE_BYTES {
-            self.end()?;
-        }
-        Ok(())
-    }
-
-    fn end(&mut self) -> anyhow::Result<()> {
-        let Some((mut writer, _)) = self.open.take() else { return Ok(()) };
-        writer.finish().context("writing a table file")
-    }
-
-    fn finish(mut self) -> anyhow::Result<Vec<PathBuf>> {
-        self.end()?;
-        Ok(self.made)
-    }
+    adopt::write(&partial, stamp)?;
+    let what = || format!("naming {}", db.display());
+    fs::rename(&partial, &db).with_context(what)?;
+    place::sync(dir)
 }
 
 fn describe(dir: &Path, n: usize, slots: &SlotSet) -> anyhow::Result<Restored> {
