@@ -287,16 +287,27 @@ impl Peer for Restic {
     }
 
     fn push(&mut self, files: &Path) -> Result<Cost> {
-        let (mut cost, said) = measure(self.command().arg("backup").arg(files))?;
-        let summary: Value = serde_json::from_str(said.lines().last().unwrap_or_default())?;
-        let added = &summary["data_added_packed"];
-        cost.sent = added.as_u64().context("restic says no data_added_packed")?;
+        // Older ones do not say how much was packed: what the repository has more is what was sent.
+        let before = bytes_below(&self.repository)?;
+        let (mut cost, _) = measure(self.command().arg("backup").arg(files))?;
+        cost.sent = bytes_below(&self.repository)?.saturating_sub(before);
         Ok(cost)
     }
 
     fn restore(&mut self, to: &Path) -> Result<Cost> {
         Ok(measure(self.command().args(["restore", "latest", "--target"]).arg(to))?.0)
     }
+}
+
+/// Bytes of all files below a directory.
+fn bytes_below(dir: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        bytes += if meta.is_dir() { bytes_below(&entry.path())? } else { meta.len() };
+    }
+    Ok(bytes)
 }
 
 /// Runs a program to its end: what it took, and what it said.
