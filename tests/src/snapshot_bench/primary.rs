@@ -17,11 +17,20 @@ const ROUNDS: usize = 3;
 const RATE: u32 = 2_000;
 /// How long a round without a push is.
 const QUIET: Duration = Duration::from_secs(5);
+/// A push that gives way to clients.
+const GENTLE: [&str; 4] = ["--bandwidth", "64MiB", "--nice", "19"];
 /// The longest time of a hundred is to be at most this many times as long.
 const GOAL: f64 = 1.5;
 
-/// The 99th percentile of a primary's answers with and without a push by files, and their ratio.
+/// The 99th percentile of a primary's answers with and without a push by files, and their ratio: of a push
+/// that takes what it can get, and of one that gives way.
 pub(super) fn measure(clouds: &Clouds, bench: &Bench, scratch: &Path) -> Result<String> {
+    let unbounded = beside(clouds, bench, scratch, &[])?;
+    let gentle = beside(clouds, bench, scratch, &GENTLE)?;
+    Ok(format!("{unbounded}\n{gentle}"))
+}
+
+fn beside(clouds: &Clouds, bench: &Bench, scratch: &Path, more: &[&str]) -> Result<String> {
     let node = &clouds.cloud("a").shards[0].node;
     let mut client = Client::connect(&node.client)?;
     let (mut without, mut with) = (Vec::new(), Vec::new());
@@ -30,7 +39,7 @@ pub(super) fn measure(clouds: &Clouds, bench: &Bench, scratch: &Path) -> Result<
         without.push(p99(&mut client, bench, || Ok(Instant::now() < ends))?);
         let store = scratch.join(format!("beside-{round}"));
         let mut command = push_command(clouds, &store);
-        let mut pushing = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut pushing = command.args(more).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         with.push(p99(&mut client, bench, || runs(&mut pushing))?);
         anyhow::ensure!(pushing.wait()?.success(), "a push beside the clients failed");
         std::fs::remove_dir_all(&store)?;
@@ -42,7 +51,8 @@ pub(super) fn measure(clouds: &Clouds, bench: &Bench, scratch: &Path) -> Result<
     let (quiet, busy) = (median(&mut without), median(&mut with));
     let ratio = busy / quiet;
     Ok(format!(
-        "{RATE} commands a second beside it, half of them writes: p99 {quiet:.2} ms without a push, {busy:.2} ms during one, {ratio:.2}x ({GOAL}x: {})",
+        "{RATE} commands a second beside it, half of them writes: p99 {quiet:.2} ms without a push, {busy:.2} ms during one ({}), {ratio:.2}x ({GOAL}x: {})",
+        if more.is_empty() { "unbounded".to_owned() } else { more.join(" ") },
         if ratio <= GOAL { "reached" } else { "not reached" }
     ))
 }
