@@ -1,6 +1,7 @@
 //! `make bench-snapshot`: the first snapshot of a node's data, one after some keys were overwritten, one
-//! after a full compaction behind that, a restore, and a node that has the last one materialised; beside rsync and restic where they are installed,
-//! on the same files in the same run.
+//! after a full compaction behind that, a restore, and a node that has the last one materialised; beside rsync
+//! and restic where they are installed, on the same files in the same run. Then what clients of the primary
+//! see of a push ([`primary`]).
 
 mod primary;
 

@@ -17,7 +17,7 @@ pub enum Exit {
     Refused = 3,
     /// Tried, and everything was put back.
     RolledBack = 4,
-    /// Committed, but not complete: run `resume`.
+    /// Begun and not complete (of a switch: committed): run `resume`.
     Incomplete = 5,
     /// It is not known whether it was committed.
     Unknown = 6,

@@ -73,6 +73,12 @@ pub(crate) fn before_a_seed(
     ]
 }
 
+/// In words, why the guards refuse; empty if none does.
+pub(crate) fn reasons(verdicts: &[Verdict]) -> String {
+    let refusals = verdicts.iter().filter(|verdict| !verdict.pass);
+    refusals.map(|v| format!("{}: {}", v.guard, v.detail)).collect::<Vec<_>>().join("; ")
+}
+
 /// What is asked for.
 pub(crate) struct Asked<'a> {
     /// Planned or not.

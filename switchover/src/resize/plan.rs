@@ -292,8 +292,7 @@ impl Plan {
 
     /// Why it is refused.
     pub(crate) fn reasons(&self) -> String {
-        let refusals = self.guards.iter().filter(|g| !g.pass);
-        refusals.map(|g| format!("{}: {}", g.guard, g.detail)).collect::<Vec<_>>().join("; ")
+        guards::reasons(&self.guards)
     }
 
     /// For people.
