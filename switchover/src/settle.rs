@@ -7,6 +7,7 @@ use topology::members::Role;
 use topology::record::Cause;
 use topology::{Record, ServiceView, ShardName};
 
+use crate::guards::no_standby;
 use crate::operation::Operation;
 use crate::report::{ProxyAck, ms};
 use crate::wait::{Waited, all, until};
@@ -85,7 +86,7 @@ impl Operation<'_> {
         Ok(())
     }
 
-    /// Waits until the old side follows.
+    /// Waits until the old side follows, so that a switch back finds nothing to refuse.
     async fn reversed(&mut self, patience: Duration) -> Result<(), String> {
         let mut view = self.view.clone();
         let record = self.record.clone();
@@ -102,6 +103,8 @@ impl Operation<'_> {
                         missing.push(format!(
                             "{target} does not follow {source} yet ({state}: {reason})"
                         ));
+                    } else {
+                        missing.extend(no_standby(view, source, &target));
                     }
                 }
             }

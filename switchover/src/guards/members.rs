@@ -71,17 +71,24 @@ pub(super) fn primaries(view: &ServiceView, record: &Record, moves: &[ShardName]
 
 /// Whether all that takes over may be promoted.
 pub(super) fn standbys(view: &ServiceView, pairs: &[(ShardName, ShardName)]) -> Verdict {
-    let problem = |(source, target): &(ShardName, ShardName)| {
-        let Some(node) = view.nodes.get(target) else {
-            return Some(format!("{target} is not there"));
-        };
-        if node.role != Role::Standby {
-            return Some(format!("{target} is {:?}, no standby that can be promoted", node.role));
-        }
-        let follows = node.applied.contains_key(&source.to_string());
-        (!follows).then(|| format!("{target} has applied nothing of {source}"))
+    let problems = pairs.iter().filter_map(|(source, target)| no_standby(view, source, target));
+    Verdict::of("standbys", problems.collect(), "all can be promoted")
+}
+
+/// Why `target` cannot be promoted in the place of `source`, if it cannot.
+pub(crate) fn no_standby(
+    view: &ServiceView,
+    source: &ShardName,
+    target: &ShardName,
+) -> Option<String> {
+    let Some(node) = view.nodes.get(target) else {
+        return Some(format!("{target} is not there"));
     };
-    Verdict::of("standbys", pairs.iter().filter_map(problem).collect(), "all can be promoted")
+    if node.role != Role::Standby {
+        return Some(format!("{target} is {:?}, no standby that can be promoted", node.role));
+    }
+    let follows = node.applied.contains_key(&source.to_string());
+    (!follows).then(|| format!("{target} has applied nothing of {source}"))
 }
 
 /// Whether all proxies route by the present epoch.

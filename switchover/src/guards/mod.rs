@@ -17,6 +17,7 @@ use topology::{Record, ServiceView, ShardName};
 use crate::args::{Accept, Guards};
 
 pub(crate) use hosts::{behind_or_silent, written};
+pub(crate) use members::no_standby;
 pub(crate) use past::Past;
 pub(crate) use streams::{behind, held};
 
