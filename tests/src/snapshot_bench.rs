@@ -34,6 +34,8 @@ pub struct Bench {
     pub value: usize,
     /// Keys of a hundred that are overwritten before each later snapshot.
     pub percent: u64,
+    /// Only what clients of the primary see of a push.
+    pub beside_only: bool,
 }
 
 /// What something took.
@@ -73,6 +75,9 @@ pub fn run(bench: &Bench) -> Result<String> {
     let mut client = Client::connect(&node.client)?;
     write(&mut client, bench, 1, 0)?;
     client.call(&["SAVE"])?;
+    if bench.beside_only {
+        return primary::measure(&clouds, bench, scratch.path());
+    }
     let mut peers: Vec<Box<dyn Peer + '_>> =
         vec![Box::new(Godwit { clouds: &clouds, store: scratch.path().join("godwit") })];
     for compress in [false, true] {

@@ -44,10 +44,11 @@
 //! ```
 //!
 //! Start with [`cli`], then [`config`] and [`units`]; [`metrics`], [`health`] and [`http`] go
-//! together; [`tls`], [`clock`], [`shutdown`] and [`failpoint`] stand alone.
+//! together; [`tls`], [`clock`], [`background`], [`shutdown`] and [`failpoint`] stand alone.
 
 #![forbid(unsafe_code)]
 
+pub mod background;
 pub mod cli;
 pub mod clock;
 pub mod config;

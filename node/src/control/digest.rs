@@ -76,6 +76,8 @@ impl Digests {
             let snapshot = store.db().snapshot();
             // Whoever waits has given up only if the process ends.
             let _ = taken.send(());
+            // From here on nobody waits, and it reads all that there is.
+            ops::background::give_way();
             let reader = Reader { db: store.db(), snapshot: &snapshot, stamp, stop: &stop };
             let digest = reader.slots(&slots).map(|slots| {
                 let mut total = SlotDigest::default();

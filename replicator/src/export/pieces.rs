@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ops::background;
 use stream::conn::PING_EVERY;
 use stream::export::{Arrived, Export, OFFERS_MAX, listen, pinging, send, send_piece};
 use stream::{Reader, Writer};
@@ -71,13 +72,13 @@ impl Sending<'_> {
     {
         let Self { listing, remembered, naming, wanted, rate, limit, counter } = self;
         let (reads, mut read) = mpsc::channel(1);
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = background::spawn("export-read", move || {
             read_all(&listing, &remembered, naming.as_ref(), &wanted, rate, &reads)
         });
         // No more than OFFERS_MAX are on their way, so these queues never fill.
         let (to_pack, mut plain) = mpsc::channel::<Plain>(OFFERS_MAX);
         let (done, mut packed) = mpsc::channel(OFFERS_MAX);
-        let packing = tokio::task::spawn_blocking(move || {
+        let packing = background::spawn("export-pack", move || {
             while let Some(Plain { number, bytes }) = plain.blocking_recv() {
                 let size = bytes.len() as u32;
                 let (is_zstd, bytes) = pack(bytes);

@@ -166,7 +166,7 @@ where
         let stops = Stops(Arc::default());
         let stop = stops.0.clone();
         let read = move || checkpoint::digest(&path, position, stamp, &slots, &stop);
-        let read = pinging(self.writer, tokio::task::spawn_blocking(read)).await?;
+        let read = pinging(self.writer, ops::background::spawn("export-digest", read)).await?;
         read.map_err(|_| died())?
             .map_err(|why| ExportError::Refused(format!("the checkpoint was not digested: {why}")))
     }

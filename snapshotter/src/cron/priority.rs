@@ -3,20 +3,17 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, setpriority_process};
+use rustix::process::{Pid, getpriority_process, setpriority_process};
 
-/// Lowers the priority of all threads of this process; those that come later have it from these.
-pub(super) fn lower(nice: Option<i32>, io_idle: bool) -> anyhow::Result<()> {
+/// Lowers the priority of all threads of this process; those that come later have it from these. One that
+/// is nicer already stays so.
+pub(super) fn lower(nice: i32, io_idle: bool) -> anyhow::Result<()> {
     let threads = threads()?;
-    if let Some(nice) = nice {
-        for thread in &threads {
+    for thread in &threads {
+        match lower_thread(Pid::from_raw(*thread), nice) {
             // One that has ended since needs none.
-            let lowered = setpriority_process(Pid::from_raw(*thread), nice);
-            if let Err(why) = lowered
-                && why != rustix::io::Errno::SRCH
-            {
-                return Err(why).with_context(|| format!("--nice {nice}"));
-            }
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(why) => return Err(why).with_context(|| format!("--nice {nice}")),
         }
     }
     if io_idle {
@@ -31,6 +28,13 @@ pub(super) fn lower(nice: Option<i32>, io_idle: bool) -> anyhow::Result<()> {
                 return Err(why).context("--io-idle: ionice (of util-linux) cannot be run");
             }
         }
+    }
+    Ok(())
+}
+
+fn lower_thread(thread: Option<Pid>, nice: i32) -> rustix::io::Result<()> {
+    if getpriority_process(thread)? < nice {
+        setpriority_process(thread, nice)?;
     }
     Ok(())
 }

@@ -11,6 +11,8 @@ use super::Window;
 
 /// The nicest that a process may be.
 const NICE_MAX: i32 = 19;
+/// How nice a run is if nothing else is said: nobody waits for it, and its machine may have clients.
+const NICE_DEFAULT: i32 = NICE_MAX;
 
 /// As flags and environment say.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -22,7 +24,7 @@ pub struct CronSettings {
     /// Wait first for a random part of this [default: not at all]
     #[arg(long, env = "GODWIT_JITTER", value_name = "SPAN")]
     pub jitter: Option<Span>,
-    /// How nice to be to other processes: 0 to 19 [default: as started]
+    /// How nice to be to other processes: 0 (as started) to 19 [default: 19]
     #[arg(long, env = "GODWIT_NICE", value_name = "N")]
     pub nice: Option<i32>,
     /// Use disks only when nobody else does (ionice's class idle)
@@ -41,7 +43,7 @@ pub struct CronSettings {
 pub struct Cron {
     pub(super) window: Option<Window>,
     pub(super) jitter: Option<Duration>,
-    pub(super) nice: Option<i32>,
+    pub(super) nice: i32,
     pub(super) io_idle: bool,
     pub(super) report: Option<PathBuf>,
     pub(super) textfile: Option<PathBuf>,
@@ -69,7 +71,7 @@ impl CronSettings {
         Ok(Cron {
             window: self.window,
             jitter: self.jitter.map(Span::duration),
-            nice: self.nice,
+            nice: self.nice.unwrap_or(NICE_DEFAULT),
             io_idle: self.io_idle,
             report: self.report,
             textfile: self.textfile,

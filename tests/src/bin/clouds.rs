@@ -150,6 +150,9 @@ enum Command {
         /// Keys of a hundred that are overwritten before each later snapshot.
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
         percent: u64,
+        /// Only what clients of the primary see of a push.
+        #[arg(long)]
+        beside_only: bool,
     },
     /// Faults under load for a while, drawn from a seed.
     Soak {
@@ -222,8 +225,8 @@ fn run(command: Command) -> Result<bool> {
             say!("{}", sidecar_bench::seed::run(&sidecar_bench::seed::Seed { keys, value, rate })?);
             Ok(true)
         }
-        Command::Snapshot { keys, value, percent } => {
-            let bench = snapshot_bench::Bench { keys, value, percent };
+        Command::Snapshot { keys, value, percent, beside_only } => {
+            let bench = snapshot_bench::Bench { keys, value, percent, beside_only };
             say!("{}", snapshot_bench::run(&bench)?);
             Ok(true)
         }
