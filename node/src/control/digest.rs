@@ -77,7 +77,7 @@ impl Digests {
             // Whoever waits has given up only if the process ends.
             let _ = taken.send(());
             // From here on nobody waits, and it reads all that there is.
-            ops::background::give_way();
+            ops::background::be_nice();
             let reader = Reader { db: store.db(), snapshot: &snapshot, stamp, stop: &stop };
             let digest = reader.slots(&slots).map(|slots| {
                 let mut total = SlotDigest::default();
