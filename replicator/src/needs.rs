@@ -37,6 +37,8 @@ struct Facts {
     reserve: u64,
     /// What a seed moves.
     seed_bytes: u64,
+    /// What may be sent a second.
+    bandwidth: Option<u64>,
 }
 
 fn reckon(facts: Facts) -> Needs {
@@ -58,6 +60,7 @@ fn reckon(facts: Facts) -> Needs {
         spool_room: room,
         lasts_ms: (facts.log_rate > 0).then(|| lasts(facts.log_rate)),
         seed_bytes: facts.seed_bytes,
+        bandwidth: facts.bandwidth,
     }
 }
 
@@ -133,6 +136,7 @@ pub async fn keep_reckoning(sidecar: Arc<Sidecar>) {
         let since = std::mem::replace(&mut looked, Instant::now()).elapsed();
         let files = sidecar.spool.current().map(|database| sidecar.spool.files(&database));
         rate.look(&files.unwrap_or_default(), ops::clock::unix_ms(), since);
+        let limit = sidecar.config.link.bandwidth;
         let gauge = |gauge: &ops::metrics::Gauge| u64::try_from(gauge.get()).unwrap_or(0);
         let needs = reckon(Facts {
             log_rate: rate.busiest(),
@@ -142,8 +146,8 @@ pub async fn keep_reckoning(sidecar: Arc<Sidecar>) {
             free: gauge(&sidecar.metrics.free_bytes),
             reserve: sidecar.config.budget.free,
             seed_bytes,
+            bandwidth: limit,
         });
-        let limit = sidecar.config.link.bandwidth;
         sidecar.board.count(|notes| {
             seeds.retain(|follower| notes.streams.contains_key(follower));
             for (follower, status) in &mut notes.streams {
@@ -190,6 +194,7 @@ mod tests {
             free: 500 * GB,
             reserve: GB,
             seed_bytes: 7,
+            bandwidth: Some(9),
         }
     }
 
@@ -200,7 +205,7 @@ mod tests {
             (needs.spool_bytes, needs.spool_room, needs.seed_bytes),
             (216 * GB, 500 * GB, 7)
         );
-        assert_eq!(needs.lasts_ms, Some(30_000_000));
+        assert_eq!((needs.lasts_ms, needs.bandwidth), (Some(30_000_000), Some(9)));
         assert!(!needs.is_short());
         let little = reckon(Facts { budget: 100 * GB, ..facts() });
         assert!(little.is_short() && sentence(&little).contains("spool-budget"), "{little:?}");

@@ -15,6 +15,8 @@ use wal::{Position, Sequence, TimelineId};
 
 /// The golden file; written anew with GODWIT_FIXTURES=write.
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ledger-1.keys");
+/// The same with the kinds of entries that came later.
+const RECORDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ledger-1-records.keys");
 
 fn head() -> Head {
     Head {
@@ -52,10 +54,18 @@ fn entries() -> Vec<Entry> {
     all.map(|what| Entry { touched, what }).into()
 }
 
-fn write(path: &Path) {
+/// Of records of no slot.
+fn records() -> Vec<Entry> {
+    let touched = Touched { stamp: Hlc::new(1_700_000_000_600, 2), end: Sequence(51) };
+    let put = What::Record { key: b"\xff\xffUalice".to_vec(), value: Some(b"\x01user".to_vec()) };
+    let deleted = What::Record { key: b"\xff\xffFlib".to_vec(), value: None };
+    [put, deleted].map(|what| Entry { touched, what }).into()
+}
+
+fn write(path: &Path, entries: &[Entry]) {
     let mut writer = Writer::create(path, &head()).unwrap();
-    entries().iter().for_each(|entry| writer.add(entry).unwrap());
-    assert_eq!(writer.finish().unwrap(), entries().len() as u64);
+    entries.iter().for_each(|entry| writer.add(entry).unwrap());
+    assert_eq!(writer.finish().unwrap(), entries.len() as u64);
 }
 
 fn read(path: &Path) -> Result<Vec<Entry>, LedgerError> {
@@ -69,15 +79,17 @@ fn read(path: &Path) -> Result<Vec<Entry>, LedgerError> {
 }
 
 #[test]
-fn the_golden_file_reads_and_is_what_is_written() {
+fn the_golden_files_read_and_are_what_is_written() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("new.keys");
-    write(&path);
-    if std::env::var("GODWIT_FIXTURES").as_deref() == Ok("write") {
-        std::fs::copy(&path, FIXTURE).unwrap();
+    for (fixture, entries) in [(FIXTURE, entries()), (RECORDS, records())] {
+        let path = dir.path().join("new.keys");
+        write(&path, &entries);
+        if std::env::var("GODWIT_FIXTURES").as_deref() == Ok("write") {
+            std::fs::copy(&path, fixture).unwrap();
+        }
+        assert_eq!(read(&PathBuf::from(fixture)).unwrap(), entries);
+        assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(fixture).unwrap());
     }
-    assert_eq!(read(&PathBuf::from(FIXTURE)).unwrap(), entries());
-    assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(FIXTURE).unwrap());
 }
 
 #[test]

@@ -292,6 +292,50 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A child process that writes until it is killed; it prints what was acknowledged.
+/// The last byte of the newest log, changed as one that is not written yet, or written.
+fn flip_last_byte(dir: &Path) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::options().read(true).write(true).open(newest_log(dir)).unwrap();
+    let (at, mut byte) = (file.metadata().unwrap().len() - 1, [0]);
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[!byte[0]], at).unwrap();
+}
+
+/// Who streams, who archives and who goes out to a Redis read on in this one way.
+#[tokio::test]
+async fn a_tail_that_is_being_written_is_waited_for_and_one_that_stays_so_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::open(dir.path(), History::default());
+    node.write(9);
+    let spool = Spool::open(dir.path()).unwrap();
+    let mut cursor = Cursor::open(&spool, &database(), &node.history, node.start()).unwrap();
+    while cursor.advance_live().await.unwrap() {}
+    assert_eq!(cursor.position(), node.end());
+
+    node.write(1);
+    flip_last_byte(dir.path());
+    let path = dir.path().to_owned();
+    let written = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        flip_last_byte(&path);
+    });
+    assert!(cursor.advance_live().await.unwrap());
+    written.await.unwrap();
+    assert_eq!(cursor.position(), node.end());
+
+    node.write(1);
+    flip_last_byte(dir.path());
+    let (begun, at) = (Instant::now(), cursor.position());
+    let error = cursor.advance_live().await.unwrap_err();
+    assert!(matches!(error, CursorError::Damaged { .. }), "{error}");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "it gave up after {:?}", begun.elapsed());
+    assert_eq!(cursor.position(), at, "nothing of it was taken");
+    // It is looked at from there again, whenever it is mended.
+    flip_last_byte(dir.path());
+    assert!(cursor.advance_live().await.unwrap());
+    assert_eq!(cursor.position(), node.end());
+}
+
 #[test]
 fn child_that_writes() {
     let Some(dir) = std::env::var_os("GODWIT_TEST_WRITER") else { return };

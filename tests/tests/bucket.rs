@@ -293,3 +293,69 @@ fn an_encrypted_archive_that_cannot_be_read_here_is_said_to_be() {
     story.more(&story.traffic(), 50);
     story.equal("a", "b");
 }
+
+/// Waits until a key has a value on a node, read as a standby's client does.
+fn holds(story: &Story, cloud: &str, shard: usize, key: &str, value: &str) {
+    let there = wait::until(&format!("{key} on {cloud}/{shard}"), STUCK, || {
+        let mut node = Client::connect(&story.clouds.cloud(cloud).shards[shard].node.client)?;
+        node.call(&["READONLY"])?;
+        let found = node.text(&["GET", key])?;
+        ensure!(found == value, "it is {found}");
+        Ok(())
+    });
+    there.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+fn a_new_standby_begins_from_the_archive_where_it_never_had_a_connection() {
+    let scratch = tempfile::tempdir().unwrap();
+    let url = scratch.path().join("archive").display().to_string();
+    let mut story = begin(&url, "200ms", &[], |mut plan| {
+        let halves = plan.clouds[0].1.clone();
+        plan.clouds.push(("c".to_owned(), halves));
+        plan.later = vec!["c".to_owned()];
+        plan
+    });
+    story.load();
+    let traffic = story.traffic();
+    story.more(&traffic, 200);
+    let sent = |story: &Story| {
+        sidecar_counter(&story.clouds.layout, "a", "godwit_replicator_seed_bytes_total")
+    };
+    let before = sent(&story);
+
+    story.link("c", false);
+    let c = story.clouds.cloud_mut("c");
+    c.shards.iter_mut().for_each(|shard| shard.node.process.start().unwrap());
+    c.shards.iter_mut().for_each(|shard| shard.sidecar.process.start().unwrap());
+    story.switch(&["cluster", "add", "c=0-8191,8192-16383"]);
+    story.more(&traffic, 200);
+    let mut client = story.clouds.client("a").unwrap();
+    let write = |client: &mut Client, value: &str| {
+        for key in ["{b}new", "{a}new"] {
+            client.call(&["SET", key, value]).unwrap();
+        }
+    };
+    write(&mut client, "by the bucket");
+    holds(&story, "c", 0, "{b}new", "by the bucket");
+    holds(&story, "c", 1, "{a}new", "by the bucket");
+    // It goes on from there, also over its restart, and begins but once.
+    let database = |story: &Story| {
+        let shard = &story.clouds.cloud("c").shards[0];
+        std::fs::read_to_string(shard.node.dir.join("db/GODWIT")).unwrap()
+    };
+    let begun = database(&story);
+    story.clouds.shard("c/0").sidecar.process.kill9().unwrap();
+    story.clouds.shard("c/0").sidecar.process.start().unwrap();
+    write(&mut client, "and on");
+    holds(&story, "c", 0, "{b}new", "and on");
+    assert_eq!(database(&story), begun);
+
+    story.link("c", true);
+    story.more(&traffic, 200);
+    story.equal("a", "c");
+    assert_eq!((sent(&story), database(&story)), (before, begun), "nobody was seeded by a stream");
+    let (ledger, verdict) = story.judge(traffic, "a");
+    verdict.assert_good();
+    assert_eq!(ledger.client_errors(), 0, "{:?}", ledger.errors);
+}

@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+use anyhow::ensure;
 use tests::check::digest;
+use tests::client::Client;
 use tests::clouds::Plan;
 use tests::clouds::observer::sidecar_counter;
-use tests::story::Story;
+use tests::story::{STUCK, Story};
+use tests::wait;
 
 const SEED_BYTES: &str = "godwit_replicator_seed_bytes_total";
 
@@ -77,5 +80,82 @@ fn a_stranded_flushall_is_taken_back_by_fetching_the_slots() {
             files.filter_map(|path| Some(path.extension()?.to_owned())).collect();
         ends.sort();
         assert_eq!(ends, ["keys", "seg"], "what {shard} wrote past the fork is kept");
+    }
+}
+
+/// Gives a command to each node of a cloud.
+fn on_each(story: &mut Story, cloud: &str, command: &[&str]) {
+    for number in 0..2 {
+        let address = story.clouds.shard(&format!("{cloud}/{number}")).node.client.clone();
+        let answered = Client::connect(&address).and_then(|mut node| node.call(command));
+        answered.unwrap_or_else(|e| panic!("{cloud}/{number} {command:?}: {e:#}"));
+    }
+}
+
+/// Users and libraries of a node, as it shows them.
+fn shown(story: &mut Story, shard: &str) -> anyhow::Result<String> {
+    let address = story.clouds.shard(shard).node.client.clone();
+    let mut node = Client::connect(&address)?;
+    node.call(&["READONLY"])?;
+    let users = node.call(&["ACL", "LIST"])?;
+    Ok(format!("{users:?} {:?}", node.call(&["FUNCTION", "LIST", "WITHCODE"])?))
+}
+
+#[test]
+fn stranded_users_and_libraries_are_taken_back_without_a_seed() {
+    let library = |name: &str, says: &str| {
+        format!(
+            "#!lua name={name}\nredis.register_function('{name}', function() return '{says}' end)"
+        )
+    };
+    let mut story = Story::begin_with(Plan::with_toxics);
+    story.load();
+    for user in ["alice", "bob"] {
+        on_each(&mut story, "a", &["ACL", "SETUSER", user, "on", ">before", "~*", "+@all"]);
+    }
+    for name in ["kept", "gone"] {
+        on_each(&mut story, "a", &["FUNCTION", "LOAD", &library(name, "before")]);
+    }
+    story.equal("a", "b");
+    let before = shown(&mut story, "a/0").unwrap();
+    wait::until("b to have users and libraries", STUCK, || {
+        ensure!(shown(&mut story, "b/0")? == before);
+        Ok(())
+    })
+    .unwrap();
+
+    story.strand(|story| {
+        on_each(story, "a", &["ACL", "SETUSER", "mallory", "on", ">stranded", "~*", "+@all"]);
+        on_each(story, "a", &["ACL", "SETUSER", "alice", "resetpass", ">stranded"]);
+        on_each(story, "a", &["ACL", "DELUSER", "bob"]);
+        on_each(story, "a", &["FUNCTION", "LOAD", &library("new", "stranded")]);
+        on_each(story, "a", &["FUNCTION", "LOAD", "REPLACE", &library("kept", "stranded")]);
+        on_each(story, "a", &["FUNCTION", "DELETE", "gone"]);
+    });
+    on_each(&mut story, "b", &["ACL", "SETUSER", "alice", "resetpass", ">after"]);
+    on_each(&mut story, "b", &["FUNCTION", "LOAD", &library("later", "after")]);
+    let (fetched, _) = returned(&mut story);
+    println!("{fetched} bytes fetched");
+    assert!(
+        fetched > 0 && fetched < 10_000,
+        "{fetched} bytes for four users and libraries a shard"
+    );
+    assert!(!said(&story, "being seeded"), "a rewind is no seed");
+    for number in 0..2 {
+        let wanted = shown(&mut story, &format!("b/{number}")).unwrap();
+        assert!(wanted.contains("bob") && wanted.contains("gone") && wanted.contains("later"));
+        wait::until("what the new primary has", STUCK, || {
+            let here = shown(&mut story, &format!("a/{number}"))?;
+            ensure!(here == wanted, "{here} and not {wanted}");
+            Ok(())
+        })
+        .unwrap();
+        let dir = story.clouds.layout.dir.join(format!("data/a-{number}/spool/ledger"));
+        let files = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+        let keys: Vec<_> = files.filter(|path| path.extension().unwrap() == "keys").collect();
+        let said = story.replicator(&["ledger", "show", keys[0].to_str().unwrap()]).said;
+        for words in ["user", "mallory", "alice", "bob", "library", "new", "kept", "gone"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use topology::record::UnixMs;
 use topology::{Epoch, FreezeId, ShardName};
-use wal::{Position, Sequence};
+use wal::{Position, Sequence, TimelineId};
 
 use crate::{
     Access, Address, Adopt, Barrier, CheckpointInfo, Code, Digest, Error, Exported, ExportedSlots,
@@ -43,6 +43,8 @@ pub struct Client {
     queue: mpsc::Sender<(Vec<u8>, Waiter)>,
     /// Why the connection ended, once it has.
     ended: Arc<OnceLock<String>>,
+    /// The timeline that the node must be on; none: whatever it is on.
+    on: Option<TimelineId>,
 }
 
 /// A frame on its way; dropping it does not take it back.
@@ -117,7 +119,15 @@ impl Client {
         let reader = tokio::spawn(read_answers(read, waiters.clone()));
         let ended = Arc::default();
         tokio::spawn(write_requests(write, requests, waiters, reader, Arc::clone(&ended)));
-        Self { address: address.into(), queue, ended }
+        Self { address: address.into(), queue, ended, on: None }
+    }
+
+    /// The same connection, whose requests are carried out only while the node has the database open
+    /// that this status is of, and has not opened it again: what was decided by it holds for no other. A
+    /// node that is too old to be told so is asked as ever.
+    pub fn on(&self, status: &Status) -> Self {
+        let told = status.control >= Status::HAS_ON;
+        Self { on: told.then_some(status.position.timeline), ..self.clone() }
     }
 
     /// Whether the connection is lost.
@@ -130,7 +140,10 @@ impl Client {
         request: &Request<'_>,
     ) -> Result<oneshot::Receiver<Result<Reply, String>>, Error> {
         let mut bytes = Vec::new();
-        request.write(&mut bytes);
+        match self.on {
+            Some(timeline) => crate::request::write_on(timeline, request, &mut bytes),
+            None => request.write(&mut bytes),
+        }
         let (sender, answer) = oneshot::channel();
         if self.queue.send((bytes, sender)).await.is_err() {
             let why = self.ended.get().map_or("it is closed", String::as_str);
@@ -253,6 +266,17 @@ impl Client {
         })
     }
 
+    /// Those of these raw records of no slot that are there, as of one position.
+    pub async fn records(&self, keys: &[&[u8]]) -> Result<Exported, Error> {
+        let reply = self.ask(Request::Records(keys.to_vec())).await?;
+        let parts = reply.as_array().unwrap_or_default();
+        let batch = parts.get(1).and_then(Reply::as_bytes);
+        Ok(Exported {
+            position: position("GODWIT.RECORDS", parts.first())?,
+            batch: batch.ok_or_else(|| shape("GODWIT.RECORDS", "no batch"))?.to_vec(),
+        })
+    }
+
     /// How much these slots hold.
     pub async fn measure(&self, slots: &SlotSet) -> Result<Measured, Error> {
         self.ask_json(Request::Measure(slots.clone())).await
@@ -311,6 +335,11 @@ impl Client {
     /// Replaces all records of these keys by what the batch puts.
     pub async fn rewind_keys(&self, keys: &[&[u8]], batch: &[u8]) -> Result<(), Error> {
         self.tell(Request::RewindKeys { keys: keys.to_vec(), batch }).await
+    }
+
+    /// Replaces these raw records of no slot by what the batch puts.
+    pub async fn rewind_records(&self, keys: &[&[u8]], batch: &[u8]) -> Result<(), Error> {
+        self.tell(Request::RewindRecords { keys: keys.to_vec(), batch }).await
     }
 
     /// Ends the replacing: follow from `position`, readable once applied up to `until`.

@@ -25,12 +25,15 @@ pub enum Code {
     Busy,
     /// Who asks has not shown who it is, or is not believed.
     Auth,
+    /// The node has swapped its database, or opened it again, since it was asked: ask again where it
+    /// stands.
+    Database,
     /// Anything else.
     Err,
 }
 
 impl Code {
-    const ALL: [(Self, &str); 11] = [
+    const ALL: [(Self, &str); 12] = [
         (Self::Gap, "GAP"),
         (Self::Stale, "STALE"),
         (Self::Chain, "CHAIN"),
@@ -41,6 +44,7 @@ impl Code {
         (Self::Io, "IOERR"),
         (Self::Busy, "BUSY"),
         (Self::Auth, "NOAUTH"),
+        (Self::Database, "DATABASE"),
         (Self::Err, "ERR"),
     ];
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use keyspace::{Hlc, Slot, SlotSet};
 use topology::record::UnixMs;
 use topology::{Epoch, FreezeId, ShardName};
-use wal::{Chain, Position, Sequence};
+use wal::{Chain, Position, Sequence, TimelineId};
 
 use crate::{Adopt, Follow, Replay, ReplayEntry, ReplayMode, Slice};
 
@@ -22,6 +22,15 @@ pub enum Request<'a> {
         user: &'a [u8],
         /// The password.
         password: &'a [u8],
+    },
+    /// `GODWIT.ON timeline command...`: carries out the command only while the node's own log is on this
+    /// timeline. One that has swapped its database since, or opened it again, refuses with
+    /// [`Code::Database`](crate::Code::Database).
+    On {
+        /// That of the `position` that `GODWIT.STATUS` says.
+        timeline: TimelineId,
+        /// The command; none that is `GODWIT.ON` or `AUTH`.
+        request: Box<Request<'a>>,
     },
     /// `GODWIT.STATUS`: [`crate::Status`] as JSON.
     Status,
@@ -97,6 +106,9 @@ pub enum Request<'a> {
     },
     /// `GODWIT.EXPORT key...`: the position and a batch of all raw records of the keys.
     Export(Vec<&'a [u8]>),
+    /// `GODWIT.RECORDS key...`: the position and a batch of those of these raw records of no slot that
+    /// are there.
+    Records(Vec<&'a [u8]>),
     /// `GODWIT.SLOTS MEASURE slots`: how much they hold; [`crate::Measured`] as JSON.
     Measure(SlotSet),
     /// `GODWIT.SLOTS EXPORT slots after`: a position, the key to go on after (null at the end) and a
@@ -129,6 +141,13 @@ pub enum Request<'a> {
         /// The keys.
         keys: Vec<&'a [u8]>,
         /// What `GODWIT.EXPORT` of the source answered for them.
+        batch: &'a [u8],
+    },
+    /// `GODWIT.REWIND RECORDS n key... batch`: the raw records of no slot become what the batch says.
+    RewindRecords {
+        /// Their keys.
+        keys: Vec<&'a [u8]>,
+        /// What `GODWIT.RECORDS` of the source answered for them.
         batch: &'a [u8],
     },
     /// `GODWIT.REWIND SLOTS slots`: all that they hold goes.
@@ -200,6 +219,7 @@ impl<'a> Request<'a> {
         match self {
             Self::Ping => "PING",
             Self::Auth { .. } => "AUTH",
+            Self::On { .. } => "GODWIT.ON",
             Self::Status => "GODWIT.STATUS",
             Self::Position => "GODWIT.POSITION",
             Self::Role => "GODWIT.ROLE",
@@ -211,6 +231,7 @@ impl<'a> Request<'a> {
             Self::Seed { .. } | Self::Activate { .. } | Self::SeedSlots { .. } => "GODWIT.SEED",
             Self::Ingest { .. } => "GODWIT.INGEST",
             Self::Export(_) => "GODWIT.EXPORT",
+            Self::Records(_) => "GODWIT.RECORDS",
             Self::Measure(_)
             | Self::ExportSlots { .. }
             | Self::Stamped { .. }
@@ -218,6 +239,7 @@ impl<'a> Request<'a> {
             | Self::DeleteSlots { .. } => "GODWIT.SLOTS",
             Self::RewindBegin { .. }
             | Self::RewindKeys { .. }
+            | Self::RewindRecords { .. }
             | Self::RewindSlots(_)
             | Self::RewindPut { .. }
             | Self::RewindForget(_)
@@ -239,6 +261,7 @@ impl<'a> Request<'a> {
             Self::Auth { user, password } => {
                 return resp::command::write(out, &[name, user, password]);
             }
+            Self::On { timeline, request } => return write_on(*timeline, request, out),
             Self::Checkpoint(name) => vec![name.to_string()],
             Self::DropCheckpoint(name) => vec!["DROP".to_owned(), name.to_string()],
             Self::Apply { source, frame } => {
@@ -275,16 +298,18 @@ impl<'a> Request<'a> {
                 let args: [&[u8]; 4] = [name, b"DELETE", slots.as_bytes(), b"YES"];
                 return resp::command::write(out, if *yes { &args } else { &args[..3] });
             }
-            Self::Export(keys) => {
+            Self::Export(keys) | Self::Records(keys) => {
                 let args: Vec<&[u8]> = [&[name], keys.as_slice()].concat();
                 return resp::command::write(out, &args);
             }
             Self::RewindBegin { source, fork } => {
                 vec!["BEGIN".to_owned(), source.to_string(), fork.to_string()]
             }
-            Self::RewindKeys { keys, batch } => {
+            Self::RewindKeys { keys, batch } | Self::RewindRecords { keys, batch } => {
                 let count = keys.len().to_string();
-                let head: [&[u8]; 3] = [name, b"KEYS", count.as_bytes()];
+                let of_keys = matches!(self, Self::RewindKeys { .. });
+                let verb: &[u8] = if of_keys { b"KEYS" } else { b"RECORDS" };
+                let head: [&[u8]; 3] = [name, verb, count.as_bytes()];
                 return resp::command::write(out, &[&head, keys.as_slice(), &[batch]].concat());
             }
             Self::Measure(slots) => vec!["MEASURE".to_owned(), slots.to_string()],
@@ -343,6 +368,7 @@ impl<'a> Request<'a> {
         match (name.as_str(), rest) {
             ("PING", []) => Ok(Self::Ping),
             ("AUTH", [user, password]) => Ok(Self::Auth { user, password }),
+            ("GODWIT.ON", [timeline, inner @ ..]) => read_on(timeline, inner),
             ("GODWIT.STATUS", []) => Ok(Self::Status),
             ("GODWIT.POSITION", []) => Ok(Self::Position),
             ("GODWIT.ROLE", []) => Ok(Self::Role),
@@ -387,6 +413,7 @@ impl<'a> Request<'a> {
                 Ok(Self::DeleteSlots { slots: read_slots(slots)?, yes: true })
             }
             ("GODWIT.EXPORT", [_, ..]) => Ok(Self::Export(rest.to_vec())),
+            ("GODWIT.RECORDS", [_, ..]) => Ok(Self::Records(rest.to_vec())),
             ("GODWIT.REWIND", [verb, source, fork]) if is(verb, "BEGIN") => {
                 Ok(Self::RewindBegin { source: read(source)?, fork: read(fork)? })
             }
@@ -395,6 +422,12 @@ impl<'a> Request<'a> {
                     return Err(RequestError::Arity("GODWIT.REWIND KEYS"));
                 }
                 Ok(Self::RewindKeys { keys: keys.to_vec(), batch })
+            }
+            ("GODWIT.REWIND", [verb, count, keys @ .., batch]) if is(verb, "RECORDS") => {
+                if read::<usize>(count)? != keys.len() {
+                    return Err(RequestError::Arity("GODWIT.REWIND RECORDS"));
+                }
+                Ok(Self::RewindRecords { keys: keys.to_vec(), batch })
             }
             ("GODWIT.SLOTS", [verb, slots]) if is(verb, "MEASURE") => {
                 Ok(Self::Measure(read_slots(slots)?))
@@ -444,9 +477,10 @@ impl<'a> Request<'a> {
     }
 }
 
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 24] = [
     "PING",
     "AUTH",
+    "GODWIT.ON",
     "GODWIT.STATUS",
     "GODWIT.POSITION",
     "GODWIT.ROLE",
@@ -458,6 +492,7 @@ const NAMES: [&str; 22] = [
     "GODWIT.SEED",
     "GODWIT.INGEST",
     "GODWIT.EXPORT",
+    "GODWIT.RECORDS",
     "GODWIT.SLOTS",
     "GODWIT.REWIND",
     "GODWIT.REPLAY",
@@ -468,6 +503,31 @@ const NAMES: [&str; 22] = [
     "GODWIT.FENCE",
     "GODWIT.PROMOTE",
 ];
+
+/// The command as it is by itself, with two more arguments before it.
+pub(crate) fn write_on(timeline: TimelineId, request: &Request<'_>, out: &mut Vec<u8>) {
+    let mut inner = Vec::new();
+    request.write(&mut inner);
+    let head = inner.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let (count, args) = inner.split_at(head);
+    let count = count.get(1..).unwrap_or_default().trim_ascii_end();
+    let count = resp::integer(count).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    resp::command::write_header(out, count + 2);
+    resp::command::write_arg(out, b"GODWIT.ON");
+    resp::command::write_arg(out, timeline.to_string().as_bytes());
+    out.extend_from_slice(args);
+}
+
+fn read_on<'a>(timeline: &[u8], inner: &[&'a [u8]]) -> Result<Request<'a>, RequestError> {
+    let timeline = read(timeline)?;
+    // It is looked at before it is read: requests are not nested.
+    let refused = |name: &&&[u8]| is(name, "GODWIT.ON") || is(name, "AUTH");
+    if inner.is_empty() || inner.first().is_some_and(|name| refused(&name)) {
+        return Err(RequestError::Arity("GODWIT.ON"));
+    }
+    let request = Box::new(Request::parse(inner)?);
+    Ok(Request::On { timeline, request })
+}
 
 fn follow_args(follow: &Follow) -> Vec<String> {
     vec![

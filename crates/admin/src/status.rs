@@ -72,6 +72,9 @@ pub struct ReclaimStatus {
 pub struct Status {
     /// The database's id, 32 hexadecimal digits: a directory that was swapped in has another.
     pub database: String,
+    /// The version of the control protocol that the node speaks, see [`Status::CONTROL`].
+    #[serde(default)]
+    pub control: u32,
     /// The format of the directory.
     pub format: u32,
     /// The service it belongs to, if it does.
@@ -121,4 +124,17 @@ pub struct Status {
     /// too few to say, or they are not measured.
     #[serde(default)]
     pub p99_us: Option<u64>,
+}
+
+impl Status {
+    /// The version of the control protocol that this program speaks.
+    ///
+    /// - 0: nodes that say none.
+    /// - 1: commands can be meant for the database that was asked (`GODWIT.ON`); records of no slot can be read and
+    ///   taken back (`GODWIT.RECORDS`, `GODWIT.REWIND RECORDS`).
+    pub const CONTROL: u32 = 1;
+    /// The first version that has `GODWIT.ON`.
+    pub const HAS_ON: u32 = 1;
+    /// The first version that has `GODWIT.RECORDS` and `GODWIT.REWIND RECORDS`.
+    pub const HAS_RECORDS: u32 = 1;
 }

@@ -83,6 +83,17 @@ fn requests_read_back() {
         Request::DeleteSlots { slots: "7".parse().unwrap(), yes: false },
         Request::DeleteSlots { slots: SlotSet::all(), yes: true },
         Request::Export(vec![b"k", b""]),
+        Request::Records(vec![b"\xff\xffUa", b"\xff\xffFl\r\n"]),
+        Request::RewindRecords { keys: vec![b"\xff\xffUa"], batch: b"\x01" },
+        Request::On { timeline: TimelineId(7), request: Box::new(Request::Status) },
+        Request::On {
+            timeline: TimelineId(u128::MAX),
+            request: Box::new(Request::RewindKeys { keys: vec![b"a", b"b\r\n"], batch: b"\r\n" }),
+        },
+        Request::On {
+            timeline: TimelineId(u128::MAX),
+            request: Box::new(Request::Follow(follow(42))),
+        },
         Request::RewindBegin { source, fork: follow(0).position },
         Request::RewindKeys { keys: vec![b"a", b"b\r\n"], batch: b"\x01" },
         Request::RewindEnd(follow(99)),
@@ -130,5 +141,12 @@ fn bad_requests_are_refused_in_words() {
     check(&[b"GODWIT.SEED", b"/x", b"{}"], "cannot be read");
     check(&[b"GODWIT.SEED", b"LINK", b"/x", b"{}"], "cannot be read");
     check(&[b"GODWIT.REWIND", b"KEYS", b"2", b"a", b""], "wrong number of arguments");
+    check(&[b"GODWIT.REWIND", b"RECORDS", b"2", b"a", b""], "wrong number of arguments");
+    check(&[b"GODWIT.ON", b"xyz", b"PING"], "32 hexadecimal digits");
+    let on = [b'7'; 32];
+    check(&[b"GODWIT.ON", &on], "wrong number of arguments for `GODWIT.ON`");
+    check(&[b"GODWIT.ON", &on, b"godwit.on", &on, b"PING"], "wrong number of arguments");
+    check(&[b"GODWIT.ON", &on, b"AUTH", b"u", b"p"], "wrong number of arguments");
+    check(&[b"GODWIT.ON", &on, b"SET", b"k", b"v"], "unknown control command `SET`");
     check(&[b"GODWIT.DIGEST", b"xyz"], "32 hexadecimal digits");
 }

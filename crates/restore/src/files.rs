@@ -131,7 +131,9 @@ pub async fn fetch(
     let (good, len) = good_pieces(repository, entry, path).await?;
     progress.moved(len, 0);
     file.set_len(len).await?;
-    let pieces = entry.pieces.iter().skip(good).map(|piece| repository.piece(piece));
+    // Not begun yet. (As a list, so that whoever spawns this may: rust-lang/rust#102211.)
+    let pieces: Vec<_> =
+        entry.pieces.iter().skip(good).map(|piece| repository.piece(piece)).collect();
     let mut pieces = futures_util::stream::iter(pieces).buffered(PIECES);
     while let Some(bytes) = pieces.try_next().await? {
         file.write_all(&bytes).await?;

@@ -91,6 +91,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Incoming::Message(Message::Refusal { sentence }) => {
                     return Err(WireError::Refused(sentence));
                 }
+                Incoming::Message(Message::NotYet { sentence }) => {
+                    return Err(WireError::NotYet(sentence));
+                }
                 Incoming::Message(message) => return Ok(message),
                 other => {
                     return Err(WireError::Unexpected { got: other.name(), want: "a message" });

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! source -> target   Hello
-//! target -> source   Welcome | Refusal
+//! target -> source   Welcome | Refusal | NotYet
 //! source -> target   Start, then frames
 //!                    SeedBegin, (SeedHave <-) chunks and FileDone, (Received <-)*, SeedEnd, (SeedDone <-) Start, frames
 //!                    SliceBegin, (SliceHave <-) (SliceFile, chunks and FileDone, (Received, SliceHave <-)*)*, SliceEnd,
 //!                        (SeedDone <-) Start, frames
 //!                    RewindBegin, (MeasureSlots <-, SlotsMeasured ->)?, (Keys <-, Exported ->)*,
-//!                        (ExportSlots <-, SlotsExported and Exported ->)*, (RewindDone <- | CannotRewind <-) Start, frames
+//!                        (ExportSlots <-, SlotsExported and Exported ->)*, (Records <-, Exported ->)*, (RewindDone <- | CannotRewind <-) Start, frames
 //! source -> target   among frames: LoadBegin, (LoadHave <-) chunks and FileDone, LoadEnd
 //!                    among frames, every second: Time, (TimeIs <-)
 //! target -> source   Ack, at each change and every second; Full, when its stage becomes so, and when no more
@@ -40,6 +40,8 @@ pub enum Purpose {
 /// - 3: clocks are compared ([`Message::Time`]); a stage that is full is no reason to hang up
 ///   ([`Message::Full`]).
 /// - 4: seeds of another shape ([`Message::SliceBegin`] and what belongs to it).
+/// - 5: who rewinds may ask for records of no slot ([`Message::Records`]); who is not ready yet says so
+///   ([`Message::NotYet`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "u8", into = "u8")]
 pub struct Versions {
@@ -59,6 +61,10 @@ pub const HAS_FULL: u8 = 3;
 pub const HAS_SLOTS: u8 = 2;
 /// The first version that has [`Message::SliceBegin`].
 pub const HAS_SLICES: u8 = 4;
+/// The first version that has [`Message::Records`].
+pub const HAS_RECORDS: u8 = 5;
+/// The first version that has [`Message::NotYet`].
+pub const HAS_NOT_YET: u8 = 5;
 
 impl From<u8> for Versions {
     fn from(byte: u8) -> Self {
@@ -74,7 +80,7 @@ impl From<Versions> for u8 {
 
 impl Versions {
     /// What this program speaks.
-    pub const OURS: Self = Self { lowest: 1, highest: 4 };
+    pub const OURS: Self = Self { lowest: 1, highest: 5 };
 
     /// The version that both speak: the highest.
     ///
@@ -387,6 +393,14 @@ pub enum Message {
     SliceEnd {
         /// How many there are.
         files: u32,
+    },
+    /// In a rewind: asks for the present records of no slot that have these raw keys. From version 5 on.
+    Records(Vec<Vec<u8>>),
+    /// In the place of a refusal: nothing is wrong, but who is called waits for something itself, as for
+    /// its service's record. Said only to who speaks version 5.
+    NotYet {
+        /// For what, in a sentence.
+        sentence: String,
     },
 }
 

@@ -77,6 +77,9 @@ pub enum WireError {
     /// The peer said no, and why.
     #[error("the peer refused: {0}")]
     Refused(String),
+    /// The peer waits for something itself, and for what.
+    #[error("the peer is not ready: {0}")]
+    NotYet(String),
     /// The connection ended in the middle of a packet or of a conversation.
     #[error("the peer closed the connection")]
     Closed,

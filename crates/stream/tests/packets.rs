@@ -83,6 +83,9 @@ fn any_message() -> impl Strategy<Value = Message> {
         (any::<u32>(), any::<u32>(), any::<u64>())
             .prop_map(|(file, family, size)| Message::SliceFile(SliceFile { file, family, size })),
         any::<u32>().prop_map(|files| Message::SliceEnd { files }),
+        proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..50), 0..20)
+            .prop_map(Message::Records),
+        ".{0,40}".prop_map(|sentence| Message::NotYet { sentence }),
         Just(Message::Ping),
     ]
 }

@@ -20,6 +20,9 @@ pub struct Needs {
     pub lasts_ms: Option<u64>,
     /// Bytes that a seed moves, about.
     pub seed_bytes: u64,
+    /// Bytes a second that it may send to all its followers together (`bandwidth`); none: no bound.
+    #[serde(default)]
+    pub bandwidth: Option<u64>,
 }
 
 impl Needs {

@@ -26,6 +26,12 @@ impl Control {
             Request::Ping => out.simple("PONG"),
             // Nobody is asked here who is not known: the listener has seen to that.
             Request::Auth { .. } => out.simple("OK"),
+            Request::On { timeline, request } => {
+                let meant = self.on(*timeline);
+                // What needs no database is not done beside another one either.
+                meant.store()?;
+                return meant.carry_out(request, out);
+            }
             Request::Status => json(out, &self.status()?),
             Request::Position => out.bulk(self.store()?.position().to_string().as_bytes()),
             Request::Role => {
@@ -54,6 +60,13 @@ impl Control {
                 out.bulk(exported.position.to_string().as_bytes());
                 out.bulk(&exported.batch);
             }
+            Request::Records(keys) => {
+                let exported = self.records(keys)?;
+                out.array(2);
+                out.bulk(exported.position.to_string().as_bytes());
+                out.bulk(&exported.batch);
+            }
+            Request::RewindRecords { keys, batch } => ok(out, self.rewind_records(keys, batch)?),
             Request::RewindBegin { source, fork } => ok(out, self.rewind_begin(source, *fork)?),
             Request::RewindKeys { keys, batch } => ok(out, self.rewind_keys(keys, batch)?),
             Request::Measure(slots) => json(out, &self.measure(slots)?),

@@ -2,7 +2,9 @@
 
 use admin::Code;
 
-use crate::store::{CommitError, DirError, OpenError};
+use wal::TimelineId;
+
+use crate::store::{CommitError, DirError, OpenError, Store};
 
 /// An error's answer: a code to branch on and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +23,14 @@ impl Fault {
 
     pub(super) fn role(message: impl Into<String>) -> Self {
         Self::new(Code::Role, message)
+    }
+
+    pub(super) fn other_database(meant: TimelineId, store: &Store) -> Self {
+        let why = format!(
+            "this was decided while the node's log was on timeline {meant}, and it is on {} now: its database was swapped or opened again; ask again where it stands; nothing was changed",
+            store.position().timeline
+        );
+        Self::new(Code::Database, why)
     }
 
     pub(super) fn swapping() -> Self {

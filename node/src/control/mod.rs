@@ -21,6 +21,7 @@ mod load;
 mod publish;
 mod ranges;
 mod reclaim;
+mod records;
 mod refusal;
 mod repair;
 mod replay;
@@ -40,6 +41,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use topology::record::UnixMs;
 use topology::{Epoch, FreezeId, Record, Revision, ShardName};
+use wal::TimelineId;
 
 use crate::store::{Current, NodeDir, OpenError, Store, StoreOptions, clear_dead_drills};
 
@@ -102,9 +104,10 @@ impl Quiesce for crate::worker::Workers {
     }
 }
 
-/// What control shares. Cheap to clone.
+/// What control shares. Cheap to clone. With a timeline it finds the database only while the node's log
+/// is on that one.
 #[derive(Clone)]
-pub struct Control(Arc<Shared>);
+pub struct Control(Arc<Shared>, Option<TimelineId>);
 
 struct Shared {
     dir: NodeDir,
@@ -201,8 +204,19 @@ impl Control {
     }
 
     /// The store, or the fault to answer with while there is none.
+    ///
+    /// Who changes something asks for it with the turn, so that no swap comes in between.
     fn store(&self) -> Result<Arc<Store>, Fault> {
-        self.0.current.load().ok_or_else(Fault::swapping)
+        let store = self.0.current.load().ok_or_else(Fault::swapping)?;
+        match self.1.filter(|meant| *meant != store.position().timeline) {
+            Some(meant) => Err(Fault::other_database(meant, &store)),
+            None => Ok(store),
+        }
+    }
+
+    /// The same, for what was decided while its log was on this timeline.
+    fn on(&self, timeline: TimelineId) -> Self {
+        Self(self.0.clone(), Some(timeline))
     }
 
     /// What workers ask.
@@ -279,7 +293,7 @@ impl Opened {
             reopen_at: None,
             mend_at: None,
         };
-        Control(Arc::new(Shared {
+        let shared = Shared {
             dir: self.dir,
             owner: self.owner,
             options: self.options,
@@ -299,6 +313,7 @@ impl Opened {
             obeyed: Notify::new(),
             reopened: Notify::new(),
             closing: AtomicBool::new(false),
-        }))
+        };
+        Control(Arc::new(shared), None)
     }
 }

@@ -138,7 +138,7 @@ impl Control {
         Ok(store.exclusive().replace(batch)?)
     }
 
-    fn rewinding(&self) -> Result<Arc<Store>, Fault> {
+    pub(super) fn rewinding(&self) -> Result<Arc<Store>, Fault> {
         let store = self.store()?;
         if store.state().standing.role != Role::Rewinding {
             return Err(Fault::role("records are replaced between REWIND BEGIN and REWIND END"));
@@ -169,6 +169,8 @@ impl Control {
         let applied = followed(&state.applied, follow, store.hlc().last(), (record, &own));
         store.exclusive().stand_with(standing, applied)?;
         self.settle(&store);
+        // Some of what was taken back may be users.
+        self.0.workers.users_changed(&store);
         tracing::info!(source = %follow.source, position = %follow.position, "rewound; following");
         self.0.changed.notify_one();
         Ok(())

@@ -49,7 +49,8 @@ impl Control {
         prepare_seed(seed, &Identity::new(self.0.owner.as_ref()), adopt)?;
         fail_here("seed-before-renames");
         self.reopen(|| self.0.dir.swap(seed).map_err(Fault::from))?;
-        let state = self.store()?.state();
+        // Not the one that was meant, if one was.
+        let state = self.0.current.load().ok_or_else(Fault::swapping)?.state();
         tracing::info!(role = ?state.standing.role, "the database was swapped for a seed");
         Ok(())
     }

@@ -19,6 +19,7 @@ impl Control {
         let identity = store.identity();
         Ok(Status {
             database: identity.database.clone(),
+            control: Status::CONTROL,
             format: identity.format,
             service: identity.service.clone(),
             shard: identity.shard.clone(),

@@ -8,6 +8,7 @@ mod cloud;
 mod crash;
 mod digests;
 mod frames;
+mod meant;
 mod moments;
 mod probes;
 mod reclaim;

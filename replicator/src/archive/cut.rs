@@ -20,8 +20,6 @@ const FRAME_BYTES: usize = 1 << 20;
 const QUEUE: usize = 1;
 /// How often the distance to the end of the log is measured.
 const MEASURE_EVERY: Duration = Duration::from_millis(500);
-/// How long a log that does not read on is looked at again, before archiving begins again.
-const DAMAGE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// When a segment ends.
 #[derive(Clone, Copy, Debug)]
@@ -168,20 +166,10 @@ struct Work {
 
 impl Work {
     async fn run(mut self) -> Result<(), CutError> {
-        let (mut measured, mut damaged, mut since) = (Instant::now(), None::<Instant>, None);
+        let (mut measured, mut since) = (Instant::now(), None::<Instant>);
         loop {
-            let more = match self.cursor.advance() {
+            let more = match self.cursor.advance_live().await {
                 Ok(more) => more,
-                // The last piece of a file may be looked at while it is being written.
-                Err(CursorError::Damaged { path, damage }) => {
-                    if damaged.get_or_insert_with(Instant::now).elapsed() > DAMAGE_PATIENCE {
-                        self.cut().await;
-                        return Err(CursorError::Damaged { path, damage }.into());
-                    }
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    self.cursor.look_again()?;
-                    continue;
-                }
                 Err(error) => {
                     // What was read is good, whatever comes next.
                     self.cut().await;
@@ -194,7 +182,6 @@ impl Work {
                 return Err(CutError::Reached { file: self.file });
             }
             if more {
-                damaged = None;
                 self.growth.flowed();
                 self.take().await?;
                 since.get_or_insert_with(Instant::now);

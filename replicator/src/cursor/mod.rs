@@ -12,6 +12,7 @@ mod growth;
 mod head;
 mod index;
 mod reader;
+mod tail;
 
 use admin::Intent;
 use wal::batch::BatchRef;

@@ -57,6 +57,13 @@ pub enum What {
         /// The slots that were taken in.
         slots: SlotSet,
     },
+    /// A record of no slot: a user, a library of functions.
+    Record {
+        /// Its raw key.
+        key: Vec<u8>,
+        /// The record as it was put last; none: it was deleted.
+        value: Option<Vec<u8>>,
+    },
     /// Something else that the batches hold; in words.
     Other(String),
 }
@@ -82,6 +89,8 @@ const UNKNOWN: u8 = 4;
 const FLUSHED: u8 = 5;
 const LOAD: u8 = 6;
 const OTHER: u8 = 7;
+const RECORD: u8 = 8;
+const RECORD_DELETED: u8 = 9;
 
 impl Entry {
     /// Appends the body of its record.
@@ -94,6 +103,8 @@ impl Entry {
             What::Flushed(_) => FLUSHED,
             What::Load { .. } => LOAD,
             What::Other(_) => OTHER,
+            What::Record { value: Some(_), .. } => RECORD,
+            What::Record { value: None, .. } => RECORD_DELETED,
         };
         out.push(kind);
         out.extend_from_slice(&self.touched.stamp.0.to_le_bytes());
@@ -123,6 +134,12 @@ impl Entry {
                 out.extend_from_slice(slots.to_string().as_bytes());
             }
             What::Other(text) => out.extend_from_slice(text.as_bytes()),
+            What::Record { key, value: Some(value) } => {
+                out.extend_from_slice(&length(key).to_le_bytes());
+                out.extend_from_slice(key);
+                out.extend_from_slice(value);
+            }
+            What::Record { key, value: None } => out.extend_from_slice(key),
         }
     }
 
@@ -161,6 +178,12 @@ impl Entry {
                 What::Load { id, slots: slots(rest.0)? }
             }
             OTHER => What::Other(text(rest.0)?),
+            RECORD => {
+                let length = u32::from_le_bytes(rest.array()?);
+                let key = rest.take(length)?.to_vec();
+                What::Record { key, value: Some(rest.0.to_vec()) }
+            }
+            RECORD_DELETED => What::Record { key: rest.0.to_vec(), value: None },
             kind => {
                 let why = format!("kind {kind}, which this version does not know: upgrade");
                 return Err(EntryError(why));

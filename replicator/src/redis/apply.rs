@@ -8,6 +8,7 @@ use resp::command::{Limits, Parser};
 use tokio::sync::watch;
 
 use super::board::Board;
+use super::cross::{Crossing, copy, crossing, leaving, name_of_leaving, with_copies};
 use super::place::{Place, Standing};
 use super::spool::{Reader, Spool, SpoolError};
 use super::tally::{Tally, Why};
@@ -123,10 +124,11 @@ impl Applier {
                 let found = parser.next(unread, &limits, &mut args);
                 let found = found.map_err(|why| ApplyError::Stream { offset: self.offset, why })?;
                 let Some(length) = found else { break };
+                let before = self.offset;
                 self.offset += length as u64;
                 let texts: Vec<&[u8]> =
                     args.iter().map(|arg| unread.get(arg.clone()).unwrap_or_default()).collect();
-                self.take(&texts).await?;
+                self.take(&texts, before).await?;
                 parsed += length;
                 if self.is_full() {
                     self.commit().await?;
@@ -174,8 +176,9 @@ impl Applier {
         self.batches.iter().any(|b| b.bytes() >= bytes_max || b.len() >= commands_max)
     }
 
-    /// Puts a command into the batches of the shards that it is for.
-    async fn take(&mut self, args: &[&[u8]]) -> Result<(), ApplyError> {
+    /// Puts a command into the batches of the shards that it is for; the stream stood at `before` in
+    /// front of it.
+    async fn take(&mut self, args: &[&[u8]], before: u64) -> Result<(), ApplyError> {
         let Some(name) = args.first() else { return Ok(()) };
         let name = name.to_ascii_lowercase();
         if let Step::Nothing = self.step(&name, args) {
@@ -187,13 +190,18 @@ impl Applier {
         let what = || String::from_utf8_lossy(&name).to_ascii_uppercase();
         match self.target.route(&name, args).await? {
             Route::Unknown => self.tally.add(Why::Command, &what()),
-            Route::Crosses => self.tally.add(Why::Shards, &what()),
+            Route::Crosses => match crossing(&name, args) {
+                Some(crossing) => self.cross(&crossing, args, before).await?,
+                None => self.tally.add(Why::Shards, &what()),
+            },
             Route::One(shard) => self.push(shard, args),
             Route::All => (0..self.batches.len()).for_each(|shard| self.push(shard, args)),
             Route::Split(parts) => {
+                // The source says so of one that took effect: none of the keys was there.
+                let name = if name == b"msetnx" { &b"MSET"[..] } else { args[0] };
                 for (shard, own) in parts {
                     let own = own.into_iter().filter_map(|at| args.get(at).copied());
-                    let part: Vec<&[u8]> = args.iter().take(1).copied().chain(own).collect();
+                    let part: Vec<&[u8]> = [name].into_iter().chain(own).collect();
                     self.push(shard, &part);
                 }
             }
@@ -245,15 +253,85 @@ impl Applier {
         }
     }
 
+    /// Applies a command whose keys are on several shards, on one of them after the other, once all that
+    /// comes before it is applied.
+    async fn cross(
+        &mut self,
+        crossing: &Crossing,
+        args: &[&[u8]],
+        before: u64,
+    ) -> Result<(), ApplyError> {
+        self.commit_at(before).await?;
+        let key = |at: usize| args.get(at).copied().unwrap_or_default();
+        let what = || String::from_utf8_lossy(key(0)).to_ascii_uppercase();
+        let is_due = |applied: &[u64], shard: usize, offset: u64| {
+            applied.get(shard).is_some_and(|applied| *applied < offset)
+        };
+        let to = self.target.shard_of(key(crossing.to))?;
+        if is_due(&self.applied, to, self.offset) {
+            let mut gone_on = false;
+            for at in &crossing.from {
+                let from = self.target.shard_of(key(*at))?;
+                gone_on |= from != to && !is_due(&self.applied, from, self.offset);
+            }
+            let copied = match gone_on {
+                // One came back with older data than the other: what was read then is there no more.
+                true => Err("a shard that it reads has gone on".to_owned()),
+                false => copy(&mut self.target, to, crossing, args).await?,
+            };
+            match copied {
+                Ok(copied) => self.push_all(to, with_copies(args, &copied)),
+                Err(why) => self.tally.add(Why::Shards, &format!("{}: {why}", what())),
+            }
+            self.commit_shard(to).await?;
+        }
+        let from = crossing.from.first().filter(|_| crossing.moves);
+        let Some(from) = from.map(|at| self.target.shard_of(key(*at))).transpose()? else {
+            return Ok(());
+        };
+        if is_due(&self.applied, from, self.offset) {
+            let name = name_of_leaving(&self.target, from);
+            self.push_all(from, leaving(args, crossing.to, name));
+            self.commit_shard(from).await?;
+        }
+        Ok(())
+    }
+
+    fn push_all(&mut self, shard: usize, commands: Vec<Vec<Vec<u8>>>) {
+        for command in commands {
+            let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+            self.push(shard, &args);
+        }
+    }
+
+    /// Where the stream stands at this offset.
+    fn place_at(&self, offset: u64) -> Result<Place, ApplyError> {
+        let id = self.spool(|spool| spool.history_at(offset).cloned());
+        let id = id.ok_or(ApplyError::Ended)?;
+        Ok(Place { id, offset, database: self.database })
+    }
+
+    /// Applies what was gathered for one shard, with the position behind it.
+    async fn commit_shard(&mut self, shard: usize) -> Result<(), ApplyError> {
+        let place = self.place_at(self.offset)?;
+        let Self { target, batches, applied, tally, board, .. } = self;
+        let of =
+            target.shards.get_mut(shard).zip(batches.get_mut(shard)).zip(applied.get_mut(shard));
+        if let Some(((shard, batch), applied)) = of {
+            let commands = commit_one(shard, batch, applied, &place, tally).await?;
+            board.update(|status| status.commands += commands);
+        }
+        Ok(())
+    }
+
     /// Applies what was gathered, on all shards at once.
     async fn commit(&mut self) -> Result<(), ApplyError> {
-        let place = |spool: &mut Spool, offset: u64, database: u64| {
-            let id = spool.history_at(offset).cloned();
-            id.map(|id| Place { id, offset, database })
-        };
-        let Some(place) = self.spool(|spool| place(spool, self.offset, self.database)) else {
-            return Err(ApplyError::Ended);
-        };
+        self.commit_at(self.offset).await
+    }
+
+    /// The same of what comes before this offset, where nothing behind it was gathered.
+    async fn commit_at(&mut self, offset: u64) -> Result<(), ApplyError> {
+        let place = self.place_at(offset)?;
         let marking = self.marked.elapsed() >= MARK_EVERY;
         let shards = self.target.shards.iter_mut().zip(&mut self.batches).zip(&mut self.applied);
         let committing = shards.filter_map(|((shard, batch), applied)| {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! [`session`] is what runs; [`psync`] is the source, [`spool`] what was received, [`load`] and [`apply`]
-//! the way into the [`target`]. The position ([`place`]) is kept by the target, with what was applied.
+//! the way into the [`target`], [`cross`] what is on several shards of it. The position ([`place`]) is kept by the target, with what was applied.
 //! [`tally`] counts what cannot be carried over, [`board`] says how it goes.
 //!
 //! It has no node and no registry, so it is a verb of its own: `godwit-replicator redis-in`. The way out
@@ -16,6 +16,7 @@ pub mod address;
 pub mod apply;
 pub mod board;
 pub mod connection;
+pub mod cross;
 pub mod load;
 pub mod out;
 pub mod place;

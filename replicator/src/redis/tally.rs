@@ -21,7 +21,7 @@ pub enum Why {
     Module,
     /// A command that the target does not know.
     Command,
-    /// A command whose keys are on several shards of the target.
+    /// A command whose keys are on several shards of the target, and which cannot be parted.
     Shards,
     /// A value longer than anything that can be sent.
     TooBig,

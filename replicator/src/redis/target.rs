@@ -313,7 +313,7 @@ pub enum Route {
     All,
     /// Its keys are on several: to each the command's name with those arguments that are its own.
     Split(Vec<(usize, Vec<usize>)>),
-    /// Its keys are on several, and it cannot be parted.
+    /// Its keys are on several, and its name with some of them is not what it does.
     Crosses,
     /// Nobody there knows it.
     Unknown,
@@ -406,9 +406,31 @@ impl Target {
         Ok(match &parts[..] {
             [] => Route::One(0),
             [(one, _)] => Route::One(*one),
-            _ if matches!(name, b"del" | b"unlink" | b"mset" | b"touch") => Route::Split(parts),
+            _ if matches!(name, b"del" | b"unlink" | b"mset" | b"msetnx" | b"touch") => {
+                Route::Split(parts)
+            }
             _ => Route::Crosses,
         })
+    }
+
+    /// What a shard has under this key, as DUMP says it, and until when it lives in Unix milliseconds
+    /// (negative: for ever). Asked between two transactions.
+    pub async fn value_of(
+        &mut self,
+        shard: usize,
+        key: &[u8],
+    ) -> Result<Option<(Vec<u8>, i64)>, TargetError> {
+        let Some(shard) = self.shards.get_mut(shard) else { return Ok(None) };
+        let dumped = shard.connection.call(&[b"DUMP", key]).await?;
+        let Some(value) = dumped.as_bytes().map(<[u8]>::to_vec) else { return Ok(None) };
+        let until = shard.connection.call(&[b"PEXPIRETIME", key]).await?;
+        Ok(Some((value, until.as_integer().unwrap_or(-1))))
+    }
+
+    /// A name in the slots of a shard.
+    pub fn name_on(&self, shard: usize, base: &str) -> Vec<u8> {
+        let slots = self.shards.get(shard).map(|shard| &shard.slots);
+        slots.map_or_else(Vec::new, |slots| key_among(base.as_bytes(), slots))
     }
 
     /// The keys of a command of which only the server can tell. Keys are watched on the connections of

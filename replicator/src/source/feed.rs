@@ -24,8 +24,6 @@ const QUEUE: usize = 4;
 const MEASURE_EVERY: Duration = Duration::from_millis(200);
 /// How often it is looked whether there is more for a frame that gathers.
 const GATHER_POLL: Duration = Duration::from_millis(1);
-/// How long a log that does not read on is looked at again, before the stream is made again.
-const DAMAGE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What comes next on the wire.
 #[derive(Debug)]
@@ -108,23 +106,9 @@ impl Maker {
         // The log's chain at the end of what is in the builder, and the file that it is in.
         let (mut chain, mut file) = (cursor.chain(), cursor.file().number);
         let mut measured = Instant::now();
-        let mut damaged_since = None;
         loop {
-            let more = match cursor.advance() {
-                Ok(more) => more,
-                // The last piece of a file may be looked at while it is being written.
-                Err(CursorError::Damaged { path, damage }) => {
-                    if damaged_since.get_or_insert_with(Instant::now).elapsed() > DAMAGE_PATIENCE {
-                        return Err(CursorError::Damaged { path, damage });
-                    }
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    cursor.look_again()?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
+            let more = cursor.advance_live().await?;
             if more {
-                damaged_since = None;
                 growth.flowed();
                 if let Some(timeline) =
                     cursor.started().and_then(|h| h.current()).map(|s| s.timeline)

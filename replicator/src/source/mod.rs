@@ -16,7 +16,7 @@ mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,8 @@ pub(crate) use slice::clear_slices;
 
 /// How long a stream that is not wanted any more may take to remove what it left in the node.
 const CLEAN_WITHIN: Duration = Duration::from_secs(2);
+/// Who waits for something itself is waited for in silence this long.
+const WAITS_LONG: Duration = Duration::from_secs(30);
 
 /// A stream to a follower that is being kept.
 struct Kept {
@@ -124,12 +126,13 @@ pub(crate) fn became(record: &Record, us: &ShardName) -> Epoch {
 async fn keep_streaming(sidecar: Arc<Sidecar>, follower: ShardName, token: CancellationToken) {
     let mut session = Session::new(sidecar.clone(), follower.clone());
     let mut reconnect = Reconnect::new(&sidecar.config.link);
+    let mut waiting: Option<Instant> = None;
     while !token.is_cancelled() {
         let ended = tokio::select! {
             ended = session.run() => ended,
             () = token.cancelled() => break,
         };
-        let Stop { reason, state, streamed } = ended;
+        let Stop { reason, state, streamed, waits } = ended;
         sidecar.metrics.resets.inc();
         let news = sidecar.board.note(|notes| {
             notes
@@ -137,9 +140,18 @@ async fn keep_streaming(sidecar: Arc<Sidecar>, follower: ShardName, token: Cance
                 .get(&follower.to_string())
                 .is_none_or(|s| s.reason.as_ref() != Some(&reason))
         });
-        if news {
-            tracing::warn!(%follower, state, "no stream: {reason}");
+        // What should be over in a moment is a trouble once it lasts.
+        let long = waits && waiting.get_or_insert_with(Instant::now).elapsed() > WAITS_LONG;
+        match (waits, news) {
+            (true, true) => tracing::info!(%follower, "no stream yet: {reason}"),
+            (true, false) if long => {
+                tracing::warn!(%follower, state, "no stream for {WAITS_LONG:?}: {reason}");
+                waiting = Some(Instant::now());
+            }
+            (false, true) => tracing::warn!(%follower, state, "no stream: {reason}"),
+            _ => {}
         }
+        waiting = waiting.filter(|_| waits);
         sidecar.board.stream(&follower, |status| {
             status.state = state.to_owned();
             status.reason = Some(reason);

@@ -37,6 +37,20 @@ impl Session {
                     conn.writer.exported(got.position, &got.batch).await?;
                     self.exported(got.batch.len());
                 }
+                Message::Records(keys) => {
+                    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+                    // An older node does not know the question, and answers with the same code.
+                    let got = match node.records(&keys).await {
+                        Err(error) if error.code() == Some(admin::Code::Err) => {
+                            tracing::warn!(follower = %self.follower, "no rewind: {error}");
+                            conn.reader.set_deadline(self.sidecar.config.link.peer_timeout);
+                            return Ok(false);
+                        }
+                        got => got?,
+                    };
+                    conn.writer.exported(got.position, &got.batch).await?;
+                    self.exported(got.batch.len());
+                }
                 Message::MeasureSlots(slots) => {
                     let measured = node.measure(&slots).await?;
                     let (bytes, all_bytes) = (measured.bytes, measured.all_bytes);

@@ -222,3 +222,27 @@ fn list(dir: &Path) -> std::io::Result<Vec<SeedFile>> {
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_removes_what_seeds_of_a_former_run_left_and_nothing_else() {
+        let node = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(node.path().join("db")).unwrap();
+        let spool = Spool::open(node.path()).unwrap();
+        // Nothing was ever asked for.
+        clear_seeds(&spool);
+        let checkpoints = node.path().join("checkpoints");
+        for name in ["seed-b-0", "seed-c-11", "archive", "by-hand", "drill-seed-1"] {
+            std::fs::create_dir_all(checkpoints.join(name)).unwrap();
+            std::fs::write(checkpoints.join(name).join("000007.sst"), b"x").unwrap();
+        }
+        clear_seeds(&spool);
+        let left = std::fs::read_dir(&checkpoints).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["archive", "by-hand", "drill-seed-1"]);
+    }
+}

@@ -38,6 +38,8 @@ pub(super) struct Stop {
     pub(super) state: &'static str,
     /// It had streamed: the next try may come at once.
     pub(super) streamed: bool,
+    /// Nothing is wrong: the target waits for something itself.
+    pub(super) waits: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +110,8 @@ impl Session {
             Some(lost) => format!("{lost}; now: {error}"),
             None => error.to_string(),
         };
-        Stop { reason, state, streamed: self.streamed }
+        let waits = matches!(error, SessionError::Wire(WireError::NotYet(_)));
+        Stop { reason, state, streamed: self.streamed, waits }
     }
 
     pub(super) fn say(&self, state: &str) {

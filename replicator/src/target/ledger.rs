@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use keyspace::{Cf, Hlc, Slot, SlotRange, SlotSet, meta};
+use keyspace::{Cf, Hlc, Slot, SlotRange, SlotSet, meta, shard};
 use wal::batch::{BatchRef, Record};
 use wal::frame::{Codec, FrameBuilder};
 use wal::segment::SegmentHeader;
@@ -18,6 +18,10 @@ use crate::ledger::Touched;
 const KEYS_MAX: usize = 1_000_000;
 /// The most bytes of their names.
 const KEY_BYTES_MAX: usize = 256 << 20;
+/// The most records of no slot of a rewind.
+const RECORDS_MAX: usize = 100_000;
+/// The most bytes of them, which are kept here until the ledger is written.
+const RECORD_BYTES_MAX: usize = 64 << 20;
 /// The most ranges of slots that may have been emptied.
 const FLUSHES_MAX: usize = 4096;
 /// A frame of the ledger is finished at this size.
@@ -43,6 +47,9 @@ pub struct StrandedLoad {
 pub struct Stranded {
     /// The keys whose records were changed, each with the last batch that did.
     pub keys: BTreeMap<Vec<u8>, Touched>,
+    /// The raw keys of records of no slot that were changed, each with the last batch that did and what
+    /// that put.
+    pub records: BTreeMap<Vec<u8>, (Touched, Option<Vec<u8>>)>,
     /// The slots that were emptied, each run with the last batch that did.
     pub flushed: Vec<(Touched, SlotSet)>,
     /// Loads that were taken in.
@@ -54,6 +61,7 @@ pub struct Stranded {
     /// The highest stamp up to the fork.
     pub stamp: Hlc,
     bytes: usize,
+    record_bytes: usize,
 }
 
 impl Stranded {
@@ -61,6 +69,25 @@ impl Stranded {
     pub fn flushed_slots(&self) -> SlotSet {
         let ranges = self.flushed.iter().flat_map(|(_, slots)| slots.ranges().to_vec());
         SlotSet::from_ranges(ranges)
+    }
+
+    /// Adds a record of no slot, as it was put; none: it was deleted.
+    fn touch_record(
+        &mut self,
+        key: &[u8],
+        touched: Touched,
+        value: Option<&[u8]>,
+    ) -> Result<(), String> {
+        let before = self.records.insert(key.to_vec(), (touched, value.map(<[u8]>::to_vec)));
+        let held = before.map_or(0, |(_, value)| key.len() + value.map_or(0, |v| v.len()));
+        self.record_bytes += key.len() + value.map_or(0, <[u8]>::len);
+        self.record_bytes -= held;
+        if self.records.len() > RECORDS_MAX || self.record_bytes > RECORD_BYTES_MAX {
+            return Err(format!(
+                "it changed more than {RECORDS_MAX} users and libraries of functions, or {RECORD_BYTES_MAX} bytes of them, past the fork"
+            ));
+        }
+        Ok(())
     }
 
     /// Adds a key.
@@ -95,6 +122,9 @@ pub fn stranded_keys(batch: &BatchRef<'_>, into: &mut Stranded) -> Result<(), St
         let (cf, key) = match record {
             Record::LogData(_) => continue,
             Record::DeleteRange { cf: Cf::System, .. } => continue,
+            Record::DeleteRange { end, .. } if end > &shard::PREFIX[..] => {
+                return Err("it deleted a range of records of no slot past the fork".to_owned());
+            }
             Record::DeleteRange { cf, begin, end } => {
                 match key_of(cf, begin)? {
                     // A range within one key's records.
@@ -105,13 +135,22 @@ pub fn stranded_keys(batch: &BatchRef<'_>, into: &mut Stranded) -> Result<(), St
                 }
                 continue;
             }
+            Record::Put { cf: Cf::Data, key, value } if shard::is_of_shard(key) => {
+                into.touch_record(key, touched, Some(value))?;
+                continue;
+            }
+            Record::Delete { cf: Cf::Data, key } if shard::is_of_shard(key) => {
+                into.touch_record(key, touched, None)?;
+                continue;
+            }
             Record::Put { cf, key, .. }
             | Record::Delete { cf, key }
             | Record::SingleDelete { cf, key }
             | Record::Merge { cf, key, .. } => (cf, key),
         };
-        if cf == Cf::Data && keyspace::shard::is_of_shard(key) {
-            return Err("it changed users or a library of functions past the fork".to_owned());
+        if cf != Cf::System && shard::is_of_shard(key) {
+            return Err("it changed a record of no slot past the fork in a way that is not known"
+                .to_owned());
         }
         if let Some(key) = key_of(cf, key)? {
             into.touch(key, touched)?;

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use admin::Measured;
+use admin::{Measured, Status};
 use keyspace::SlotSet;
-use stream::message::{HAS_SLOTS, Incoming, Point};
+use stream::message::{HAS_RECORDS, HAS_SLOTS, Incoming, Point};
 use stream::{Message, WireError};
 use wal::{Position, Sequence};
 
@@ -23,43 +23,54 @@ const EXPORT_WITHIN: Duration = Duration::from_secs(60);
 /// source take a checkpoint and the node open another database, however little there is.
 const SLOTS_ALWAYS: u64 = 64 << 20;
 
+/// What was asked for, or what the node says once the source, which could not hand it out, has seeded it
+/// instead: the ledger is written, so nothing is thrown away.
+type Fetched<T> = Result<T, Box<Status>>;
+
 impl Session {
-    /// Rewinds, or tells the source why it cannot be. The caller holds the gate.
+    /// Rewinds the database that said `settled`, or tells the source why it cannot be; what the node
+    /// says then. The caller holds the gate.
     pub(super) async fn rewind(
         &mut self,
         fork: Position,
         resume: Point,
-    ) -> Result<(), SessionError> {
-        let stranded = match self.strand(fork).await {
+        settled: &Status,
+    ) -> Result<Status, SessionError> {
+        let again = settled.clone();
+        let stranded = match self.strand(fork, settled).await {
             Ok(stranded) => stranded,
-            Err(reason) => return self.cannot_rewind(reason).await,
+            Err(reason) => return self.cannot_rewind(reason, again).await,
         };
         if let Some(reason) = stranded.untold {
-            return self.cannot_rewind(reason).await;
+            return self.cannot_rewind(reason, again).await;
+        }
+        if let Some(reason) = self.records_cannot_be(&stranded, settled) {
+            return self.cannot_rewind(reason, again).await;
         }
         // A rewind is to one log, and asks one source for what all its keys are now.
         let view = self.sidecar.service.view();
         let sources = view.record().map(|record| record.sources_of(&self.sidecar.shard));
         if let Some(others) = sources.filter(|sources| sources.len() > 1) {
             let reason = format!("its slots come from {} shards now", others.len());
-            return self.cannot_rewind(reason).await;
+            return self.cannot_rewind(reason, again).await;
         }
         // Only after the ledger: what a seed throws away is kept there.
-        let status = self.sidecar.node.status().await?;
+        let status = self.status_again(settled).await?;
         let reclaimed = status.reclaim.reclaimed.own.filter(|own| own.sequence > fork.sequence);
         if let Some(reclaimed) = reclaimed {
             let reason = format!(
                 "space was reclaimed here up to {reclaimed}, past the fork {fork}: what was live there \
                  may be gone"
             );
-            return self.cannot_rewind(reason).await;
+            return self.cannot_rewind(reason, again).await;
         }
         self.conn.reader.set_deadline(EXPORT_WITHIN);
         let slots = stranded.flushed_slots().intersection(&status.slots);
         if let Some(reason) = self.slots_are_too_much(&slots).await? {
-            return self.cannot_rewind(reason).await;
+            return self.cannot_rewind(reason, again).await;
         }
-        let node = self.sidecar.node.own_client().await?;
+        // Where its log is since this began: the fork was found on that one.
+        let node = self.sidecar.node.own_client().await?.on(settled);
         node.rewind_begin(&self.source, fork).await?;
         for load in &stranded.loads {
             node.rewind_forget(load.id).await?;
@@ -70,25 +81,60 @@ impl Session {
         let keys: Vec<Vec<u8>> = stranded.keys.into_keys().filter(alone).collect();
         for chunk in chunks(&keys) {
             self.conn.writer.message(&Message::Keys(chunk.to_vec())).await?;
-            let Some((position, batch)) = self.exported().await? else { return Ok(()) };
+            let (position, batch) = match self.exported(settled).await? {
+                Ok(exported) => exported,
+                Err(seeded) => return Ok(*seeded),
+            };
             let chunk: Vec<&[u8]> = chunk.iter().map(Vec::as_slice).collect();
             node.rewind_keys(&chunk, &batch).await?;
             until = until.max(position.sequence);
         }
+        let records: Vec<Vec<u8>> = stranded.records.into_keys().collect();
+        for chunk in chunks(&records) {
+            self.conn.writer.message(&Message::Records(chunk.to_vec())).await?;
+            let (position, batch) = match self.exported(settled).await? {
+                Ok(exported) => exported,
+                Err(seeded) => return Ok(*seeded),
+            };
+            let chunk: Vec<&[u8]> = chunk.iter().map(Vec::as_slice).collect();
+            node.rewind_records(&chunk, &batch).await?;
+            until = until.max(position.sequence);
+        }
         if !slots.is_empty() {
-            let Some(position) = self.fetch_slots(&node, &slots).await? else { return Ok(()) };
-            until = until.max(position);
+            match self.fetch_slots(&node, &slots, settled).await? {
+                Ok(position) => until = until.max(position),
+                Err(seeded) => return Ok(*seeded),
+            }
         }
         node.rewind_end(follow(self.source.clone(), self.epoch, resume, until)).await?;
         self.inbound.restart_at(resume)?;
+        let status = self.brought_to(resume).await?;
         self.conn.writer.message(&Message::RewindDone).await?;
-        Ok(())
+        Ok(status)
     }
 
-    async fn cannot_rewind(&mut self, reason: String) -> Result<(), SessionError> {
+    /// Why stranded records of no slot cannot be fetched, if there are any.
+    fn records_cannot_be(&self, stranded: &Stranded, settled: &Status) -> Option<String> {
+        let count = stranded.records.len();
+        let older = match (self.version < HAS_RECORDS, settled.control < Status::HAS_RECORDS) {
+            _ if count == 0 => return None,
+            (true, _) => "the source's sidecar",
+            (false, true) => "this node",
+            (false, false) => return None,
+        };
+        Some(format!(
+            "it changed {count} users or libraries of functions past the fork, and {older} is older and knows nothing of fetching those"
+        ))
+    }
+
+    async fn cannot_rewind(
+        &mut self,
+        reason: String,
+        settled: Status,
+    ) -> Result<Status, SessionError> {
         tracing::warn!(source = %self.source, "cannot rewind: {reason}; it is seeded instead");
         self.conn.writer.message(&Message::CannotRewind { reason }).await?;
-        Ok(())
+        Ok(settled)
     }
 
     /// Why a seed is cheaper than fetching these slots, if it is.
@@ -125,13 +171,13 @@ impl Session {
         Ok(Some(format!("{said}: a seed is cheaper than fetching them")))
     }
 
-    /// Replaces all that these slots hold; up to where of the source it was read. `None`: the source
-    /// has seeded instead.
+    /// Replaces all that these slots hold; up to where of the source it was read.
     async fn fetch_slots(
         &mut self,
         node: &admin::Client,
         slots: &SlotSet,
-    ) -> Result<Option<Sequence>, SessionError> {
+        settled: &Status,
+    ) -> Result<Fetched<Sequence>, SessionError> {
         node.rewind_slots(slots).await?;
         let (mut after, mut until) = (Vec::new(), Sequence(0));
         loop {
@@ -140,42 +186,43 @@ impl Session {
             let next = match self.conn.reader.message().await? {
                 Message::SlotsExported { next } => next,
                 Message::SeedBegin(begin) => {
-                    self.receive_seed(begin).await?;
-                    return Ok(None);
+                    return Ok(Err(self.receive_seed(begin, settled).await?.into()));
                 }
                 Message::SliceBegin(begin) => {
-                    self.receive_slice(begin).await?;
-                    return Ok(None);
+                    return Ok(Err(self.receive_slice(begin, settled).await?.into()));
                 }
                 got => {
                     let (got, want) = (Incoming::Message(got).name(), "SlotsExported");
                     return Err(WireError::Unexpected { got, want }.into());
                 }
             };
-            let Some((position, batch)) = self.exported().await? else { return Ok(None) };
+            let (position, batch) = match self.exported(settled).await? {
+                Ok(exported) => exported,
+                Err(seeded) => return Ok(Err(seeded)),
+            };
             node.rewind_put(slots, &batch).await?;
             until = until.max(position.sequence);
             match next {
                 Some(next) => after = next,
-                None => return Ok(Some(until)),
+                None => return Ok(Ok(until)),
             }
         }
     }
 
-    /// The records that were asked for. `None`: the source could not hand them out, and has seeded;
-    /// the ledger is written, so nothing is thrown away.
-    async fn exported(&mut self) -> Result<Option<(Position, bytes::Bytes)>, SessionError> {
+    /// The records that were asked for.
+    async fn exported(
+        &mut self,
+        settled: &Status,
+    ) -> Result<Fetched<(Position, bytes::Bytes)>, SessionError> {
         loop {
             match self.conn.reader.incoming().await? {
-                Incoming::Exported { position, batch } => return Ok(Some((position, batch))),
+                Incoming::Exported { position, batch } => return Ok(Ok((position, batch))),
                 Incoming::Message(Message::Ping) => {}
                 Incoming::Message(Message::SeedBegin(begin)) => {
-                    self.receive_seed(begin).await?;
-                    return Ok(None);
+                    return Ok(Err(self.receive_seed(begin, settled).await?.into()));
                 }
                 Incoming::Message(Message::SliceBegin(begin)) => {
-                    self.receive_slice(begin).await?;
-                    return Ok(None);
+                    return Ok(Err(self.receive_slice(begin, settled).await?.into()));
                 }
                 got => {
                     let want = "exported records";
@@ -186,8 +233,8 @@ impl Session {
     }
 
     /// Writes the ledger and finds what was touched; in words, why that is not possible.
-    pub(super) async fn strand(&self, fork: Position) -> Result<Stranded, String> {
-        super::strand::strand(&self.sidecar, fork).await
+    pub(super) async fn strand(&self, fork: Position, status: &Status) -> Result<Stranded, String> {
+        super::strand::strand(&self.sidecar, fork, status).await
     }
 }
 

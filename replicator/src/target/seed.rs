@@ -5,7 +5,7 @@ use std::io::SeekFrom;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use admin::Adopt;
+use admin::{Adopt, Status};
 use keyspace::Hlc;
 use ops::tls::Socket;
 use stream::message::{HAS_RECEIVED, Incoming, SeedBegin};
@@ -25,8 +25,13 @@ const RECEIPT_EVERY: u64 = 1 << 20;
 pub(super) const PING_EVERY: Duration = Duration::from_secs(1);
 
 impl Session {
-    /// Receives the files and has the node adopt them. The caller holds the gate.
-    pub(super) async fn receive_seed(&mut self, begin: SeedBegin) -> Result<(), SessionError> {
+    /// Receives the files and has the node adopt them, in the place of the database that said
+    /// `settled`; what it says then. The caller holds the gate.
+    pub(super) async fn receive_seed(
+        &mut self,
+        begin: SeedBegin,
+        settled: &Status,
+    ) -> Result<Status, SessionError> {
         check(&begin).map_err(SessionError::Refused)?;
         let dir = self.sidecar.spool.node_dir().join("seed");
         let note = self.sidecar.spool.root().join("seed.json");
@@ -48,8 +53,9 @@ impl Session {
         }
         let synced = File::open(&dir).await;
         synced.map_err(disk(&dir))?.sync_all().await.map_err(disk(&dir))?;
-        self.keep_stranded().await?;
-        let node = self.sidecar.node.own_client().await?;
+        let status = self.status_again(settled).await?;
+        self.keep_stranded(&status).await?;
+        let node = self.sidecar.node.own_client().await?.on(&status);
         let until = begin.point.position.sequence;
         let adopt = Adopt::following(
             follow(self.source.clone(), self.epoch, begin.point, until),
@@ -66,14 +72,14 @@ impl Session {
         }
         // The note speaks of a directory that is the database now.
         let _ = fs::remove_file(&note).await;
+        let status = self.brought_to(begin.point).await?;
         self.conn.writer.message(&Message::SeedDone).await?;
-        Ok(())
+        Ok(status)
     }
 
     /// A seed replaces the log of an old primary: what that alone holds goes to the ledger first.
-    pub(super) async fn keep_stranded(&self) -> Result<(), SessionError> {
-        let status = self.sidecar.node.status().await?;
-        let Some(end) = unfollowed(&status, &self.source) else { return Ok(()) };
+    pub(super) async fn keep_stranded(&self, status: &Status) -> Result<(), SessionError> {
+        let Some(end) = unfollowed(status, &self.source) else { return Ok(()) };
         let fork =
             match self.history.rejoin(&status.history, end.sequence, status.position.sequence) {
                 Continuation::From(_) => return Ok(()),
@@ -86,7 +92,9 @@ impl Session {
             };
         let lost = match fork {
             Some(fork) if fork.sequence >= end.sequence => return Ok(()),
-            Some(fork) => self.strand(fork).await.map_or_else(Some, |stranded| stranded.untold),
+            Some(fork) => {
+                self.strand(fork, status).await.map_or_else(Some, |stranded| stranded.untold)
+            }
             None => Some("nobody knows how far it was followed".to_owned()),
         };
         if let Some(why) = lost {

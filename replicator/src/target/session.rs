@@ -7,7 +7,7 @@ use admin::{Follow, Status};
 use keyspace::SlotSet;
 use ops::tls::Socket;
 use stream::conn::PING_EVERY;
-use stream::message::{self, Ack, HAS_FULL, Incoming, Of, Point};
+use stream::message::{self, Ack, HAS_FULL, HAS_NOT_YET, Incoming, Of, Point};
 use stream::{Connection, Hello, Message, Reader, Versions, Welcome, WireError, Writer};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
@@ -43,6 +43,9 @@ pub(super) enum SessionError {
     Node(#[from] admin::Error),
     #[error("{0}")]
     Refused(String),
+    /// Nothing is wrong: something here is waited for.
+    #[error("{0}")]
+    NotYet(String),
 }
 
 /// One conversation, with what all of its parts need.
@@ -66,22 +69,21 @@ pub(super) async fn serve(mut conn: Connection<Socket>, hello: Hello, sidecar: A
     let patience = sidecar.config.link.peer_timeout;
     conn.reader.set_deadline(patience);
     conn.writer.set_deadline(patience);
-    let agreed = match Versions::OURS.agree(hello.versions) {
-        Ok(version) => admit(&hello, &sidecar).await.map(|source| (source, version)),
-        Err(why) => Err(why),
-    };
+    let agreed = Versions::OURS.agree(hello.versions);
+    let version = *agreed.as_ref().unwrap_or(&Versions::OURS.lowest);
     let admitted = match agreed {
-        Ok((source, version)) => {
-            let inbound = sidecar.inbounds.of(&sidecar, &source);
-            inbound.map(|inbound| (source, inbound, version)).map_err(Into::into)
-        }
+        Ok(_) => admit(&hello, &sidecar).await,
         Err(why) => Err(SessionError::Refused(why)),
     };
-    let (source, inbound, version) = match admitted {
+    let admitted = admitted.and_then(|source| {
+        let inbound = sidecar.inbounds.of(&sidecar, &source)?;
+        Ok((source, inbound))
+    });
+    let (source, inbound) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => {
             tracing::info!(from, "refused: {error}");
-            refuse(&mut conn.writer, &error).await;
+            refuse(&mut conn.writer, &error, version).await;
             return;
         }
     };
@@ -108,7 +110,7 @@ pub(super) async fn serve(mut conn: Connection<Socket>, hello: Hello, sidecar: A
     if let Err(error) = prepared {
         // The source hears it, publishes it and warns of it once.
         tracing::info!(%source, "no stream: {error}");
-        refuse(&mut session.conn.writer, &error).await;
+        refuse(&mut session.conn.writer, &error, version).await;
         return;
     }
     tracing::info!(%source, "receiving");
@@ -126,7 +128,7 @@ pub(super) async fn serve(mut conn: Connection<Socket>, hello: Hello, sidecar: A
     if let Err(error) = ended {
         tracing::info!(%source, "the stream ended: {error}");
         if !matches!(error, SessionError::Wire(_)) {
-            refuse(&mut writer, &error).await;
+            refuse(&mut writer, &error, version).await;
         }
     }
     if !token.is_cancelled() {
@@ -135,29 +137,35 @@ pub(super) async fn serve(mut conn: Connection<Socket>, hello: Hello, sidecar: A
     }
 }
 
-async fn refuse(writer: &mut Writer<WriteHalf<Socket>>, error: &SessionError) {
+async fn refuse(writer: &mut Writer<WriteHalf<Socket>>, error: &SessionError, version: u8) {
+    let sentence = error.to_string();
+    let message = match error {
+        SessionError::NotYet(_) if version >= HAS_NOT_YET => Message::NotYet { sentence },
+        _ => Message::Refusal { sentence },
+    };
     // It may be gone: it will dial again and be told then.
-    let _ = writer.message(&Message::Refusal { sentence: error.to_string() }).await;
+    let _ = writer.message(&message).await;
     writer.close().await;
 }
 
 /// Whether this caller may stream to us, in words if not.
-async fn admit(hello: &Hello, sidecar: &Sidecar) -> Result<ShardName, String> {
+async fn admit(hello: &Hello, sidecar: &Sidecar) -> Result<ShardName, SessionError> {
+    let refused = |why: String| Err(SessionError::Refused(why));
     let (service, us) = (&sidecar.config.service, &sidecar.shard);
     if hello.service != *service {
-        return Err(format!(
+        return refused(format!(
             "this is a sidecar of service `{service}`, not of `{}`",
             hello.service
         ));
     }
     if hello.to != us.to_string() {
-        return Err(format!(
+        return refused(format!(
             "this is the sidecar of {us}, not of {}: its address is old",
             hello.to
         ));
     }
     if hello.families != message::families() || hello.encoding != message::ENCODING {
-        return Err(format!(
+        return refused(format!(
             "the source's column families or encoding ({:?}, version {}) are not ours ({:?}, version {}): upgrade the older side",
             hello.families,
             hello.encoding,
@@ -165,7 +173,10 @@ async fn admit(hello: &Hello, sidecar: &Sidecar) -> Result<ShardName, String> {
             message::ENCODING
         ));
     }
-    let source: ShardName = hello.from.parse().map_err(|error| format!("{error}"))?;
+    let source: ShardName = match hello.from.parse() {
+        Ok(source) => source,
+        Err(error) => return refused(format!("{error}")),
+    };
     let mut view = sidecar.service.watch();
     let newer = async {
         loop {
@@ -178,16 +189,23 @@ async fn admit(hello: &Hello, sidecar: &Sidecar) -> Result<ShardName, String> {
     };
     let record =
         tokio::time::timeout(RECORD_WITHIN, newer).await.ok().flatten().ok_or_else(|| {
-            format!("our registry does not show epoch {} yet: try again", hello.epoch)
+            let why = format!(
+                "{us} waits for the record of epoch {}, which its registry does not show yet",
+                hello.epoch
+            );
+            SessionError::NotYet(why)
         })?;
     if record.epoch.0 > hello.epoch {
-        return Err(format!(
+        return refused(format!(
             "epoch {} is past, the service is at {}: try again",
             hello.epoch, record.epoch
         ));
     }
     if !record.is_primary(&source) || !record.followers_of(&source).contains(us) {
-        return Err(format!("{source} is no primary that {us} follows at epoch {}", record.epoch));
+        return refused(format!(
+            "{source} is no primary that {us} follows at epoch {}",
+            record.epoch
+        ));
     }
     Ok(source)
 }
@@ -215,9 +233,9 @@ impl Session {
         if let Some(discarded) = inbound.hold().state().discarded {
             return Err(SessionError::Refused(discarded.to_string()));
         }
-        let status = self.status().await?;
+        // All that is decided from here on is meant for the database that says this.
+        let mut status = self.status().await?;
         inbound.settle(&status)?;
-        let mut database = status.database.clone();
         let tip = self
             .inbound
             .stage(|stage| stage.tip().filter(|_| reaches(stage, &status, &self.source)));
@@ -249,12 +267,11 @@ impl Session {
                     let tripped = inbound.hold().state().tripped.map(|tripped| tripped.to_string());
                     return Err(SessionError::Refused(tripped.unwrap_or_default()));
                 }
-                Message::SeedBegin(begin) => {
-                    self.receive_seed(begin).await?;
-                    database = self.sidecar.node.status().await?.database;
+                Message::SeedBegin(begin) => status = self.receive_seed(begin, &status).await?,
+                Message::SliceBegin(begin) => status = self.receive_slice(begin, &status).await?,
+                Message::RewindBegin { fork, resume } => {
+                    status = self.rewind(fork, resume, &status).await?;
                 }
-                Message::SliceBegin(begin) => self.receive_slice(begin).await?,
-                Message::RewindBegin { fork, resume } => self.rewind(fork, resume).await?,
                 got => {
                     let got = Incoming::Message(got).name();
                     let want = "Start, SeedBegin, SliceBegin or RewindBegin";
@@ -263,7 +280,7 @@ impl Session {
             }
         };
         self.conn.reader.set_deadline(self.sidecar.config.link.peer_timeout);
-        self.start(start, &database).await
+        self.start(start, &status).await
     }
 
     /// The node's status, once what former sources have sent is applied.
@@ -272,8 +289,8 @@ impl Session {
         loop {
             let status = self.sidecar.node.status().await?;
             if matches!(status.role, Role::Primary | Role::Standalone) {
-                return Err(SessionError::Refused(format!(
-                    "the node of {} is {:?} still: it has not seen the record yet, or has no service",
+                return Err(SessionError::NotYet(format!(
+                    "the node of {} is {:?} still and waits for the record (or has no service)",
                     self.sidecar.shard, status.role
                 )));
             }
@@ -304,18 +321,12 @@ impl Session {
     }
 
     /// Frames come from here on: makes the stage and the node stand there, if the node still has the
-    /// database that this was settled for.
-    async fn start(&mut self, point: Point, database: &str) -> Result<(), SessionError> {
+    /// database that said this. (The gate is held: nothing was applied since.)
+    async fn start(&mut self, point: Point, status: &Status) -> Result<(), SessionError> {
         let tip = self.inbound.stage(|stage| stage.tip());
-        let status = self.sidecar.node.status().await?;
-        if status.database != database {
-            return Err(SessionError::Refused(
-                "the node's database was swapped just now: ask again where it stands".to_owned(),
-            ));
-        }
-        self.inbound.stands_beside(database);
+        self.inbound.stands_beside(&status.database);
         let applied = status.applied.get(&self.source);
-        let holds = self.inbound.stage(|stage| reaches(stage, &status, &self.source));
+        let holds = self.inbound.stage(|stage| reaches(stage, status, &self.source));
         if holds
             && tip.is_some_and(|tip| {
                 tip.position == point.position && tip.stream_chain == point.stream_chain
@@ -326,13 +337,48 @@ impl Session {
         if applied
             .is_none_or(|a| a.position != point.position || a.stream_chain != point.stream_chain)
         {
-            let node = self.sidecar.node.client().await?;
+            pause_here(self.sidecar.spool.root(), "before-follow").await;
+            let node = self.sidecar.node.client().await?.on(status);
             let source = self.source.clone();
             node.follow(follow(source, self.epoch, point, point.position.sequence)).await?;
         }
         self.inbound.restart_at(point)?;
         Ok(())
     }
+
+    /// What the node says once it has what a source has brought it up to `point`: it stands there, or
+    /// someone has swapped its database since.
+    pub(super) async fn brought_to(&self, point: Point) -> Result<Status, SessionError> {
+        let status = self.sidecar.node.status().await?;
+        let applied = status.applied.get(&self.source);
+        if applied.is_none_or(|applied| applied.position != point.position) {
+            return Err(SessionError::Refused(swapped()));
+        }
+        Ok(status)
+    }
+
+    /// What the node says now, if it still has the database that said `settled`.
+    pub(super) async fn status_again(&self, settled: &Status) -> Result<Status, SessionError> {
+        let status = self.sidecar.node.status().await?;
+        if status.database != settled.database {
+            return Err(SessionError::Refused(swapped()));
+        }
+        Ok(status)
+    }
+}
+
+/// With the failpoint of this name a test holds the session here, until it has made `<name>.go`.
+async fn pause_here(root: &std::path::Path, name: &str) {
+    let at = |what: &str| root.join(format!("{name}.{what}"));
+    if ops::failpoint::hit(name) && tokio::fs::write(at("held"), b"").await.is_ok() {
+        while !at("go").exists() {
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
+    }
+}
+
+fn swapped() -> String {
+    "the node's database was swapped just now: ask again where it stands".to_owned()
 }
 
 pub(super) fn follow(

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use admin::{IntentFile, Loaded, Slice};
+use admin::{IntentFile, Loaded, Slice, Status};
 use keyspace::{Cf, Hlc};
 use stream::message::{Incoming, SliceBegin};
 use stream::{Connection, Message, WireError};
@@ -25,15 +25,21 @@ struct Held {
 }
 
 impl Session {
-    /// Receives the files and has the node take them in. The caller holds the gate.
-    pub(super) async fn receive_slice(&mut self, begin: SliceBegin) -> Result<(), SessionError> {
+    /// Receives the files and has the node take them in, into the database that said `settled`; what it
+    /// says then. The caller holds the gate.
+    pub(super) async fn receive_slice(
+        &mut self,
+        begin: SliceBegin,
+        settled: &Status,
+    ) -> Result<Status, SessionError> {
         let dir = self.sidecar.spool.node_dir().join(Slice::received(&self.source));
         let mut held = Held::open(dir.clone(), begin.id).await.map_err(disk(&dir))?;
         tracing::info!(source = %self.source, slots = %begin.slots, at = %begin.point.position, files = held.files.len(), "being seeded with slots");
         self.receive_files(&mut held).await?;
         held.sync().await.map_err(disk(&dir))?;
-        self.keep_stranded().await?;
-        let node = self.sidecar.node.own_client().await?;
+        let status = self.status_again(settled).await?;
+        self.keep_stranded(&status).await?;
+        let node = self.sidecar.node.own_client().await?.on(&status);
         let until = begin.point.position.sequence;
         let loaded = begin.loaded.into_iter().map(|load| {
             let (stamp, slots, at) = (Hlc(load.stamp), load.slots, Hlc(load.at));
@@ -57,8 +63,9 @@ impl Session {
                 () = tokio::time::sleep(PING_EVERY) => self.conn.writer.message(&Message::Ping).await?,
             }
         }
+        let status = self.brought_to(begin.point).await?;
         self.conn.writer.message(&Message::SeedDone).await?;
-        Ok(())
+        Ok(status)
     }
 
     async fn receive_files(&mut self, held: &mut Held) -> Result<(), SessionError> {

@@ -131,6 +131,7 @@ mod tests {
             epoch: 1,
         });
         Status {
+            control: Status::CONTROL,
             database: "0".repeat(32),
             format: 1,
             service: None,

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use admin::Status;
 use topology::members::Role;
 use wal::Position;
 use wal::segment::SegmentHeader;
@@ -14,9 +15,13 @@ use crate::cursor::Cursor;
 use crate::ledger::{Entry, Head, KEYS, Touched, Value, What, Writer, values_of};
 use crate::sidecar::Sidecar;
 
-/// Writes the ledger and finds what was touched; in words, why that is not possible.
-pub(super) async fn strand(sidecar: &Arc<Sidecar>, fork: Position) -> Result<Stranded, String> {
-    let status = sidecar.node.status().await.map_err(|error| error.to_string())?;
+/// Writes the ledger of the database that says this and finds what was touched; in words, why that is
+/// not possible.
+pub(super) async fn strand(
+    sidecar: &Arc<Sidecar>,
+    fork: Position,
+    status: &Status,
+) -> Result<Stranded, String> {
     let end = status.own_end.ok_or("the node has not been a primary since it was seeded")?;
     let database =
         crate::identity::DatabaseId::parse(&status.database).ok_or("it has no database")?;
@@ -31,7 +36,7 @@ pub(super) async fn strand(sidecar: &Arc<Sidecar>, fork: Position) -> Result<Str
     let (mut stranded, path) =
         tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())??;
     let in_log = stranded.keys.clone();
-    let node = sidecar.node.own_client().await.map_err(|error| error.to_string())?;
+    let node = sidecar.node.own_client().await.map_err(|error| error.to_string())?.on(status);
     if stranded.untold.is_none() {
         stranded.untold = loaded_keys(&node, &mut stranded).await.err();
     }
@@ -50,7 +55,7 @@ pub(super) async fn strand(sidecar: &Arc<Sidecar>, fork: Position) -> Result<Str
         write_entries(&node, &head, &stranded, &in_log, begun, &path).await?;
     }
     tracing::warn!(
-        %fork, %end, batches = stranded.batches, keys = stranded.keys.len(), ledger = %path.display(),
+        %fork, %end, batches = stranded.batches, keys = stranded.keys.len(), records = stranded.records.len(), ledger = %path.display(),
         "stranded: acknowledged here and received by nobody before the switch; kept in the ledger, taken back in the database"
     );
     Ok(stranded)
@@ -120,6 +125,10 @@ async fn write_entries(
     let mut writer = Writer::create(path, head).map_err(failed)?;
     for (touched, slots) in &stranded.flushed {
         let what = What::Flushed(slots.clone());
+        writer.add(&Entry { touched: *touched, what }).map_err(failed)?;
+    }
+    for (key, (touched, value)) in &stranded.records {
+        let what = What::Record { key: key.clone(), value: value.clone() };
         writer.add(&Entry { touched: *touched, what }).map_err(failed)?;
     }
     for load in &stranded.loads {

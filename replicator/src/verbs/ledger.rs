@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use admin::{Outcome, Replay, ReplayEntry, ReplayMode};
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use keyspace::{Hlc, Slot};
+use keyspace::library::LibraryValue;
+use keyspace::user::UserValue;
+use keyspace::{Hlc, Slot, library, user};
 use ops::exit::{Exit, Stop};
 use serde::Serialize;
 use topology::ShardName;
@@ -109,6 +111,7 @@ struct Counts {
     not_kept: u64,
     flushes: u64,
     loads: u64,
+    records: u64,
     other: u64,
 }
 
@@ -123,6 +126,7 @@ impl Counts {
             }
             What::Flushed(_) => self.flushes += 1,
             What::Load { .. } => self.loads += 1,
+            What::Record { .. } => self.records += 1,
             What::Other(_) => self.other += 1,
         }
     }
@@ -151,7 +155,7 @@ fn list(at: &At, form: Form) -> anyhow::Result<Exit> {
             counts.add(&entry.what);
         }
         text.push_str(&format!(
-            "{}: of {} past {}: {} keys ({} deleted, {} not kept), {} flushes, {} loads\n",
+            "{}: of {} past {}: {} keys ({} deleted, {} not kept), {} flushes, {} loads, {} users and libraries\n",
             name_of(&path),
             head.source,
             head.fork,
@@ -159,7 +163,8 @@ fn list(at: &At, form: Form) -> anyhow::Result<Exit> {
             counts.deleted,
             counts.not_kept,
             counts.flushes,
-            counts.loads
+            counts.loads,
+            counts.records
         ));
         let (name, fork) = (name_of(&path), head.fork.to_string());
         let (end, fork_ms) = (head.end.0, head.stamp.ms());
@@ -227,12 +232,41 @@ fn shown(entry: &Entry) -> Shown {
             shown.what = "load";
             shown.note = Some(format!("{id:032x}, slots {slots}"));
         }
+        What::Record { key, value } => {
+            let (kind, name) = named(key);
+            shown.what = if value.is_some() { kind } else { "deleted" };
+            shown.r#type = value.is_none().then_some(kind);
+            shown.key = Some(name);
+            shown.bytes = value.as_ref().map(|value| value.len() as u64);
+            shown.note = value.as_deref().and_then(|value| as_it_was(key, value));
+        }
         What::Other(text) => {
             shown.what = "other";
             shown.note = Some(text.clone());
         }
     }
     shown
+}
+
+/// What a record of no slot is, and its name.
+fn named(key: &[u8]) -> (&'static str, String) {
+    let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+    match (user::decode_key(key), key.strip_prefix(&library::bounds().0[..])) {
+        (Some(name), _) => ("user", text(name)),
+        (None, Some(name)) => ("library", text(name)),
+        (None, None) => ("record", format!("{key:02x?}")),
+    }
+}
+
+/// A user's line of an ACL file, or the first line of a library.
+fn as_it_was(key: &[u8], value: &[u8]) -> Option<String> {
+    let text = if user::decode_key(key).is_some() {
+        UserValue::decode(value).ok()?.line
+    } else {
+        LibraryValue::decode(value).ok()?.text
+    };
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Some(String::from_utf8_lossy(line).into_owned())
 }
 
 /// One line an entry, written as it is read: a ledger may have a million.
@@ -371,6 +405,16 @@ fn not_replayed(report: &mut Report, what: &What) {
         What::Load { id, .. } => {
             let why = "a bulk load: have the new primaries ingest it, it is kept beside the ledger";
             report.count(&format!("load {id:032x}"), "load", Some(why));
+        }
+        What::Record { key, .. } => {
+            let (kind, name) = named(key);
+            let why = match kind {
+                "user" => {
+                    "a user: `ledger show` has it as an ACL line; say ACL SETUSER or DELUSER again if it is meant"
+                }
+                _ => "no key: load or delete it again at the new primaries if it is meant",
+            };
+            report.count(&format!("{kind} {name}"), kind, Some(why));
         }
         What::Other(text) => report.count("", "other", Some(text)),
     }

@@ -1,7 +1,6 @@
 //! Which keys the log touches, read on a thread of its own.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use keyspace::data::DataKey;
 use keyspace::{Cf, library, meta, shard};
@@ -15,8 +14,6 @@ use crate::cursor::{Cursor, CursorError, Growth};
 const KEYS_MAX: usize = 512;
 /// Such groups that wait to be carried.
 const QUEUE: usize = 4;
-/// How long a log that does not read on is looked at again.
-const DAMAGE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a run of batches touched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,23 +107,10 @@ async fn read(
     sender: &mpsc::Sender<Result<Run, CursorError>>,
 ) -> Result<(), CursorError> {
     let (mut touched, mut growth) = (Touched::default(), Growth::default());
-    let (mut told, mut damaged_since) = (cursor.position(), None);
+    let mut told = cursor.position();
     loop {
-        let more = match cursor.advance() {
-            Ok(more) => more,
-            // The last piece of a file may be looked at while it is being written.
-            Err(CursorError::Damaged { path, damage }) => {
-                if damaged_since.get_or_insert_with(Instant::now).elapsed() > DAMAGE_PATIENCE {
-                    return Err(CursorError::Damaged { path, damage });
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                cursor.look_again()?;
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
+        let more = cursor.advance_live().await?;
         if more {
-            damaged_since = None;
             growth.flowed();
             touched.load |= cursor.load().is_some();
             touched.add(&cursor.batch()?);

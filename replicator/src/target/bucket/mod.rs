@@ -2,7 +2,8 @@
 //! beyond what is here is staged as if it had come by the stream.
 //!
 //! A connection always goes first: it takes over wherever this stands, and goes on from there. What is
-//! applied, held back or discarded is decided behind the stage, whichever way something came.
+//! applied, held back or discarded is decided behind the stage, whichever way something came. A node that has
+//! nothing yet, or stands where the archive leads on from no more, is given its newest checkpoint ([`begin`]).
 //!
 //! ```text
 //! page -> segment -> frames, made again for this stream (wal::frame, again) -> stage -> apply
@@ -10,6 +11,7 @@
 //!
 //! A frozen source is asked for at once and often: a switch waits for what it has archived.
 
+mod begin;
 mod run;
 mod settings;
 

@@ -9,7 +9,7 @@ use store::StoreError;
 use store::bucket::Counts;
 use store::repository::follow::Next;
 use store::repository::plan::Frames;
-use store::repository::{ArchiveName, Followed, Repository};
+use store::repository::{ArchiveName, Followed, Repository, Segment};
 use stream::message::{Of, Point};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -49,10 +49,10 @@ pub(super) enum FollowError {
 
 /// Reads one source's archive.
 pub(super) struct Run<'a> {
-    sidecar: &'a Arc<Sidecar>,
+    pub(super) sidecar: &'a Arc<Sidecar>,
     config: &'a FollowConfig,
-    source: &'a ShardName,
-    inbound: Inbound,
+    pub(super) source: &'a ShardName,
+    pub(super) inbound: Inbound,
     /// Cancelled once a connection takes over.
     token: CancellationToken,
     counted: Counts,
@@ -85,7 +85,6 @@ impl<'a> Run<'a> {
     }
 
     async fn follow(&mut self) -> Result<Infallible, FollowError> {
-        let from = self.settle().await?;
         let opened =
             open_bucket(&self.config.url, &self.config.options, self.config.key_file.as_deref());
         let (bucket, keys) = opened.map_err(|error| refused(&ops::cli::sentence(&error)))?;
@@ -101,14 +100,17 @@ impl<'a> Run<'a> {
         let name =
             ArchiveName::new(&self.sidecar.config.service, &self.source.cluster, self.source.shard);
         let name = name.ok_or_else(|| refused("the source's name is none for an archive"))?;
+        let from = self.settle(&repository, &name, false).await;
+        self.count(&repository);
+        let from = from?;
         let opened = Followed::open(&repository, &name, from.position).await;
         self.count(&repository);
         let mut followed = opened?;
+        let mut tried = None;
         say_way(self.sidecar, self.source, WayBy::Bucket, true);
         tracing::info!(source = %self.source, from = %from.position, archive = %self.config.url, "its sidecar is away: reading its archive");
         loop {
-            let tip = self.inbound.stage(|stage| stage.tip());
-            let at = tip.ok_or_else(|| refused("the stage has no position to go on from"))?;
+            let at = self.tip()?;
             if let Some(next) = followed.next(at.position) {
                 let staged = self.stage(&followed, &next, at).await;
                 self.count(&repository);
@@ -121,13 +123,44 @@ impl<'a> Run<'a> {
             if more? {
                 continue;
             }
-            self.looked(&followed, at);
+            let end = followed.last().map(|last| last.end);
+            // Asked once for each segment that comes: that reads all pages of the archive.
+            let leads_nowhere =
+                self.looked(&followed, at) && std::mem::replace(&mut tried, end) != end;
+            if leads_nowhere && self.begins_anew(&repository, &name).await {
+                let opened = Followed::open(&repository, &name, self.tip()?.position).await;
+                self.count(&repository);
+                followed = opened?;
+                continue;
+            }
             self.pause().await;
         }
     }
 
-    /// Makes the stage stand where the node can go on from it; where that is.
-    async fn settle(&self) -> Result<Point, FollowError> {
+    fn tip(&self) -> Result<Point, FollowError> {
+        let tip = self.inbound.stage(|stage| stage.tip());
+        tip.ok_or_else(|| refused("the stage has no position to go on from"))
+    }
+
+    /// Has the node begin again with a checkpoint, as the log does not lead on from where it stands;
+    /// whether it has.
+    async fn begins_anew(&mut self, repository: &Repository, name: &ArchiveName) -> bool {
+        let settled = self.settle(repository, name, true).await;
+        self.count(repository);
+        if let Err(why) = &settled {
+            tracing::debug!(source = %self.source, "no checkpoint instead: {why}");
+        }
+        settled.is_ok()
+    }
+
+    /// Makes the stage stand where the node can go on from it, which is `anew` where it begins with a
+    /// checkpoint; where that is.
+    async fn settle(
+        &self,
+        repository: &Repository,
+        name: &ArchiveName,
+        anew: bool,
+    ) -> Result<Point, FollowError> {
         // Nothing is applied while it is settled from where.
         let _gate = self.inbound.gate().lock().await;
         if let Some(discarded) = self.inbound.hold().state().discarded {
@@ -141,6 +174,9 @@ impl<'a> Run<'a> {
             )));
         }
         self.inbound.settle(&status)?;
+        if anew {
+            return self.begin(repository, name, &status).await;
+        }
         let reaches = |at: Sequence| self.inbound.stage(|stage| stage.reaches(at));
         let applied = status.applied.get(self.source);
         let holds = applied.is_some_and(|applied| reaches(applied.position.sequence));
@@ -150,9 +186,7 @@ impl<'a> Run<'a> {
         let here = offered.into_iter().next().filter(
             |standing| matches!(&standing.of, Of::Staged(of) | Of::Applied(of) if *of == own),
         );
-        let here = here.ok_or_else(|| {
-            refused("the node has nothing of this source yet: it must be seeded over a connection")
-        })?;
+        let Some(here) = here else { return self.begin(repository, name, &status).await };
         let point = Point {
             position: here.position,
             log_chain: here.log_chain,
@@ -234,18 +268,20 @@ impl<'a> Run<'a> {
         Some(theirs.intersection(ours)).filter(|slots| !slots.is_empty())
     }
 
-    /// All that is archived is staged.
-    fn looked(&self, followed: &Followed, at: Point) {
+    /// All that is archived is staged, or `true`: what there is more does not lead on from here.
+    fn looked(&self, followed: &Followed, at: Point) -> bool {
         let last = followed.last();
-        let beyond = last.filter(|last| {
-            last.end.timeline == at.position.timeline && last.end.sequence > at.position.sequence
+        let beyond = last.filter(|last| match last.end.timeline == at.position.timeline {
+            true => last.end.sequence > at.position.sequence,
+            false => self.is_later(last),
         });
         let problem = beyond.map(|last| {
             format!(
-                "the archive reaches to {}, and nothing in it leads there from {}: only a connection does",
+                "the archive reaches to {}, and nothing in it leads there from {}: only a checkpoint or a connection does",
                 last.end, at.position
             )
         });
+        let beyond = problem.is_some();
         if let Some(last) = last {
             self.sidecar.metrics.follow.reaches(self.source, last.stamp.ms() / 1000);
         }
@@ -259,6 +295,17 @@ impl<'a> Run<'a> {
             bucket.stamp_ms = last.map(|last| last.stamp.ms());
             bucket.problem = problem;
         });
+        beyond
+    }
+
+    /// Whether a segment of another timeline is later than all that is here.
+    fn is_later(&self, last: &Segment) -> bool {
+        let alive = self.sidecar.node.alive();
+        let status = alive.borrow();
+        let applied = status.as_ref().and_then(|status| status.applied.get(self.source));
+        applied.is_some_and(|applied| {
+            self.inbound.is_level(applied.position.sequence) && last.stamp > applied.stamp
+        })
     }
 
     /// Until it is asked again: at once if the source is frozen.
@@ -283,7 +330,7 @@ impl<'a> Run<'a> {
     }
 }
 
-fn refused(why: &str) -> FollowError {
+pub(super) fn refused(why: &str) -> FollowError {
     FollowError::Refused(why.to_owned())
 }
 
