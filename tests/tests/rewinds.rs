@@ -97,8 +97,17 @@ fn shown(story: &mut Story, shard: &str) -> anyhow::Result<String> {
     let address = story.clouds.shard(shard).node.client.clone();
     let mut node = Client::connect(&address)?;
     node.call(&["READONLY"])?;
-    let users = node.call(&["ACL", "LIST"])?;
-    Ok(format!("{users:?} {:?}", node.call(&["FUNCTION", "LIST", "WITHCODE"])?))
+    let users = words(&node.call(&["ACL", "LIST"])?);
+    Ok(format!("{users} {}", words(&node.call(&["FUNCTION", "LIST", "WITHCODE"])?)))
+}
+
+/// All texts of an answer.
+fn words(reply: &resp::reply::Reply) -> String {
+    match (reply.as_text(), reply.as_array()) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(parts)) => parts.iter().map(words).collect::<Vec<_>>().join(" "),
+        (None, None) => String::new(),
+    }
 }
 
 #[test]

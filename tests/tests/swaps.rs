@@ -71,6 +71,14 @@ fn who_was_asked_before_its_database_was_swapped_is_asked_again() {
         assert!(!now.applied.contains_key(&"b/0".parse::<ShardName>().unwrap()), "{now:?}");
     });
     std::fs::write(spool.join("before-follow.go"), b"").unwrap();
+    // Its source has called it streaming already: so its node is asked.
+    let follows = wait::until("c/0 to follow b/0", STUCK, || {
+        let status =
+            runtime.block_on(async { admin::Client::connect(&address).await?.status().await })?;
+        ensure!(status.applied.contains_key(&"b/0".parse::<ShardName>()?), "{status:?}");
+        Ok(())
+    });
+    follows.unwrap();
     write(&story, "b", 400, 500);
     story.equal("b", "c");
     let said = story.clouds.shard("c/0").sidecar.process.tail(2_000);
