@@ -41,7 +41,7 @@ fn near() -> Near {
 
 impl Near {
     fn route(&self, zone: &str) {
-        let reads = Reads { cluster: "b".to_owned(), max_lag_ms: 4_000 };
+        let reads = Reads::to("b", 4_000);
         self.world.swap(|record| Record { reads: [(zone.to_owned(), reads)].into(), ..record });
     }
 

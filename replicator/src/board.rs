@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use topology::ShardName;
-use topology::members::{Drained, Needs, ReceiveStatus, StreamStatus};
+use topology::members::{Drained, DrillState, Needs, ReceiveStatus, StreamStatus};
 use wal::Sequence;
 
 /// The board; clones share it.
@@ -34,6 +34,8 @@ pub struct Notes {
     pub tail: Option<Sequence>,
     /// A dead node's log, read to its end.
     pub drained: Option<Drained>,
+    /// How it is with drills.
+    pub drill: Option<DrillState>,
     /// What the sidecar needs.
     pub needs: Option<Needs>,
 }
@@ -79,7 +81,6 @@ impl Board {
             held: None,
             way: None,
             bucket: None,
-            seen: None,
         });
         change(status);
         self.told(false);

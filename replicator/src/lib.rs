@@ -22,6 +22,7 @@ pub mod board;
 mod checkpoint;
 pub mod cursor;
 pub mod drain;
+mod drilling;
 pub mod export;
 pub mod identity;
 pub mod ledger;

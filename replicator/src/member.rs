@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use topology::members::{ReceiveStatus, SidecarMember};
+use topology::members::{LastSeen, SidecarMember};
 use topology::record::UnixMs;
 use topology::service::MEMBER_TTL;
 use topology::{ServiceView, ShardName};
-use wal::Position;
 
-use crate::board::Notes;
 use crate::sidecar::Sidecar;
 
 /// A change is told after this, with what changed meanwhile.
@@ -25,11 +23,9 @@ const EVERY: Duration = Duration::from_millis(900);
 pub async fn keep_publishing(sidecar: Arc<Sidecar>, address: String, metrics: Option<String>) {
     let check = sidecar.health.check("registry");
     let mut last = sidecar.board.read();
-    let mut leases = Leases::new();
-    let mut seen = BTreeMap::new();
+    let mut last_seen = Sources::new();
     loop {
         sidecar.board.take_changes();
-        see_sources(&sidecar, &mut seen);
         let notes = sidecar.board.read();
         let tail = notes.tail.max(sidecar.node.position().map(|p| p.sequence));
         sidecar.metrics.tail_sequence.set(tail.map_or(0, |s| s.0 as i64));
@@ -43,8 +39,9 @@ pub async fn keep_publishing(sidecar: Arc<Sidecar>, address: String, metrics: Op
             tail,
             drained: notes.drained.clone(),
             streams: notes.streams.clone(),
-            receiving: receiving(&notes, &seen),
-            leased_until: leases.look(&sidecar.service.view(), &sidecar.shard),
+            receiving: notes.receiving.clone(),
+            last_seen: last_seen.look(&sidecar.service.view(), &sidecar.shard),
+            drill: notes.drill.clone(),
             needs: notes.needs,
             sees: sidecar.observer.sights(),
             at: UnixMs::now(),
@@ -65,54 +62,39 @@ pub async fn keep_publishing(sidecar: Arc<Sidecar>, address: String, metrics: Op
     }
 }
 
-/// Until when each primary whose log comes here may have written, by the last lease that was seen of
-/// it. Its key in the registry ends with it; this bounds what it wrote after what is here.
-struct Leases {
-    until: BTreeMap<String, UnixMs>,
+/// What was last seen of each primary whose log comes here: until when it may have written, and how far
+/// its log was. Its keys in the registry end with it, and once it is gone with its disk nobody else knows.
+struct Sources {
+    seen: BTreeMap<String, LastSeen>,
     looked: Instant,
 }
 
-impl Leases {
+impl Sources {
     fn new() -> Self {
-        Self { until: BTreeMap::new(), looked: Instant::now() }
+        Self { seen: BTreeMap::new(), looked: Instant::now() }
     }
 
-    fn look(&mut self, view: &ServiceView, shard: &ShardName) -> BTreeMap<String, UnixMs> {
+    fn look(&mut self, view: &ServiceView, shard: &ShardName) -> BTreeMap<String, LastSeen> {
         let Some(record) = view.record() else { return BTreeMap::new() };
         let gap = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
         // A lease may have begun and ended since the last look.
         let missed = gap >= Duration::from_millis(record.lease_ms);
-        let all = record.primaries.iter();
-        let sources: Vec<_> = all.filter(|p| record.followers_of(p).contains(shard)).collect();
-        self.until.retain(|source, _| sources.iter().any(|s| s.to_string() == *source));
+        let sources = record.sources_of(shard);
+        self.seen.retain(|source, _| sources.iter().any(|s| s.to_string() == *source));
         for source in sources {
-            let until = match view.leases.get(source) {
-                Some(lease) => lease.at.after(Duration::from_millis(lease.lease_ms)),
-                None if missed && self.until.contains_key(&source.to_string()) => UnixMs::now(),
-                None => continue,
+            let seen = self.seen.entry(source.to_string()).or_default();
+            let until = match view.leases.get(&source) {
+                Some(lease) => Some(lease.at.after(Duration::from_millis(lease.lease_ms))),
+                None if missed && seen.leased_until.is_some() => Some(UnixMs::now()),
+                None => None,
             };
-            let known = self.until.entry(source.to_string()).or_insert(until);
-            *known = (*known).max(until);
+            seen.leased_until = seen.leased_until.max(until);
+            let position = view.nodes.get(&source).and_then(|node| node.position);
+            seen.position = position.or(seen.position);
         }
-        self.until.clone()
+        self.seen.retain(|_, seen| *seen != LastSeen::default());
+        self.seen.clone()
     }
-}
-
-/// Remembers how far the logs of sources were, by what their nodes say: once one is gone with its disk,
-/// nobody else knows.
-fn see_sources(sidecar: &Sidecar, seen: &mut BTreeMap<String, Position>) {
-    let view = sidecar.service.view();
-    let Some(record) = view.record() else { return };
-    let primaries = view.nodes.iter().filter(|(shard, _)| record.is_primary(shard));
-    seen.extend(primaries.filter_map(|(shard, node)| Some((shard.to_string(), node.position?))));
-}
-
-fn receiving(notes: &Notes, seen: &BTreeMap<String, Position>) -> BTreeMap<String, ReceiveStatus> {
-    let mut receiving = notes.receiving.clone();
-    for (source, status) in &mut receiving {
-        status.seen = seen.get(source).copied();
-    }
-    receiving
 }
 
 /// Resolves when there is something to tell: soon after a change of a state, which is news for a
@@ -138,11 +120,11 @@ async fn news(sidecar: &Sidecar) {
 mod tests {
     use super::*;
     use topology::members::Lease;
-    use topology::record::{Cluster, Phase, Shard};
+    use topology::record::{Cluster, Phase};
     use topology::{Epoch, Record, Revision};
 
     fn view(primary: &str, lease_at: Option<u64>) -> ServiceView {
-        let cluster = || Cluster { shards: vec![Shard { slots: "0-16383".parse().unwrap() }] };
+        let cluster = || Cluster::of(["0-16383".parse().unwrap()]);
         let shard: ShardName = primary.parse().unwrap();
         let record = Record {
             format: Record::FORMAT,
@@ -154,6 +136,8 @@ mod tests {
             clusters: BTreeMap::from([("a".to_owned(), cluster()), ("b".to_owned(), cluster())]),
             forks: Vec::new(),
             reads: Default::default(),
+            level: 0,
+            rest: Default::default(),
         };
         let lease =
             |at| Lease { shard: shard.clone(), epoch: Epoch(1), lease_ms: 3_000, at: UnixMs(at) };
@@ -164,8 +148,11 @@ mod tests {
     #[test]
     fn the_last_lease_of_a_source_bounds_what_it_wrote() {
         let own: ShardName = "b/0".parse().unwrap();
-        let until = |ms| BTreeMap::from([("a/0".to_owned(), UnixMs(ms))]);
-        let mut leases = Leases::new();
+        let until = |ms| {
+            let seen = LastSeen { leased_until: Some(UnixMs(ms)), position: None };
+            BTreeMap::from([("a/0".to_owned(), seen)])
+        };
+        let mut leases = Sources::new();
         assert!(leases.look(&view("a/0", None), &own).is_empty(), "none was seen");
         assert_eq!(leases.look(&view("a/0", Some(1_000)), &own), until(4_000));
         assert_eq!(leases.look(&view("a/0", Some(2_000)), &own), until(5_000));
@@ -173,7 +160,7 @@ mod tests {
         // Nobody looked for longer than a lease lasts: one may have come and gone.
         leases.looked = Instant::now().checked_sub(Duration::from_secs(4)).unwrap();
         let now = UnixMs::now();
-        assert!(leases.look(&view("a/0", None), &own)["a/0"] >= now);
+        assert!(leases.look(&view("a/0", None), &own)["a/0"].leased_until >= Some(now));
         assert!(leases.look(&view("b/0", Some(9_000)), &own).is_empty(), "it leads itself");
     }
 }

@@ -106,6 +106,9 @@ pub struct Settings {
     /// flush everything, stops before it is applied [default: none, it never stops]
     #[arg(long, env = "GODWIT_BREAKER_DELETES", value_name = "PERCENT")]
     pub breaker_deletes: Option<Share>,
+    /// The node program that a drill starts on a fork of the node, beside it; without, no drill is done here
+    #[arg(long, env = "GODWIT_DRILL_NODE", value_name = "PROGRAM")]
+    pub drill_node: Option<PathBuf>,
     /// How many bytes a second a snapshot reads of the node's disk [default: 256MiB]
     #[arg(long, env = "GODWIT_EXPORT_RATE", value_name = "SIZE")]
     pub export_rate: Option<Size>,
@@ -167,6 +170,8 @@ pub struct Config {
     pub link: LinkConfig,
     /// What is held back of what is staged.
     pub hold: HoldSettings,
+    /// The node program of drills, if they are done here.
+    pub drill_node: Option<PathBuf>,
     /// Bytes a second that an export reads.
     pub export_rate: u64,
     /// What is kept of the log for the next snapshot.
@@ -242,6 +247,7 @@ impl Config {
                 delay: settings.apply_delay.map_or(Duration::ZERO, |span| span.0),
                 breaker: settings.breaker_deletes.map(|share| share.0),
             },
+            drill_node: settings.drill_node,
             export_rate: bytes(settings.export_rate, RATE_DEFAULT),
             snapshot_log: Keeping {
                 bytes: bytes(settings.snapshot_log_budget, KEEPING_DEFAULT.bytes),

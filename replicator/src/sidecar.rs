@@ -20,7 +20,9 @@ use crate::settings::Config;
 use crate::spool::{Spool, SpoolLock, keep_linking, watchdog};
 use crate::target::Inbounds;
 use crate::transport::{self, Transport};
-use crate::{archive, backoff, belonging, drain, export, loads, member, needs, source, target};
+use crate::{
+    archive, backoff, belonging, drain, drilling, export, loads, member, needs, source, target,
+};
 
 /// How long a sidecar before this one may take to end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -144,6 +146,7 @@ pub async fn run(
     tasks.spawn(target::keep_following(sidecar.clone()));
     tasks.spawn(loads::keep_clearing(sidecar.clone()));
     tasks.spawn(member::keep_publishing(sidecar.clone(), address, served));
+    tasks.spawn(drilling::keep_drilling(sidecar.clone()));
     tasks.spawn(backoff::keep_bounding(sidecar.clone()));
     tasks.spawn(belonging::keep_looking(sidecar.clone()));
     tasks.spawn(needs::keep_reckoning(sidecar.clone()));

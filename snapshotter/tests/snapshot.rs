@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use topology::members::SidecarMember;
 use topology::operator::SNAPSHOT_SEALED;
-use topology::record::{Cluster, Phase, Record, Shard, UnixMs};
+use topology::record::{Cluster, Phase, Record, UnixMs};
 use topology::service::{Service, ServiceView};
 use topology::{Epoch, ShardName};
 
@@ -62,12 +62,12 @@ impl Stage {
             lease_ms: 3_000,
             clusters: BTreeMap::from([(
                 "a".to_owned(),
-                Cluster {
-                    shards: slots.iter().map(|s| Shard { slots: s.parse().unwrap() }).collect(),
-                },
+                Cluster::of(slots.iter().map(|s| s.parse().unwrap())),
             )]),
             forks: Vec::new(),
             reads: Default::default(),
+            level: 0,
+            rest: Default::default(),
         };
         let service = runtime.block_on(async {
             let service = Service::open(topology::open(&registry).unwrap(), "demo").await.unwrap();
@@ -112,7 +112,8 @@ impl Stage {
                 drained: None,
                 streams: BTreeMap::new(),
                 receiving: BTreeMap::new(),
-                leased_until: BTreeMap::new(),
+                last_seen: Default::default(),
+                drill: None,
                 needs: None,
                 sees: BTreeMap::new(),
                 at: UnixMs::now(),

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod accept;
+mod rehearsal;
 mod resize;
 mod settings;
 
@@ -8,13 +9,14 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use keyspace::SlotSet;
-use ops::units::{Size, Span};
+use ops::units::Span;
 use topology::ShardName;
 
 pub use crate::auto::Limits as AutoLimits;
 pub use crate::route::Routing;
 pub use crate::watcher::Watching;
 pub use accept::Accept;
+pub use rehearsal::Rehearsal;
 pub use resize::Resize;
 pub use settings::{Config, Guards, Hooks, Settings};
 
@@ -34,6 +36,7 @@ const EXAMPLES: &str = "Examples:
   godwit-switchover resize --to n --shards 4 --yes --reason 'more room'
   godwit-switchover retire a --yes
   godwit-switchover drill --to b
+  godwit-switchover drill --to b --here --programs /opt/godwit/bin
   godwit-switchover route --zone west --reads b --max-lag 5s
   godwit-switchover auto on --to b --max-loss 1s --wait 5s
   godwit-switchover watch --auto --metrics 0.0.0.0:9400
@@ -226,21 +229,8 @@ pub enum Verb {
         #[command(flatten)]
         access: admin::Access,
     },
-    /// Rehearse a failover on a fork of the standby, on the machine of its nodes; the service is only read
-    Drill {
-        /// The cluster that would take over
-        #[arg(long, value_name = "CLUSTER")]
-        to: String,
-        /// Where godwit-node and godwit-proxy are [default: beside this program, then in PATH]
-        #[arg(long, value_name = "DIR")]
-        programs: Option<PathBuf>,
-        /// The memory of each forked node
-        #[arg(long, value_name = "SIZE", default_value = "64MiB")]
-        memory: Size,
-        /// How to ask nodes.
-        #[command(flatten)]
-        access: admin::Access,
-    },
+    /// Rehearse a takeover on forks of the standbys, by their sidecars or on this machine; the service is only read
+    Drill(Rehearsal),
     /// Show what the registry holds, look for what cannot be right, mend what is safe
     Registry {
         /// What to do with it.

@@ -7,7 +7,7 @@
 use keyspace::SlotSet;
 use ops::exit::{Exit, Stop};
 use serde_json::json;
-use topology::record::{Cluster, Phase, Shard};
+use topology::record::{Cluster, Phase};
 use topology::{Outcome, Record, Revision};
 
 use crate::init::names;
@@ -19,11 +19,11 @@ pub(crate) async fn add(
     tool: &Tool,
     (name, slots): (String, Vec<SlotSet>),
 ) -> anyhow::Result<Exit> {
-    let cluster = Cluster { shards: slots.into_iter().map(|slots| Shard { slots }).collect() };
+    let cluster = Cluster::of(slots);
     let shards = cluster.shards.len();
     let (_, record, revision) = tool.view()?;
     match record.clusters.get(&name) {
-        Some(held) if *held == cluster => {
+        Some(held) if held.has_slots_of(&cluster) => {
             return said(tool, "cluster-add", &record, &name, "is in the service already, just so");
         }
         Some(_) => {

@@ -145,6 +145,7 @@ impl Operation<'_> {
             target: target.clone(),
             at,
             end,
+            rest: Default::default(),
         }
     }
 

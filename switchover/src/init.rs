@@ -6,7 +6,7 @@ use keyspace::SlotSet;
 use ops::exit::{Exit, Stop};
 use ops::units::Span;
 use serde_json::json;
-use topology::record::{Cluster, Phase, Shard};
+use topology::record::{Cluster, Phase};
 use topology::{Epoch, Outcome, Record, ShardName};
 
 use crate::tool::Tool;
@@ -69,8 +69,7 @@ fn first_record(
     }
     let mut plan = BTreeMap::new();
     for (name, slots) in clusters {
-        let shards = slots.into_iter().map(|slots| Shard { slots }).collect();
-        if plan.insert(name.clone(), Cluster { shards }).is_some() {
+        if plan.insert(name.clone(), Cluster::of(slots)).is_some() {
             return Err(usage(format!("cluster `{name}` is named twice")));
         }
     }
@@ -84,6 +83,7 @@ fn first_record(
     let primaries = primaries.map(|(shard, _)| ShardName { cluster: active.to_owned(), shard });
     let record = Record {
         format: Record::FORMAT,
+        level: 0,
         service: service.to_owned(),
         epoch: Epoch(1),
         primaries: primaries.collect(),
@@ -92,6 +92,7 @@ fn first_record(
         clusters: plan,
         forks: Vec::new(),
         reads: Default::default(),
+        rest: Default::default(),
     };
     record.validate().map_err(usage)?;
     Ok(record)

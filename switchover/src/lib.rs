@@ -24,6 +24,7 @@ pub mod drain;
 mod drill;
 pub mod failback;
 mod guards;
+mod heard;
 mod history;
 mod hooks;
 pub mod init;

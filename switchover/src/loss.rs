@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use ops::exit::{Exit, Stop};
 use serde::{Deserialize, Serialize};
+use topology::members::LastSeen;
 use topology::record::{Fork, UnixMs};
 use topology::{ServiceView, ShardName};
 
 use crate::args::Accept;
-use crate::drain::{Ends, applied, is_level, receiving};
+use crate::drain::{Ends, applied, is_level};
 use crate::operation::Operation;
 use crate::report::Lost;
 
@@ -52,6 +53,11 @@ impl ShardLoss {
     }
 }
 
+/// What the sidecar of a target last saw of a source.
+fn last_seen(view: &ServiceView, source: &ShardName, target: &ShardName) -> Option<LastSeen> {
+    view.sidecars.get(target)?.last_seen.get(&source.to_string()).copied()
+}
+
 /// Until when a source that cannot be asked may have written, on its own wall clock: as far as a
 /// target's sidecar has seen its leases, and `otherwise` where none has.
 pub(crate) fn last_write(
@@ -60,9 +66,9 @@ pub(crate) fn last_write(
     target: &ShardName,
     otherwise: UnixMs,
 ) -> UnixMs {
-    let seen = view.sidecars.get(target).and_then(|s| s.leased_until.get(&source.to_string()));
+    let seen = last_seen(view, source, target).and_then(|seen| seen.leased_until);
     let lease = view.leases.get(source).map(|l| l.at.after(Duration::from_millis(l.lease_ms)));
-    match seen.copied().max(lease) {
+    match seen.max(lease) {
         Some(until) => until.min(otherwise),
         None => otherwise,
     }
@@ -124,7 +130,7 @@ impl Operation<'_> {
             let blind = if end.is_none() { self.record.lease_ms } else { 0 };
             let by_freeze = self.freeze.since.after(Duration::from_millis(blind));
             let last = last_write(view, &fork.source, &fork.target, by_freeze);
-            let seen = receiving(view, &fork.source, &fork.target).and_then(|r| r.seen);
+            let seen = last_seen(view, &fork.source, &fork.target).and_then(|seen| seen.position);
             let seen = seen.filter(|seen| seen.timeline == at.position.timeline);
             let missing = seen.map(|s| s.sequence.0.saturating_sub(at.position.sequence.0));
             let ms = last.0.saturating_sub(at.stamp_ms);

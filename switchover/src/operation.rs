@@ -16,6 +16,7 @@ use topology::service::Cancelled;
 use topology::{FreezeId, Outcome, Record, RegistryError, Revision, ServiceView, ShardName};
 
 use crate::args::Accept;
+use crate::heard::Heard;
 use crate::journal::Journal;
 use crate::plan::active;
 use crate::report::{Mark, Report, Step, ms};
@@ -50,6 +51,8 @@ pub(crate) struct Operation<'a> {
     /// freeze was in the record by then, and no lease is renewed under another record.
     pub(crate) leases_from: Instant,
     pub(crate) deadline: Instant,
+    /// When proxies were last heard of.
+    pub(crate) heard: Heard,
     journal: Journal,
     step: Instant,
     /// What each shard did, and when.
@@ -80,6 +83,7 @@ impl<'a> Operation<'a> {
             to: report.to.clone(),
             deadline: now.after(timeout),
             since: now,
+            rest: Default::default(),
         };
         report.freeze = Some(freeze.id.to_string());
         let about = json!({
@@ -91,6 +95,8 @@ impl<'a> Operation<'a> {
         if let Err(lost) = tool.still_claimed() {
             return Err(Stop::new(Exit::Failed, format!("{lost}; nothing was changed")).into());
         }
+        let mut heard = Heard::default();
+        heard.look(&tool.service.view(), began);
         let frozen_record = Record { phase: Phase::Frozen(freeze.clone()), ..record };
         let frozen = Instant::now();
         let mut operation = Self {
@@ -104,6 +110,7 @@ impl<'a> Operation<'a> {
             began,
             frozen,
             leases_from: frozen,
+            heard,
             deadline: frozen + timeout,
             journal,
             step: began,
@@ -150,6 +157,7 @@ impl<'a> Operation<'a> {
             frozen,
             // When it froze is told by another machine's clock: good for a report, not for a lease.
             leases_from: began,
+            heard: Heard::default(),
             journal,
             step: began,
             marks: RefCell::default(),

@@ -133,9 +133,11 @@ pub(crate) fn of(service: &str, entry: &Entry, report: &Report) -> String {
     for proxy in &report.proxies {
         line("proxy", format!("{} routed anew {} ms after the freeze", proxy.id, proxy.pause_ms));
     }
-    for (name, proxies) in
-        [("no answer", &report.proxies_missing), ("not holding", &report.proxies_not_holding)]
-    {
+    for (name, proxies) in [
+        ("silent", &report.proxies_silent),
+        ("no answer", &report.proxies_missing),
+        ("not holding", &report.proxies_not_holding),
+    ] {
         if !proxies.is_empty() {
             line(name, proxies.join(", "));
         }

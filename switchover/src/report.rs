@@ -54,6 +54,8 @@ pub struct Report {
     pub proxies: Vec<ProxyAck>,
     /// Proxies that have not.
     pub proxies_missing: Vec<String>,
+    /// Proxies that were not waited for: they had said nothing for two beats.
+    pub proxies_silent: Vec<String>,
     /// Proxies that had not acknowledged the freeze at the commit; nodes refused their writes.
     pub proxies_not_holding: Vec<String>,
     /// Of a failback: bytes that the old side took to be level again.
@@ -227,6 +229,10 @@ impl Report {
         }
         if !self.proxies_not_holding.is_empty() {
             line("not holding", self.proxies_not_holding.join(", "));
+        }
+        if !self.proxies_silent.is_empty() {
+            let silent = self.proxies_silent.join(", ");
+            line("silent", format!("{silent} (proxies that say nothing, and were not waited for)"));
         }
         if !self.proxies_missing.is_empty() {
             line(

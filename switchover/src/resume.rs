@@ -117,7 +117,15 @@ async fn ended(
     // The journal and the forks have what is left to know of the freeze.
     let now = topology::record::UnixMs::now();
     let cause = if about["operation"] == "failover" { Cause::Failover } else { Cause::Switchover };
-    let freeze = Freeze { id, cause, shards: Vec::new(), to, deadline: now, since: now };
+    let freeze = Freeze {
+        id,
+        cause,
+        shards: Vec::new(),
+        to,
+        deadline: now,
+        since: now,
+        rest: Default::default(),
+    };
     let mut report = report(Some(about), &freeze, about["from"].as_str().unwrap_or_default());
     if !was_committed(&record, id) {
         report.epoch = Some(record.epoch.0);

@@ -95,7 +95,10 @@ pub(crate) async fn route(tool: &Tool, routing: &Routing) -> anyhow::Result<Exit
             }
             fit(&view, &record, cluster)?;
             let max_lag_ms = u64::try_from(routing.max_lag.duration().as_millis())?;
-            next.reads.insert(zone.to_owned(), Reads { cluster: cluster.clone(), max_lag_ms });
+            let reads =
+                next.reads.entry(zone.to_owned()).or_insert_with(|| Reads::to(cluster, max_lag_ms));
+            reads.cluster.clone_from(cluster);
+            reads.max_lag_ms = max_lag_ms;
         }
         None if routing.clear => {
             next.reads.remove(zone);

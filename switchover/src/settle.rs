@@ -3,23 +3,36 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use topology::members::Role;
+use topology::members::{ProxyMember, Role};
 use topology::record::Cause;
+use topology::service::MEMBER_BEAT;
 use topology::{Record, ServiceView, ShardName};
 
 use crate::guards::no_standby;
+use crate::heard::SILENT_MAX;
 use crate::operation::Operation;
 use crate::report::{ProxyAck, ms};
-use crate::wait::{Waited, all, until};
+use crate::wait::{Look, Waited, all, until};
 
-/// A dead proxy's key is gone after [`topology::service::MEMBER_TTL`]; one that lives and says
-/// nothing for longer is named.
+/// One that lives and does not route by the new epoch for so long is named.
 const PROXY_WAIT: Duration = Duration::from_secs(10);
 
 fn is_promoted(view: &ServiceView, record: &Record, shard: &ShardName) -> bool {
     let role =
         view.nodes.get(shard).is_some_and(|n| n.role == Role::Primary && n.epoch >= record.epoch);
     role && view.leases.get(shard).is_some_and(|lease| lease.epoch >= record.epoch)
+}
+
+/// What is to be said of a proxy that has not acknowledged the epoch.
+fn late(proxy: &ProxyMember, silence: Duration) -> String {
+    let id = &proxy.id;
+    match silence > MEMBER_BEAT {
+        true => format!(
+            "proxy {id} has said nothing for {:.1} s; it is waited for until {SILENT_MAX:?}",
+            silence.as_secs_f64()
+        ),
+        false => format!("proxy {id} routes by epoch {}", proxy.epoch),
+    }
 }
 
 impl Operation<'_> {
@@ -62,28 +75,53 @@ impl Operation<'_> {
         let mut view = self.view.clone();
         let (epoch, frozen) = (self.record.epoch, self.frozen);
         let mut acknowledged = BTreeMap::new();
+        let heard = &mut self.heard;
         let registered = until(self.tool, &mut view, Instant::now() + patience, |view| {
+            let now = Instant::now();
+            heard.look(view, now);
             let (has, has_not): (Vec<_>, Vec<_>) =
                 view.proxies.values().partition(|proxy| proxy.epoch >= epoch);
             for proxy in has {
                 acknowledged.entry(proxy.id.clone()).or_insert_with(|| ms(frozen.elapsed()));
             }
-            all((), has_not.into_iter().map(|proxy| proxy.id.clone()).collect())
+            let silence = |proxy: &ProxyMember| heard.silence(&proxy.id, now);
+            // Whoever is dead routes nowhere; its key is there for a while.
+            match has_not.iter().all(|proxy| silence(proxy) >= SILENT_MAX) {
+                true => Look::Done(has_not.into_iter().map(|proxy| proxy.id.clone()).collect()),
+                false => Look::Missing(
+                    has_not.into_iter().map(|p| late(p, silence(p))).collect::<Vec<_>>().join("; "),
+                ),
+            }
         });
         let waited = registered.await;
         let ack = |(id, pause_ms)| ProxyAck { id, pause_ms };
         self.report.proxies = acknowledged.into_iter().map(ack).collect();
-        if let Waited::TimedOut(_) = waited {
-            let view = view.borrow();
-            let late = view.proxies.values().filter(|proxy| proxy.epoch < epoch);
-            self.report.proxies_missing = late.map(|proxy| proxy.id.clone()).collect();
-            return Err(format!(
-                "these proxies do not route by it yet: {}",
-                self.report.proxies_missing.join(", ")
-            ));
+        match waited {
+            Waited::Done(silent) => self.silent(silent),
+            Waited::TimedOut(_) => {
+                let view = view.borrow();
+                let late = view.proxies.values().filter(|proxy| proxy.epoch < epoch);
+                self.report.proxies_missing = late.map(|proxy| proxy.id.clone()).collect();
+                return Err(format!(
+                    "these proxies do not route by it yet: {}",
+                    self.report.proxies_missing.join(", ")
+                ));
+            }
+            Waited::Over => {}
         }
         self.done("register", true).await;
         Ok(())
+    }
+
+    /// Names those that were not waited for.
+    fn silent(&mut self, silent: Vec<String>) {
+        if !silent.is_empty() {
+            self.tool.progress(format!(
+                "not waited for: {}, which have said nothing for {SILENT_MAX:?} or more (dead? one that comes back routes by the new epoch)",
+                silent.join(", ")
+            ));
+        }
+        self.report.proxies_silent = silent;
     }
 
     /// Waits until the old side follows, so that a switch back finds nothing to refuse.

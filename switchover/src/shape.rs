@@ -2,7 +2,7 @@
 
 use keyspace::{SLOTS, SlotSet};
 use topology::Record;
-use topology::record::{Cluster, Shard};
+use topology::record::Cluster;
 
 /// So many shards of equal size (one slot more or less).
 fn equal(shards: u16) -> Vec<SlotSet> {
@@ -26,7 +26,7 @@ pub(crate) fn of(record: &Record, shards: u16) -> Cluster {
 
 /// A cluster of shards with these slots.
 pub(crate) fn with(slots: Vec<SlotSet>) -> Cluster {
-    Cluster { shards: slots.into_iter().map(|slots| Shard { slots }).collect() }
+    Cluster::of(slots)
 }
 
 /// Whether a cluster has the shape of the primaries.

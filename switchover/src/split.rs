@@ -67,15 +67,15 @@ fn home(record: &Record) -> Option<String> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use topology::record::{Cluster, Fork, Phase, Shard};
+    use topology::record::{Cluster, Fork, Phase};
     use topology::{Epoch, FreezeId};
 
     use super::*;
 
     fn record(primaries: &[&str], switches: &[(&str, &str)]) -> Record {
         let halves = ["0-8191", "8192-16383"];
-        let halves = halves.map(|text| Shard { slots: text.parse().unwrap() });
-        let cluster = Cluster { shards: halves.to_vec() };
+        let halves = halves.map(|text| text.parse().unwrap());
+        let cluster = Cluster::of(halves);
         let clusters = ["a", "b"].map(|name| (name.to_owned(), cluster.clone()));
         let position = wal::Position { timeline: wal::TimelineId(1), sequence: wal::Sequence(1) };
         let fork = |(n, (source, target)): (u64, &(&str, &str))| Fork {
@@ -85,6 +85,7 @@ mod tests {
             target: target.parse().unwrap(),
             at: position,
             end: None,
+            rest: Default::default(),
         };
         Record {
             format: Record::FORMAT,
@@ -95,6 +96,8 @@ mod tests {
             lease_ms: 1,
             clusters: BTreeMap::from(clusters),
             reads: BTreeMap::new(),
+            level: 0,
+            rest: Default::default(),
             forks: (2..).zip(switches).map(fork).collect(),
         }
     }

@@ -101,9 +101,7 @@ impl Tool {
             Verb::History => history::history(self).await,
             Verb::Report { id, html } => history::report(self, &id, html.as_ref()).await,
             Verb::Doctor { access } => doctor::doctor(self, &access).await,
-            Verb::Drill { to, programs, memory, access } => {
-                drill::drill(self, &drill::How { to, programs, memory, access }).await
-            }
+            Verb::Drill(how) => drill::drill(self, &how).await,
             Verb::Maintenance { to } => maintenance::maintenance(self, to).await,
             Verb::Auto { state, limits } => auto::auto(self, state, limits).await,
             Verb::Watch(how) => watcher::watch(self, &how).await,

@@ -221,7 +221,7 @@ fn what_only_the_archive_has_survives_the_loss_of_a_cloud() {
         for (number, end) in ends.iter().enumerate() {
             let shard = format!("a/{number}");
             let sidecar = view.sidecars.get(&format!("b/{number}").parse().unwrap());
-            let seen = sidecar.and_then(|sidecar| sidecar.receiving.get(&shard)?.seen);
+            let seen = sidecar.and_then(|sidecar| sidecar.last_seen.get(&shard)?.position);
             ensure!(seen.is_some_and(|seen| seen.sequence.0 >= *end), "{seen:?} of {end}");
         }
         Ok(())

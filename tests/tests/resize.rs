@@ -173,6 +173,30 @@ fn two_shards_become_four_under_load_and_two_again() {
     assert_eq!(ledger.wrong_reads, 0);
 }
 
+/// The same shape elsewhere: each shard's seed is a checkpoint as it is. There and back, under load.
+#[test]
+fn a_cluster_of_the_same_shape_takes_over_under_load() {
+    let mut story = two(2, 2, |plan| plan);
+    let traffic = crowd(&story);
+    story.more(&traffic, 500);
+    let plan = story.switch(&["resize", "--to", "n", "--shards", "2", "--dry-run"]).report;
+    assert_eq!((&plan["refused"], &plan["shards"]), (&false.into(), &2.into()), "{plan}");
+    assert_eq!(plan["seeds"].as_array().unwrap().len(), 2, "one for each shard: {plan}");
+    let moved = story.switch(&["resize", "--to", "n", "--shards", "2", "--yes"]).report;
+    println!("2 -> 2 shards: pause {} ms", moved["pause_ms"]);
+    assert_eq!(moved["lost"]["known"], 0, "{moved}");
+    assert!(moved["resize"]["seed_bytes"].as_u64().unwrap() > 0, "{moved}");
+    assert_eq!(story.observer.active().as_deref(), Some("n"));
+    story.more(&traffic, 500);
+    story.equal("n", "a");
+    story.switch(&["failback", "--yes"]);
+    story.more(&traffic, 300);
+    let (ledger, verdict) = story.judge(traffic, "a");
+    verdict.assert_good();
+    assert_eq!((ledger.client_errors(), ledger.unknown()), (0, 0), "{:?}", ledger.errors);
+    assert_eq!(ledger.wrong_reads, 0);
+}
+
 /// One resize whose tool is killed at every step, each time resumed on another machine.
 #[test]
 fn a_tool_that_is_killed_at_every_step_is_resumed_by_others() {

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod any;
+pub mod drill;
 pub mod etcd;
 pub mod file;
 pub mod limits;

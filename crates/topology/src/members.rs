@@ -3,7 +3,7 @@
 //! the service's prefix; the tools need no other connection.
 //!
 //! What members say grows from version to version, and they are upgraded one by one: readers pass over
-//! what they do not know of it. (Only of the record nothing may be passed over: it says who may write.)
+//! what they do not know of it. (Of the record too, but for what comes with a level: see [`crate::Record::level`].)
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ use wal::{Position, Sequence};
 
 use crate::record::{Epoch, FreezeId, ShardName, UnixMs};
 
+pub use crate::drill::{DrillOrder, DrillSeen, DrillState};
 pub use crate::needs::{Needs, Peer};
 pub use crate::observed::{ReadsMember, Sight};
 
@@ -206,9 +207,18 @@ pub struct ReceiveStatus {
     /// The other way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bucket: Option<BucketStatus>,
-    /// The end of the source's log as its node last told the registry.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<Position>,
+}
+
+/// What was last seen of a source in the registry: it bounds what one that is gone had written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct LastSeen {
+    /// Until when it might write, by its last lease: on its own wall clock, which its stamps are of too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leased_until: Option<UnixMs>,
+    /// The end of its log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
 }
 
 /// A sidecar's key: `member/<cluster>/<shard>/sidecar`.
@@ -233,10 +243,12 @@ pub struct SidecarMember {
     pub streams: BTreeMap<String, StreamStatus>,
     /// What it receives, by source shard.
     pub receiving: BTreeMap<String, ReceiveStatus>,
-    /// Until when each source of its node might write, by the last lease that was seen of it: on the
-    /// source's own wall clock, which its stamps are of too. Bounds what a source that is gone wrote.
+    /// What was last seen of each source of its node.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub leased_until: BTreeMap<String, UnixMs>,
+    pub last_seen: BTreeMap<String, LastSeen>,
+    /// How it is with drills; none where it was given no program for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillState>,
     /// What it needs; none until it has reckoned that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<Needs>,

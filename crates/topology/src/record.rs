@@ -1,107 +1,28 @@
 //! The one record of a service: who may write, under which epoch, and what is being changed.
 
 mod names;
+mod parts;
+mod rest;
 
 use std::collections::BTreeMap;
 
 use keyspace::{Slot, SlotSet};
 use serde::{Deserialize, Serialize};
-use wal::Position;
 
 pub use names::{Epoch, FreezeId, ParseShardError, ShardName, UnixMs, is_name};
-
-/// A shard of the plan: its slots. Its addresses are in its members' own keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Shard {
-    /// The slots that it holds.
-    pub slots: SlotSet,
-}
-
-/// A complete copy of the service's data in one place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Cluster {
-    /// Its shards, by number; together they hold every slot once.
-    pub shards: Vec<Shard>,
-}
-
-/// Why traffic moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Cause {
-    /// Planned: every source node writes its end batch.
-    Switchover,
-    /// Unplanned: what a dead node left in its log is drained by its sidecar, and what cannot be
-    /// reached is given up once its lease has ended.
-    Failover,
-}
-
-/// A freeze: nodes refuse writes and proxies hold them until a commit or a cancel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Freeze {
-    /// Random; names the end batches and the operation.
-    pub id: FreezeId,
-    /// Why.
-    pub cause: Cause,
-    /// Whose primaries are frozen. Primaries of other shards go on.
-    pub shards: Vec<ShardName>,
-    /// The cluster that is to take over.
-    pub to: String,
-    /// When anyone may cancel it.
-    pub deadline: UnixMs,
-    /// When it began.
-    pub since: UnixMs,
-}
-
-/// What is being changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "state")]
-pub enum Phase {
-    /// Nothing.
-    Steady,
-    /// Writes stand still for a switch that has not committed.
-    Frozen(Freeze),
-}
-
-/// Where a shard left another's log at a commit: what the target had applied of the source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Fork {
-    /// The epoch that the commit took.
-    pub epoch: Epoch,
-    /// The freeze that led to it.
-    pub freeze: FreezeId,
-    /// Whose log was left.
-    pub source: ShardName,
-    /// Who left it.
-    pub target: ShardName,
-    /// The last position applied.
-    pub at: Position,
-    /// The end of the source's log, where it was proven (its end batch or a drain); absent where
-    /// only the lease ended.
-    pub end: Option<Position>,
-}
-
-/// Where reads go in place of the primaries: to a cluster that follows. They may be stale, up to a
-/// bound; who may write is not touched by it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Reads {
-    /// The cluster.
-    pub cluster: String,
-    /// How far behind its sources any of its shards may be, in milliseconds; beyond, reads go to the
-    /// primaries until all are well below.
-    pub max_lag_ms: u64,
-}
+pub use parts::{Cause, Cluster, Fork, Freeze, Phase, Reads, Shard};
+pub use rest::Rest;
 
 /// The record. Every change of it is one compare-and-swap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 pub struct Record {
     /// The format of this record: 1.
     pub format: u32,
+    /// What a reader must know to go by it: none below this level does, and each says so. Whoever
+    /// raises it makes sure that all members are of a version that knows it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub level: u32,
     /// The service's name.
     pub service: String,
     /// The current epoch.
@@ -121,11 +42,49 @@ pub struct Record {
     /// is for proxies whose zone is not named here, or that have none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reads: BTreeMap<String, Reads>,
+    /// What a later version says beside that.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// What comes first of a record: whether the rest of it can be understood.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+    #[serde(default)]
+    level: u32,
+    service: String,
+}
+
+impl Head {
+    fn check(&self) -> Result<(), String> {
+        let Self { format, level, service } = self;
+        if *format != Record::FORMAT {
+            return Err(format!(
+                "the record of service `{service}` has format {format}; this version knows format {}: upgrade this program. Nothing was changed",
+                Record::FORMAT
+            ));
+        }
+        if *level > Record::LEVEL {
+            return Err(format!(
+                "the record of service `{service}` asks for level {level} of whoever goes by it, and this version knows level {}: a newer version has put there what must not be passed over. Upgrade this program. Nothing was changed",
+                Record::LEVEL
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(level: &u32) -> bool {
+    *level == 0
 }
 
 impl Record {
     /// The format that this version writes.
     pub const FORMAT: u32 = 1;
+    /// The level up to which this version knows what a record may ask for.
+    pub const LEVEL: u32 = 0;
     /// Beyond so many, forks of earlier switches are forgotten.
     pub const FORKS: usize = 64;
     /// The name, in [`Record::reads`], of all zones that are not named. No zone can be called so.
@@ -134,16 +93,25 @@ impl Record {
     /// bound that heartbeats pass at times would send reads to and fro.
     pub const MAX_LAG_MIN_MS: u64 = 1_000;
 
+    /// A record from its bytes, checked. What this version does not know of it is kept.
+    ///
+    /// # Errors
+    /// It cannot be read, asks for what this version does not know, or cannot be right: a sentence.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let unread = |why: serde_json::Error| {
+            format!(
+                "it cannot be read ({why}): was it written by a newer version? Nothing was changed"
+            )
+        };
+        serde_json::from_slice::<Head>(bytes).map_err(unread)?.check()?;
+        let record: Self = serde_json::from_slice(bytes).map_err(unread)?;
+        record.validate()?;
+        Ok(record)
+    }
+
     /// Why this record cannot be right; every reader checks before it believes.
     pub fn validate(&self) -> Result<(), String> {
-        if self.format != Self::FORMAT {
-            return Err(format!(
-                "the record of service `{}` has format {}; this version knows format {}: upgrade this program",
-                self.service,
-                self.format,
-                Self::FORMAT
-            ));
-        }
+        Head { format: self.format, level: self.level, service: self.service.clone() }.check()?;
         for (name, cluster) in &self.clusters {
             if !is_name(name) {
                 return Err(format!("`{name}` is no name for a cluster: letters, digits, - and _"));
@@ -316,11 +284,10 @@ fn covers_once<'a>(sets: impl Iterator<Item = &'a SlotSet>) -> Result<(), String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wal::Position;
 
     fn record() -> Record {
-        let shards = |texts: &[&str]| Cluster {
-            shards: texts.iter().map(|t| Shard { slots: t.parse().unwrap() }).collect(),
-        };
+        let shards = |texts: &[&str]| Cluster::of(texts.iter().map(|t| t.parse().unwrap()));
         Record {
             format: 1,
             service: "demo".to_owned(),
@@ -334,6 +301,8 @@ mod tests {
             ]),
             forks: Vec::new(),
             reads: BTreeMap::new(),
+            level: 0,
+            rest: Rest::default(),
         }
     }
 
@@ -364,7 +333,7 @@ mod tests {
         let mut record = record();
         let text = serde_json::to_string(&record).unwrap();
         assert!(!text.contains("reads"), "versions before it know no such field: {text}");
-        let to = |cluster: &str| Reads { cluster: cluster.to_owned(), max_lag_ms: 5_000 };
+        let to = |cluster: &str| Reads::to(cluster, 5_000);
         record.reads.insert("west".to_owned(), to("b"));
         assert_eq!(record.validate(), Ok(()));
         assert_eq!(record.reads_of(Some("west")), Some(&to("b")));
@@ -403,6 +372,7 @@ mod tests {
             to: "b".to_owned(),
             deadline: UnixMs(2),
             since: UnixMs(1),
+            rest: Rest::default(),
         });
         let after = record.committed("b", Vec::new());
         let names: Vec<_> = after.primaries.iter().map(ToString::to_string).collect();
@@ -421,6 +391,7 @@ mod tests {
             target: target.parse().unwrap(),
             at: Position { timeline, sequence: wal::Sequence(sequence) },
             end: None,
+            rest: Rest::default(),
         };
         let many: Vec<_> = (0..100).map(|n| fork(4, "a/0", &format!("b/{n}"), n)).collect();
         let once = record().committed("b", many);

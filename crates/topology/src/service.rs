@@ -2,7 +2,7 @@
 //!
 //! Keys under `services/<service>/`: `record`, `member/<cluster>/<shard>/node`,
 //! `member/<cluster>/<shard>/sidecar`, `proxy/<id>`, `lease/<cluster>/<shard>`, `journal/<op>`,
-//! `operation`, `maintenance`, `auto`, `note/<what>`. All values are JSON.
+//! `operation`, `maintenance`, `auto`, `drill`, `note/<what>`. All values are JSON.
 
 mod operator;
 mod view;
@@ -21,8 +21,10 @@ use crate::registry::{Expect, Outcome, Registry, RegistryError, Revision, View, 
 
 pub use view::ServiceView;
 
-/// How long a member's key lasts after it was written; members write theirs every second.
+/// How long a member's key lasts after it was written.
 pub const MEMBER_TTL: Duration = Duration::from_secs(5);
+/// How often a member writes its key at the least, changed or not.
+pub const MEMBER_BEAT: Duration = Duration::from_secs(1);
 /// How many journals of operations are kept; the oldest go first.
 pub const JOURNALS_MAX: usize = 32;
 

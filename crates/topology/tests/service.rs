@@ -7,14 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use topology::members::{Lease, NodeMember, ProxyMember, Role};
-use topology::record::{Cause, Cluster, Freeze, Phase, Shard, UnixMs};
+use topology::record::{Cause, Cluster, Freeze, Phase, UnixMs};
 use topology::service::{Cancelled, JOURNALS_MAX};
 use topology::{Epoch, FreezeId, Outcome, Record, Registry, Service, ServiceView, Write, open};
 
 fn record() -> Record {
-    let cluster = |slots: &[&str]| Cluster {
-        shards: slots.iter().map(|s| Shard { slots: s.parse().unwrap() }).collect(),
-    };
+    let cluster = |slots: &[&str]| Cluster::of(slots.iter().map(|s| s.parse().unwrap()));
     Record {
         format: Record::FORMAT,
         service: "demo".to_owned(),
@@ -28,6 +26,8 @@ fn record() -> Record {
         ]),
         forks: Vec::new(),
         reads: Default::default(),
+        level: 0,
+        rest: Default::default(),
     }
 }
 
@@ -39,6 +39,7 @@ fn freeze(id: u128) -> Freeze {
         to: "b".to_owned(),
         deadline: UnixMs::now(),
         since: UnixMs::now(),
+        rest: Default::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use admin::{Client, Status};
 use tempfile::TempDir;
 use topology::members::Role;
-use topology::record::{Cause, Cluster, Fork, Freeze, Phase, Shard, UnixMs};
+use topology::record::{Cause, Cluster, Fork, Freeze, Phase, UnixMs};
 use topology::{Epoch, FreezeId, Outcome, Record, Service, ServiceView, ShardName};
 
 /// Long enough for a busy machine; nothing waits for it when all is well.
@@ -44,7 +44,7 @@ impl Cloud {
         let dir = tempfile::tempdir().unwrap();
         let registry = topology::open(&format!("file:{}/registry", dir.path().display())).unwrap();
         let service = Service::open(registry, "demo").await.unwrap();
-        let cluster = || Cluster { shards: vec![Shard { slots: "0-16383".parse().unwrap() }] };
+        let cluster = || Cluster::of(["0-16383".parse().unwrap()]);
         let record = Record {
             format: 1,
             service: "demo".to_owned(),
@@ -55,6 +55,8 @@ impl Cloud {
             clusters: ["a", "b", "c"].map(|name| (name.to_owned(), cluster())).into(),
             forks: Vec::new(),
             reads: Default::default(),
+            level: 0,
+            rest: Default::default(),
         };
         let created = service.create_record(&record).await.unwrap();
         assert!(matches!(created, Outcome::Committed(_)));
@@ -116,6 +118,7 @@ impl Cloud {
                 to: to.to_owned(),
                 deadline: UnixMs::now().after(lasts),
                 since: UnixMs::now(),
+                rest: Default::default(),
             };
             Record { phase: Phase::Frozen(freeze), ..record.clone() }
         })
@@ -149,6 +152,7 @@ impl Cloud {
             target: shard(to),
             at: applied.position,
             end: None,
+            rest: Default::default(),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use admin::Code;
 use keyspace::Slot;
-use topology::record::{Cluster, Shard};
+use topology::record::Cluster;
 use topology::{Record, ShardName};
 
 use crate::cloud::{Cloud, Node, eventually};
@@ -47,8 +47,7 @@ async fn slots_that_a_primary_deletes_are_deleted_on_its_standby() {
 async fn divide(cloud: &Cloud, parts: &[&str]) {
     cloud
         .change(|record| {
-            let shard = |slots: &&str| Shard { slots: slots.parse().unwrap() };
-            let cluster = || Cluster { shards: parts.iter().map(shard).collect() };
+            let cluster = || Cluster::of(parts.iter().map(|slots| slots.parse().unwrap()));
             let clusters = record.clusters.keys().map(|name| (name.clone(), cluster())).collect();
             let of_a = |shard| ShardName { cluster: "a".to_owned(), shard };
             let primaries = (0..parts.len() as u32).map(of_a).collect();

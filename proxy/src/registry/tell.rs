@@ -8,13 +8,11 @@ use tokio::sync::watch;
 use topology::Service;
 use topology::members::ProxyMember;
 use topology::record::UnixMs;
-use topology::service::MEMBER_TTL;
+use topology::service::{MEMBER_BEAT, MEMBER_TTL};
 
 use super::Acknowledged;
 use crate::shared::Shared;
 
-/// How often the proxy's key is written without a change.
-const BEAT: Duration = Duration::from_millis(1000);
 /// A write that takes longer than the key lasts is given up, and what is true then is written.
 const TELL_WAIT: Duration = MEMBER_TTL;
 /// A registry that does not answer keeps nobody who wants to go; the key ends by itself.
@@ -59,7 +57,7 @@ impl Teller {
                 // An end of what is told is an end of the proxy: shutdown follows.
                 Ok(()) = self.latest.changed() => {}
                 () = self.observer.changed() => {}
-                () = tokio::time::sleep(BEAT) => {}
+                () = tokio::time::sleep(MEMBER_BEAT) => {}
             }
         }
         let leaving = tokio::time::timeout(LEAVE_WAIT, self.service.remove_proxy(&self.id));

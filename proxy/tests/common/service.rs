@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use topology::members::{NodeMember, ProxyMember, Role};
-use topology::record::{Cause, Cluster, Freeze, Phase, Record, Shard, UnixMs};
+use topology::record::{Cause, Cluster, Freeze, Phase, Record, UnixMs};
 use topology::{Epoch, FreezeId, Service, ShardName};
 
 use super::Proxy;
@@ -29,9 +29,7 @@ impl World {
             .unwrap();
         let opened = topology::open(&registry).unwrap();
         let service = runtime.block_on(Service::open(opened, "shop")).unwrap();
-        let cluster = |slots: &[&str]| Cluster {
-            shards: slots.iter().map(|s| Shard { slots: s.parse().unwrap() }).collect(),
-        };
+        let cluster = |slots: &[&str]| Cluster::of(slots.iter().map(|s| s.parse().unwrap()));
         let name = |shard| ShardName { cluster: "a".to_owned(), shard };
         let record = Record {
             format: Record::FORMAT,
@@ -43,6 +41,8 @@ impl World {
             clusters: BTreeMap::from([("a".to_owned(), cluster(a)), ("b".to_owned(), cluster(b))]),
             forks: Vec::new(),
             reads: Default::default(),
+            level: 0,
+            rest: Default::default(),
         };
         runtime.block_on(service.create_record(&record)).unwrap();
         Self { runtime, service, registry, dir }
@@ -106,6 +106,7 @@ impl World {
                 to: "b".to_owned(),
                 deadline: UnixMs::now().after(lasts),
                 since: UnixMs::now(),
+                rest: Default::default(),
             }),
             ..record
         });

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::process::private_dir;
+use ::drill::process::private_dir;
 
 const NAME: &str = "godwit-drill-";
 const LOCK: &str = "LOCK";

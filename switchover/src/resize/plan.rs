@@ -71,7 +71,7 @@ fn target(record: &Record, task: &Task) -> Verdict {
         problems.push(format!("cluster `{}` is active already: name another one", task.to));
     }
     match record.clusters.get(&task.to) {
-        Some(held) if *held != task.cluster => problems.push(format!(
+        Some(held) if !held.has_slots_of(&task.cluster) => problems.push(format!(
             "cluster `{}` is in the service already, with other shards: remove it first, or choose another name",
             task.to
         )),

@@ -171,7 +171,8 @@ mod tests {
             streams: rates.iter().enumerate().map(stream).collect(),
             receiving: BTreeMap::new(),
             sees: BTreeMap::new(),
-            leased_until: BTreeMap::new(),
+            last_seen: BTreeMap::new(),
+            drill: None,
             needs: Some(Needs { seed_bytes: 900, ..Needs::default() }),
             at: UnixMs(0),
         };

@@ -195,14 +195,14 @@ mod tests {
     use super::*;
     use topology::members::{ProxyMember, Sight};
     use topology::operator::{Actor, Maintenance};
-    use topology::record::{Cluster, Phase, Shard};
+    use topology::record::{Cluster, Phase};
     use topology::{Epoch, Revision};
 
     const WAIT_MS: u64 = 2_000;
 
     /// Clusters a (active), b and c of one shard; proxies of all three see a/0 so.
     fn view(up: [bool; 3], auto_to: &[&str]) -> ServiceView {
-        let cluster = || Cluster { shards: vec![Shard { slots: "0-16383".parse().unwrap() }] };
+        let cluster = || Cluster::of(["0-16383".parse().unwrap()]);
         let names = ["a", "b", "c"];
         let record = Record {
             format: Record::FORMAT,
@@ -214,6 +214,8 @@ mod tests {
             clusters: names.map(|name| (name.to_owned(), cluster())).into(),
             forks: Vec::new(),
             reads: BTreeMap::new(),
+            level: 0,
+            rest: Default::default(),
         };
         let proxy = |(up, cluster): (bool, &str)| {
             let sight = Sight { up, since: UnixMs(1), reason: None, flaps: 0 };

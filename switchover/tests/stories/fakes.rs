@@ -324,7 +324,6 @@ fn sidecar(
         held: None,
         way: None,
         bucket: None,
-        seen: None,
     };
     SidecarMember {
         shard: shard.clone(),
@@ -340,7 +339,8 @@ fn sidecar(
         }),
         streams: followers.into_iter().map(stream).collect(),
         receiving: BTreeMap::from([("x/0".to_owned(), receive)]),
-        leased_until: BTreeMap::new(),
+        last_seen: Default::default(),
+        drill: None,
         needs: None,
         sees: BTreeMap::new(),
         at: UnixMs(0),

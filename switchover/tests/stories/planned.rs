@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::fakes::{Clouds, seed};
 use topology::Epoch;
+use topology::members::ProxyMember;
+use topology::record::UnixMs;
 use topology::service::Cancelled;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,4 +201,23 @@ async fn one_shard_moves_and_the_other_stays() {
     let (code, report) = clouds.ask(&["failover", "--shard", "b/0", "--to", "a", "--yes"]).await;
     assert_eq!((code, &report["lost"]["known"]), (0, &0.into()), "{report}");
     assert_eq!(primaries().await, ("a/0 b/1".to_owned(), Epoch(4)));
+}
+
+/// The key of a proxy that was killed stays for a while; nobody waits for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_says_nothing_is_named_and_not_waited_for() {
+    let clouds = Clouds::up(seed()).await;
+    let dead = clouds.service.view().proxies["proxy-a"].clone();
+    let dead = ProxyMember { id: "dead".to_owned(), at: UnixMs::now(), ..dead };
+    let stays = Duration::from_secs(60);
+    clouds.service.put_proxy(&dead, stays).await.unwrap();
+    clouds.until(|view| view.proxies.contains_key("dead")).await;
+    let (code, report) = clouds.ask(&["run", "--to", "b", "--yes"]).await;
+    assert_eq!((code, &report["outcome"]), (0, &"done".into()), "{report}");
+    assert_eq!(report["proxies_silent"], serde_json::json!(["dead"]));
+    assert_eq!(report["proxies_missing"], serde_json::json!([]));
+    assert_eq!(report["proxies"].as_array().unwrap().len(), 2, "those that live were waited for");
+    let register = report["steps"].as_array().unwrap().iter().find(|s| s["name"] == "register");
+    let took = register.unwrap()["ms"].as_f64().unwrap();
+    assert!(took < 4_000.0, "its key would have been there for a minute: {took} ms");
 }

@@ -136,6 +136,7 @@ async fn a_freeze_that_nobody_ended_is_named() {
         to: "b".to_owned(),
         deadline: past,
         since: past,
+        rest: Default::default(),
     };
     let frozen = Record { phase: Phase::Frozen(freeze), ..record };
     let swapped = clouds.service.swap_record(revision, &frozen).await.unwrap();

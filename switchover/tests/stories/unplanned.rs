@@ -74,6 +74,7 @@ async fn who_resumes_waits_out_a_lease_on_its_own_clock() {
         to: "b".to_owned(),
         deadline: now.after(Duration::from_secs(60)),
         since: UnixMs(now.0 - 60_000),
+        rest: Default::default(),
     };
     let frozen = Record { phase: Phase::Frozen(freeze), ..record };
     let swapped = clouds.service.swap_record(revision, &frozen).await.unwrap();

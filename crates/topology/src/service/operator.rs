@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::drill::DrillOrder;
 use crate::operator::{Auto, Claim, Maintenance, Note};
 use crate::record::is_name;
 use crate::registry::{Expect, Outcome, Registry, RegistryError, Revision, Write};
@@ -49,6 +50,16 @@ impl Service {
     pub async fn set_auto(&self, to: Option<&Auto>) -> Result<(), RegistryError> {
         let write = Write { key: self.key("auto"), value: to.map(json), ttl: None };
         self.registry.commit(&[], &[write]).await.map(drop)
+    }
+
+    /// Asks sidecars for a drill, or asks on; who does so calls it again well within `ttl`.
+    pub async fn put_drill(&self, order: &DrillOrder, ttl: Duration) -> Result<(), RegistryError> {
+        self.put(self.key("drill"), order, ttl).await
+    }
+
+    /// Asks for it no more.
+    pub async fn remove_drill(&self) -> Result<(), RegistryError> {
+        self.remove(self.key("drill")).await
     }
 
     /// Notes that something was done, in place of the last such note.

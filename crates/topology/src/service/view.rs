@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::members::{Lease, NodeMember, ProxyMember, SidecarMember};
+use crate::members::{DrillOrder, Lease, NodeMember, ProxyMember, SidecarMember};
 use crate::operator::{Auto, Claim, Maintenance, Note};
 use crate::record::{Epoch, Record, ShardName};
 use crate::registry::{Revision, View};
@@ -34,6 +34,8 @@ pub struct ServiceView {
     pub maintenance: Option<Maintenance>,
     /// That it may fail over by itself.
     pub auto: Option<Auto>,
+    /// The drill that sidecars are asked for.
+    pub drill: Option<DrillOrder>,
     /// What was done last, by what it was.
     pub notes: BTreeMap<String, Note>,
     /// Keys that cannot be understood, and why.
@@ -42,10 +44,8 @@ pub struct ServiceView {
 
 /// A service's record from its bytes, checked.
 pub(super) fn parse_record(service: &str, bytes: &[u8]) -> Result<Record, String> {
-    let record: Record = serde_json::from_slice(bytes).map_err(|why| {
-        format!("the record of service `{service}` cannot be read ({why}): was it written by a newer version? Nothing is changed")
-    })?;
-    record.validate()?;
+    let record = Record::parse(bytes)
+        .map_err(|why| format!("the record of service `{service}` cannot be used: {why}"))?;
     match record.service == service {
         true => Ok(record),
         false => Err(format!(
@@ -161,6 +161,7 @@ impl ServiceView {
             ["operation"] => self.claim = Some(parse(value)?),
             ["maintenance"] => self.maintenance = Some(parse(value)?),
             ["auto"] => self.auto = Some(parse(value)?),
+            ["drill"] => self.drill = Some(parse(value)?),
             ["note", what] => {
                 self.notes.insert(what.to_owned(), parse(value)?);
             }
@@ -181,6 +182,7 @@ impl ServiceView {
             ["operation"] => self.claim = None,
             ["maintenance"] => self.maintenance = None,
             ["auto"] => self.auto = None,
+            ["drill"] => self.drill = None,
             ["note", what] => {
                 self.notes.remove(what);
             }

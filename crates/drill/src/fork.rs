@@ -1,44 +1,55 @@
 //! A fork of one standby: hard links to its files, in a directory that a node of its own can open.
 
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use admin::{Access, Client};
+use admin::Client;
 use anyhow::Context;
 use serde_json::json;
 use topology::ShardName;
 
-use super::process::private_dir;
+use crate::process::private_dir;
 
 /// How long a checkpoint may take, which may have to flush.
 const CHECKPOINT_WAIT: Duration = Duration::from_secs(120);
 
+/// What the forked node says, in its directory.
+pub(crate) const LOG: &str = "node.log";
+/// What a node locks in its directory while it runs.
+pub(crate) const NODE_LOCK: &str = "LOCK";
+/// The file of a forked node's users, in its directory.
+const USERS: &str = "users.acl";
+
 /// A forked shard.
-pub(super) struct Fork {
-    pub(super) shard: ShardName,
+#[derive(Debug)]
+pub struct Fork {
+    /// The shard.
+    pub shard: ShardName,
     /// The forked node's directory.
-    pub(super) dir: PathBuf,
+    pub dir: PathBuf,
     /// What the forked node says.
-    pub(super) log: PathBuf,
+    pub log: PathBuf,
     /// The stamp of the oldest of the last batches that it has of its sources, in milliseconds.
-    pub(super) stamp_ms: u64,
+    pub stamp_ms: u64,
 }
 
 impl Fork {
-    /// Has a standby make a checkpoint, and makes a node's directory of it, beside it on the same volume.
-    pub(super) async fn of(
+    /// Has a standby make a checkpoint of this name, which the node knows as a drill's by `drill-`, and makes a
+    /// node's directory of it, beside it on the same volume.
+    ///
+    /// # Errors
+    /// There is no checkpoint, or it cannot be read and linked from here: nothing of it is left then.
+    pub async fn of(
         shard: &ShardName,
-        address: &str,
-        access: &Access,
-        id: &str,
+        client: &Client,
+        name: &str,
         service: &str,
     ) -> anyhow::Result<Self> {
-        let client = Client::connect_as(address, access).await?;
-        let name = format!("drill-{}", &id[..12]);
-        let began = Instant::now();
-        let made = tokio::time::timeout(CHECKPOINT_WAIT, client.checkpoint(&name)).await;
+        let made = tokio::time::timeout(CHECKPOINT_WAIT, client.checkpoint(name)).await;
         let made = made
-            .map_err(|_| anyhow::anyhow!("no checkpoint of {shard} within {:?}", began.elapsed()))?
+            .map_err(|_| anyhow::anyhow!("no checkpoint of {shard} within {CHECKPOINT_WAIT:?}"))?
             .with_context(|| format!("a checkpoint of {shard}"))?;
         match Self::lay_out(shard, &made.path, service, &made.database) {
             Ok((dir, log)) => {
@@ -47,7 +58,7 @@ impl Fork {
             }
             Err(why) => {
                 // The first error is the one to tell.
-                let _ = client.drop_checkpoint(&name).await;
+                let _ = client.drop_checkpoint(name).await;
                 Err(why)
             }
         }
@@ -61,7 +72,7 @@ impl Fork {
     ) -> anyhow::Result<(PathBuf, PathBuf)> {
         anyhow::ensure!(
             checkpoint.join("CURRENT").is_file(),
-            "the checkpoint {} of {shard} is not on this machine, or may not be read: run the drill where its node runs, as its user",
+            "the checkpoint {} of {shard} is not on this machine, or may not be read by this user",
             checkpoint.display()
         );
         let mut name = checkpoint.file_name().unwrap_or_default().to_os_string();
@@ -82,15 +93,31 @@ impl Fork {
             // What there is of it is a few links.
             let _ = std::fs::remove_dir_all(&dir);
             let dir = dir.display().to_string();
-            return Err(anyhow::Error::new(why)
-                .context(format!("cannot make the fork {dir}: run the drill as the node's user")));
+            return Err(
+                anyhow::Error::new(why).context(format!("cannot make the fork {dir} as this user"))
+            );
         }
-        let log = dir.join("node.log");
+        let log = dir.join(LOG);
         Ok((dir, log))
     }
 
+    /// Lets nobody into the forked node but who knows this password; otherwise it lets in everybody who
+    /// reaches its port.
+    ///
+    /// # Errors
+    /// The file of its users cannot be written.
+    pub fn close(&self, password: &str) -> std::io::Result<()> {
+        let line = format!("user default on >{password} ~* &* +@all\n");
+        let mut file = std::fs::File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(self.dir.join(USERS))?;
+        file.write_all(line.as_bytes())
+    }
+
     /// How its node is started.
-    pub(super) fn arguments(&self, registry: &str, service: &str, memory: &str) -> Vec<String> {
+    pub fn arguments(&self, registry: &str, service: &str, memory: &str) -> Vec<String> {
         let number = self.shard.shard.to_string();
         let dir = self.dir.display().to_string();
         let admin = format!("unix:{}", self.dir.join("admin.sock").display());

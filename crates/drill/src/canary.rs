@@ -8,19 +8,18 @@ use resp::reply::Reply;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::report::ms;
-
 /// How long all of it may take.
 const WAIT: Duration = Duration::from_secs(10);
 /// No answer here is longer, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// What a canary saw.
-pub(super) struct Flight {
-    /// A write, a read and a delete, in milliseconds.
-    pub(super) ms: f64,
+#[derive(Clone, Copy, Debug)]
+pub struct Flight {
+    /// How long a write, a read and a delete took.
+    pub took: Duration,
     /// How many keys there are, besides its own.
-    pub(super) keys: u64,
+    pub keys: u64,
 }
 
 struct Connection {
@@ -56,12 +55,18 @@ fn key_in(slots: &SlotSet) -> Option<String> {
         .find(|key| slots.contains(Slot::of_key(key.as_bytes())))
 }
 
-/// Flies once.
-pub(super) async fn fly(address: &str, slots: &SlotSet) -> anyhow::Result<Flight> {
+/// Flies once, after showing the password where there is one.
+///
+/// # Errors
+/// Something was refused, not answered in time, or read back as something else.
+pub async fn fly(address: &str, slots: &SlotSet, password: Option<&str>) -> anyhow::Result<Flight> {
     let key = key_in(slots).context("no key was found for its slots")?;
     let flight = async {
         let socket = TcpStream::connect(address).await?;
         let mut to = Connection { socket, read: Vec::new() };
+        if let Some(password) = password {
+            to.ask(&[b"AUTH", password.as_bytes()]).await?;
+        }
         let keys = to.ask(&[b"DBSIZE"]).await?;
         let began = Instant::now();
         let (key, value) = (key.as_bytes(), &b"canary"[..]);
@@ -73,7 +78,7 @@ pub(super) async fn fly(address: &str, slots: &SlotSet) -> anyhow::Result<Flight
             Reply::Integer(count) => u64::try_from(count).unwrap_or(0),
             other => anyhow::bail!("DBSIZE was answered: {other:?}"),
         };
-        Ok(Flight { ms: ms(began.elapsed()), keys })
+        Ok(Flight { took: began.elapsed(), keys })
     };
     tokio::time::timeout(WAIT, flight)
         .await
