@@ -1,6 +1,8 @@
 //! The command line.
 
 mod accept;
+mod clusters;
+mod how;
 mod rehearsal;
 mod resize;
 mod settings;
@@ -10,17 +12,19 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use keyspace::SlotSet;
 use ops::units::Span;
-use topology::ShardName;
 
 pub use crate::auto::Limits as AutoLimits;
 pub use crate::route::Routing;
 pub use crate::watcher::Watching;
 pub use accept::Accept;
+pub use clusters::ClusterVerb;
+pub use how::{How, Loss, Scope};
 pub use rehearsal::Rehearsal;
 pub use resize::Resize;
 pub use settings::{Config, Guards, Hooks, Settings};
 
 use crate::registry::RegistryVerb;
+use clusters::cluster;
 
 const EXAMPLES: &str = "Examples:
   export GODWIT_REGISTRY=etcd://10.0.0.2:2379,10.0.1.2:2379,10.0.2.2:2379 GODWIT_SERVICE=shop
@@ -245,26 +249,6 @@ pub enum Verb {
     },
 }
 
-/// Who follows.
-#[derive(Subcommand, Debug)]
-pub enum ClusterVerb {
-    /// Add a cluster: its nodes are seeded and follow as soon as they run
-    Add {
-        /// The cluster and the slots of its shards: `c=0-8191,8192-16383`; join ranges of one shard with `+`
-        #[arg(value_name = "NAME=SLOTS,...", value_parser = cluster)]
-        cluster: (String, Vec<SlotSet>),
-    },
-    /// Remove a cluster that follows: its nodes serve nothing any more, nothing is kept for it
-    Remove {
-        /// The cluster
-        #[arg(value_name = "CLUSTER")]
-        cluster: String,
-        /// Do it; without, say what it means and exit 3
-        #[arg(long)]
-        yes: bool,
-    },
-}
-
 /// Yes or no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnOff {
@@ -272,46 +256,6 @@ pub enum OnOff {
     On,
     /// No.
     Off,
-}
-
-/// What moves.
-#[derive(clap::Args, Clone, Debug, Default)]
-pub struct Scope {
-    /// Move only this primary's slots; the others stay where they are [default: all that is elsewhere]
-    #[arg(long = "shard", value_name = "CLUSTER/NUMBER")]
-    pub shards: Vec<ShardName>,
-}
-
-/// How a switch is done.
-#[derive(clap::Args, Clone, Copy, Debug)]
-pub struct How {
-    /// Do it without asking; without, and where nobody can be asked, print the plan and exit 3
-    #[arg(long)]
-    pub yes: bool,
-    /// Do not wait until the old side follows the new one
-    #[arg(long)]
-    pub no_wait_reverse: bool,
-}
-
-/// What may be missing after a failover.
-#[derive(clap::Args, Clone, Copy, Debug)]
-pub struct Loss {
-    /// Go on if no more than this is missing: a time (`3s`), a number (`1000 writes`), or `any`, which
-    /// is what it means alone. What is missing, or may be, is printed for each shard before it is decided
-    #[arg(long, value_name = "LOSS", num_args = 0..=1, default_missing_value = "any", default_value = "0 writes", hide_default_value = true)]
-    pub accept_loss: Accept,
-}
-
-fn cluster(text: &str) -> Result<(String, Vec<SlotSet>), String> {
-    let (name, slots) = text.split_once('=').ok_or_else(|| {
-        format!("`{text}` is no cluster: write NAME=SLOTS,SLOTS with one part for each shard, such as `a=0-8191,8192-16383`")
-    })?;
-    Ok((name.to_owned(), slots.split(',').map(shard_slots).collect::<Result<_, _>>()?))
-}
-
-/// The slots of one shard, its ranges joined by `+`.
-fn shard_slots(text: &str) -> Result<SlotSet, String> {
-    text.replace('+', ",").parse::<SlotSet>().map_err(|why| why.to_string())
 }
 
 #[cfg(test)]

@@ -3,9 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tests::client::Client;
+use tests::clouds::binaries;
 use tests::clouds::observer::sidecar_counter;
 use tests::load::{Traffic, TrafficPlan};
-use tests::story::Story;
+use tests::story::{STUCK, Story};
+use tests::wait;
 
 #[test]
 fn switch_there_and_back_under_load() {
@@ -91,4 +97,47 @@ fn one_shard_moves_under_load() {
     let (ledger, verdict) = story.judge(traffic, "a");
     verdict.assert_good();
     assert_eq!((ledger.client_errors(), ledger.wrong_reads), (0, 0), "{:?}", ledger.errors);
+}
+
+/// A new primary that dies right behind COMMIT holds up its own slots until its process is back, and no
+/// longer: nothing waits for the end of a key or a lease of the dead one.
+#[test]
+fn a_new_primary_that_dies_behind_the_commit_costs_its_restart() {
+    let mut story = Story::begin();
+    let traffic = story.traffic();
+    story.more(&traffic, 300);
+    let epoch = story.observer.epoch();
+    let layout = &story.clouds.layout;
+    let mut tool = Command::new(binaries::path("godwit-switchover").unwrap());
+    tool.args(["run", "--to", "b", "--yes", "--registry", &layout.registry]);
+    tool.args(["--service", &layout.service, "--journal"]).arg(layout.dir.join("journal"));
+    let mut tool = tool.spawn().unwrap();
+    wait::until("the commit", STUCK, || {
+        anyhow::ensure!(story.observer.epoch() > epoch, "not yet");
+        Ok(())
+    })
+    .unwrap();
+    let killed = Instant::now();
+    let node = &mut story.clouds.shard("b/0").node;
+    node.process.kill9().unwrap();
+    node.process.start().unwrap();
+    let client = node.client.clone();
+    let mut key = (0..).map(|n| format!("back:{n}"));
+    let key = key.find(|k| keyspace::Slot::of_key(k.as_bytes()).number() < 8192).unwrap();
+    wait::until("the new primary to take writes", STUCK, || {
+        Client::connect(&client)?.call(&["SET", &key, "1"]).map(drop)
+    })
+    .unwrap();
+    let took = killed.elapsed();
+    let code = tool.wait().unwrap().code();
+    println!(
+        "a new primary that was killed behind COMMIT takes writes {} ms later",
+        took.as_millis()
+    );
+    assert!(took < Duration::from_secs(3), "a lease is 3 s, a member's key lasts 5: {took:?}");
+    assert_eq!(code, Some(0), "the tool saw it through");
+    story.more(&traffic, 300);
+    let (ledger, verdict) = story.judge(traffic, "b");
+    verdict.assert_good();
+    assert_eq!(ledger.client_errors(), 0, "{:?}", ledger.errors);
 }

@@ -2,7 +2,8 @@
 
 use keyspace::SlotSet;
 
-use super::{How, shard_slots};
+use super::How;
+use super::clusters::shard_slots;
 
 /// More shards than that are a mistake in typing.
 const SHARDS_MAX: i64 = 1024;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use topology::members::Role;
 use topology::operator::Claim;
-use topology::record::Cause;
+use topology::record::{Cause, UnixMs};
 use topology::{Record, ServiceView, ShardName};
 
 use super::Verdict;
+use crate::heard::SILENT_MAX;
 use crate::{claim, who};
 
 /// Whether no node acts under an epoch above the record's: the next one was taken already then.
@@ -96,9 +97,17 @@ pub(super) fn proxies(view: &ServiceView, record: &Record) -> Verdict {
     let late = view.proxies.values().filter(|p| p.epoch != record.epoch);
     let problems =
         late.map(|p| format!("{} routes by epoch {}, not {}", p.id, p.epoch, record.epoch));
-    let well = match view.proxies.len() {
-        0 => "none registered: clients must find the new primaries by themselves".to_owned(),
-        count => format!("{count} acknowledged epoch {}", record.epoch),
+    let now = UnixMs::now();
+    let old = view.proxies.values().filter(|p| now > p.at.after(SILENT_MAX));
+    let old: Vec<_> = old.map(|p| format!("{} ({} ms)", p.id, now.0 - p.at.0)).collect();
+    let well = match (view.proxies.len(), old.is_empty()) {
+        (0, _) => "none registered: clients must find the new primaries by themselves".to_owned(),
+        (count, true) => format!("{count} acknowledged epoch {}", record.epoch),
+        (count, false) => format!(
+            "{count} acknowledged epoch {}; by this machine's clock these have said nothing for a while, and a switch waits {SILENT_MAX:?} for each that is dead: {}",
+            record.epoch,
+            old.join(", ")
+        ),
     };
     Verdict::of("proxies", problems.collect(), well)
 }

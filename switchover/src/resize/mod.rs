@@ -6,6 +6,7 @@
 //! it still names the old one. The journal only says what is wanted, so whoever reads both goes on with it
 //! from any machine, at any step. Before COMMIT `abort` takes the new cluster out of the record again.
 
+mod checks;
 mod plan;
 mod seed;
 mod sizes;

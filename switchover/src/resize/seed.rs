@@ -31,15 +31,42 @@ pub(crate) fn progress(sent: u64, since: u64, took: Duration, of: Option<u64>) -
     } else {
         text.push_str(" sent");
     }
-    let rate = (sent.saturating_sub(since) as f64 / took.as_secs_f64().max(0.001)) as u64;
-    if sent.saturating_sub(since) >= RATE_FROM_BYTES && rate > 0 {
+    if let Some(rate) = rate(sent, since, took) {
         text.push_str(&format!(", {} a second", Size(rate).about()));
-        if let Some(left) = of.and_then(|of| of.checked_sub(sent)).filter(|left| *left > 0) {
-            let left = Span(Duration::from_millis(left.saturating_mul(1000) / rate)).about();
-            text.push_str(&format!(", about {left} left"));
+        if let Some(left) = left(sent, rate, of) {
+            text.push_str(&format!(", about {} left", Span(left).about()));
         }
     }
     text
+}
+
+/// Bytes a second, as far as what was sent says something about it.
+fn rate(sent: u64, since: u64, took: Duration) -> Option<u64> {
+    let moved = sent.saturating_sub(since);
+    let rate = (moved as f64 / took.as_secs_f64().max(0.001)) as u64;
+    (moved >= RATE_FROM_BYTES && rate > 0).then_some(rate)
+}
+
+/// How long the rest takes at this rate.
+fn left(sent: u64, rate: u64, of: Option<u64>) -> Option<Duration> {
+    let left = of?.checked_sub(sent).filter(|left| *left > 0)?;
+    Some(Duration::from_millis(left.saturating_mul(1000) / rate))
+}
+
+/// Which sources cannot keep their logs for as long as the rest of the seed takes: said as soon as the
+/// first seconds have shown the rate, where nothing was known of it before.
+fn short(view: &ServiceView, pairs: &[(ShardName, ShardName)], left: Duration) -> Option<String> {
+    let lasts = |source: &ShardName| view.sidecars.get(source)?.needs?.lasts_ms;
+    let (source, lasts) = pairs
+        .iter()
+        .filter_map(|(source, _)| Some((source, Duration::from_millis(lasts(source)?))))
+        .min_by_key(|(_, lasts)| *lasts)?;
+    (lasts < left).then(|| {
+        format!(
+            "{source} can keep its log for {} only: raise its spool-budget or bandwidth, or it begins anew",
+            Span(lasts).about()
+        )
+    })
 }
 
 /// Each pair of the new cluster that is not level, and why.
@@ -72,13 +99,17 @@ pub(crate) async fn level(tool: &Tool, task: &Task, of: Option<u64>) -> Result<u
         match late.split_first() {
             None => Look::Done(()),
             Some((first, more)) => {
-                let sent = progress(sent(view, &task.to), since, began.elapsed(), of);
+                let (sent, took) = (sent(view, &task.to), began.elapsed());
+                let rest = rate(sent, since, took).and_then(|rate| left(sent, rate, of));
+                let short = rest.and_then(|rest| short(view, &pairs, rest));
+                let short = short.map_or(String::new(), |short| format!("; {short}"));
+                let sent = progress(sent, since, took, of);
                 let more = if more.is_empty() {
                     String::new()
                 } else {
                     format!(" and {} more", more.len())
                 };
-                Look::Missing(format!("{sent}; {first}{more}"))
+                Look::Missing(format!("{sent}{short}; {first}{more}"))
             }
         }
     });
@@ -124,5 +155,37 @@ mod tests {
         let says = progress(110 * mib, 0, ten, Some(100 * mib));
         assert_eq!(says, "110.0 MiB of about 100.0 MiB sent (100 %), 11.0 MiB a second");
         assert_eq!(progress(5, 0, ten, None), "5 B sent");
+        // The rate of the first seconds tells how long it takes, where nobody knew before.
+        assert_eq!(rate(5, 0, ten), None, "too little to say");
+        assert_eq!(rate(40 * mib, 20 * mib, ten), Some(2 * mib));
+        assert_eq!(left(40 * mib, 2 * mib, Some(100 * mib)), Some(Duration::from_secs(30)));
+        assert_eq!(left(110 * mib, 2 * mib, Some(100 * mib)), None);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_kept_for_so_long_is_named() {
+        let shard = |name: &str| name.parse::<ShardName>().unwrap();
+        let pairs = [(shard("a/0"), shard("n/0")), (shard("a/1"), shard("n/1"))];
+        let member = |name: &str, lasts_ms| {
+            let needs = topology::members::Needs { lasts_ms, ..Default::default() };
+            let text = serde_json::json!({
+                "shard": name, "stream": "127.0.0.1:1", "pid": 1, "version": "0", "at": 1,
+                "streams": {}, "receiving": {}, "needs": needs,
+            });
+            (shard(name), serde_json::from_value(text).unwrap())
+        };
+        let sidecars = [member("a/0", None), member("a/1", Some(60_000))].into();
+        let view = ServiceView { sidecars, ..ServiceView::default() };
+        let minutes = |n| Duration::from_secs(n * 60);
+        assert_eq!(short(&view, &pairs, Duration::from_secs(59)), None);
+        assert!(
+            short(&view, &pairs, minutes(2)).unwrap().starts_with("a/1 can keep its log for 1")
+        );
+    }
+
+    #[test]
+    fn who_knows_nothing_says_so() {
+        let ten = Duration::from_secs(10);
+        assert_eq!(progress(0, 0, ten, Some(100)), "0 B of about 100 B sent (0 %)");
     }
 }
