@@ -49,24 +49,27 @@ const EXAMPLES: &str = "Examples:
 Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 refused by a guard; 4 rolled back;
 5 not complete (of a switch: committed), run `resume`; 6 outcome unknown.";
 
+/// What every verb takes, in the help behind what is its own.
+const EVERYWHERE: &str = "With every verb";
+
 /// Move a service from one cluster to another, and back.
 #[derive(Parser, Debug)]
 #[command(name = "godwit-switchover", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Args {
     /// Settings as TOML, with the names of the flags as keys; flags and GODWIT_* come first
-    #[arg(long, global = true, env = "GODWIT_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "GODWIT_CONFIG", value_name = "FILE", help_heading = EVERYWHERE)]
     pub config: Option<PathBuf>,
     /// Check the settings, print `config is good` and exit
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub check_config: bool,
     /// What the result on stdout looks like; progress goes to stderr
-    #[arg(long, global = true, value_enum, default_value_t)]
+    #[arg(long, global = true, value_enum, default_value_t, help_heading = EVERYWHERE)]
     pub output: Output,
     /// Say what would be done and change nothing; exit 3 if it would be refused
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub dry_run: bool,
     /// Why it is done; the journal keeps it
-    #[arg(long, global = true, value_name = "TEXT")]
+    #[arg(long, global = true, value_name = "TEXT", help_heading = EVERYWHERE)]
     pub reason: Option<String>,
     /// Print a completion script for this shell and exit
     #[arg(long, value_enum, value_name = "SHELL")]
@@ -108,6 +111,9 @@ pub enum Verb {
     #[command(subcommand)]
     Cluster(ClusterVerb),
     /// Grow, shrink or move the service: add a cluster, seed it, switch to it, keep or retire the old one
+    #[command(
+        after_help = "Examples:\n  godwit-switchover resize --to n --shards 4 --dry-run\n  godwit-switchover resize --to n --shards 4 --yes --reason 'more room'\n  godwit-switchover resume        # from any machine, if this one dies"
+    )]
     Resize(Resize),
     /// Remove a cluster that nothing needs any more: all proxies route past it, and it was level
     Retire {
@@ -143,6 +149,9 @@ pub enum Verb {
         scope: Scope,
     },
     /// Planned switchover: loses nothing, or is rolled back
+    #[command(
+        after_help = "Examples:\n  godwit-switchover plan --to b\n  godwit-switchover run --to b\n  godwit-switchover run --to b --shard a/1 --yes --reason 'new disk in a/1'"
+    )]
     Run {
         /// The cluster that is to take over
         #[arg(long, value_name = "CLUSTER")]
@@ -155,6 +164,9 @@ pub enum Verb {
         how: How,
     },
     /// Take over from a cluster that failed; says what is missing before anything is decided
+    #[command(
+        after_help = "Examples:\n  godwit-switchover failover --to b --dry-run\n  godwit-switchover failover --to b --accept-loss 3s\n  godwit-switchover failover --to b --accept-loss '1000 writes' --yes --reason 'a burns'"
+    )]
     Failover {
         /// The cluster that is to take over
         #[arg(long, value_name = "CLUSTER")]
@@ -177,6 +189,9 @@ pub enum Verb {
         how: How,
     },
     /// Finish or report an operation whose tool died, from any machine
+    #[command(
+        after_help = "Examples:\n  godwit-switchover status\n  godwit-switchover resume\n  godwit-switchover resume --accept-loss 3s"
+    )]
     Resume {
         /// What is accepted, for a failover.
         #[command(flatten)]
@@ -191,6 +206,9 @@ pub enum Verb {
     /// List the operations that are journaled, here and in the registry
     History,
     /// Show one operation: what was done, by whom and why, when each step was
+    #[command(
+        after_help = "Examples:\n  godwit-switchover report\n  godwit-switchover report 3f2a --html switch.html"
+    )]
     Report {
         /// Its id or the beginning of it, as `history` shows it, or `last`
         #[arg(value_name = "ID", default_value = "last")]
@@ -212,6 +230,9 @@ pub enum Verb {
         to: Option<OnOff>,
     },
     /// Let the service fail over by itself within limits, or not any more; `watch --auto` does it
+    #[command(
+        after_help = "Examples:\n  godwit-switchover auto\n  godwit-switchover auto on --to b --max-loss 1s --wait 5s --not-within 10m\n  godwit-switchover auto off --reason 'we look ourselves'"
+    )]
     Auto {
         /// Without it, say how it is
         #[arg(value_enum)]
@@ -221,6 +242,9 @@ pub enum Verb {
         limits: AutoLimits,
     },
     /// Watch the primaries by what proxies and sidecars see of them, until it is ended; advise, or act
+    #[command(
+        after_help = "Examples:\n  godwit-switchover watch\n  godwit-switchover watch --auto --metrics 0.0.0.0:9400 --hook-alert /usr/local/bin/page"
+    )]
     Watch(Watching),
     /// Let the reads of a zone be served by a cluster that follows, or by the primaries again
     Route(Routing),
@@ -234,6 +258,9 @@ pub enum Verb {
         access: admin::Access,
     },
     /// Rehearse a takeover on forks of the standbys, by their sidecars or on this machine; the service is only read
+    #[command(
+        after_help = "Examples:\n  godwit-switchover drill --to b                          # by the sidecars of b, from anywhere\n  godwit-switchover drill --to b --here                   # where all nodes of b are, as their user"
+    )]
     Drill(Rehearsal),
     /// Show what the registry holds, look for what cannot be right, mend what is safe
     Registry {
@@ -273,6 +300,33 @@ mod tests {
             ("a", vec!["0-99,200-16383".to_owned(), "100-199".to_owned()])
         );
         assert!(cluster("a").unwrap_err().contains("a=0-8191"));
+    }
+
+    /// The words of a line as a shell has them, as far as examples go.
+    fn words(line: &str) -> Vec<String> {
+        let line = line.split(" #").next().unwrap_or_default();
+        let quoted = line.split('\'').enumerate();
+        let words = quoted.flat_map(|(n, part)| match n % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
+            _ => vec![part.to_owned()],
+        });
+        words.collect()
+    }
+
+    #[test]
+    fn every_example_of_the_help_is_a_command() {
+        let mut command = Args::command();
+        let mut helps = vec![command.render_long_help().to_string()];
+        helps.extend(command.get_subcommands_mut().map(|c| c.render_long_help().to_string()));
+        let mut found = 0;
+        for line in helps.iter().flat_map(|help| help.lines()).map(str::trim) {
+            if line.starts_with("godwit-switchover ") {
+                let parsed = Args::try_parse_from(words(line));
+                assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+                found += 1;
+            }
+        }
+        assert!(found > 30, "{found} examples");
     }
 
     #[test]

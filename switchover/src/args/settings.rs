@@ -7,19 +7,21 @@ use ops::config::ConfigError;
 use ops::units::{Size, Span};
 use serde::{Deserialize, Serialize};
 
+use super::EVERYWHERE;
+
 /// Settings that may stand in a config file.
 #[derive(clap::Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     /// The registry, such as etcd://10.0.0.1:2379 or, for one machine,
     /// file:/var/lib/godwit/registry
-    #[arg(long, global = true, env = "GODWIT_REGISTRY", value_name = "ADDRESS")]
+    #[arg(long, global = true, env = "GODWIT_REGISTRY", value_name = "ADDRESS", help_heading = EVERYWHERE)]
     pub registry: Option<String>,
     /// The service
-    #[arg(long, global = true, env = "GODWIT_SERVICE", value_name = "NAME")]
+    #[arg(long, global = true, env = "GODWIT_SERVICE", value_name = "NAME", help_heading = EVERYWHERE)]
     pub service: Option<String>,
     /// Where operations are journaled on this machine [default: godwit/ under XDG_STATE_HOME]
-    #[arg(long, global = true, env = "GODWIT_JOURNAL", value_name = "DIR")]
+    #[arg(long, global = true, env = "GODWIT_JOURNAL", value_name = "DIR", help_heading = EVERYWHERE)]
     pub journal: Option<PathBuf>,
     /// How long a service stays claimed by an operation whose tool died on another machine [default:
     /// 5s]
