@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ops::exit::{Exit, Stop};
 use serde_json::json;
 use tokio::sync::watch;
-use topology::record::{Cause, Fork, Freeze, Phase, UnixMs};
+use topology::record::{Cause, Freeze, Phase, UnixMs};
 use topology::{FreezeId, Record, Revision, ServiceView, ShardName};
 
 use crate::args::Accept;

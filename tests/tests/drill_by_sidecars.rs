@@ -109,7 +109,7 @@ fn opening(story: &Story) {
 
 #[test]
 fn a_drill_needs_nothing_but_the_registry() {
-    let story = story(&binaries::path("godwit-node").unwrap());
+    let mut story = story(&binaries::path("godwit-node").unwrap());
     story.load();
     let traffic = story.traffic();
     story.more(&traffic, 300);

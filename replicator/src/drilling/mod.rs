@@ -25,7 +25,7 @@ const CLEAR_WITHIN: Duration = Duration::from_secs(20);
 const CLEAR_AGAIN: Duration = Duration::from_millis(100);
 
 /// Clears away what was left, and rehearses whenever that is asked for, until shutdown.
-pub async fn keep_drilling(sidecar: Arc<Sidecar>) {
+pub(crate) async fn keep_drilling(sidecar: Arc<Sidecar>) {
     clear(&sidecar).await;
     let Some(program) = sidecar.config.drill_node.clone() else { return };
     let mut view = sidecar.service.watch();

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ops::exit::{Exit, Stop};
+use serde_json::json;
 use topology::record::Fork;
 use topology::service::Cancelled;
 use topology::{Outcome, RegistryError};
