@@ -14,6 +14,7 @@
 //!   [`stream_bench`]: how late a standby is, and what that costs. [`sidecar_bench`]: what a sidecar costs its
 //!   node, catching up, seeding.
 //!   [`snapshot_bench`]: what snapshots take beside rsync and restic.
+//! - [`shelf`]: snapshots and a store for them; [`alone`]: a node on what was restored.
 //! - [`etcd`]: a registry for many machines, to break.
 //! - [`redis`]: a stock redis-server, and what is in a server.
 //! - [`client`] and [`wait`]: a small blocking Redis client, and waiting with a deadline.
@@ -21,6 +22,7 @@
 //! The stories are in `tests/tests/`, one a file; each is short because these helpers are not.
 
 pub mod actors;
+pub mod alone;
 pub mod check;
 pub mod client;
 pub mod clouds;
@@ -29,6 +31,7 @@ pub mod etcd;
 pub mod load;
 pub mod once;
 pub mod redis;
+pub mod shelf;
 pub mod sidecar_bench;
 pub mod snapshot_bench;
 pub mod soak;

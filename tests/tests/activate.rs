@@ -4,99 +4,17 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
+use tests::alone::Alone;
 use tests::client::Client;
-use tests::clouds::process::Process;
-use tests::clouds::{Clouds, binaries};
+use tests::clouds::Clouds;
+use tests::shelf::{Shelf, compact, ok, run, said, snapshotter, write};
 use tests::story::Story;
 use tests::wait;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn snapshotter(args: &[&str]) -> Output {
-    Command::new(binaries::path("godwit-snapshotter").unwrap())
-        .args(args)
-        .args(["--output", "json"])
-        .output()
-        .unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-fn ok(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", said(output));
-    let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(text.lines().last().unwrap()).unwrap()
-}
-
-/// Where snapshots are, and where they are materialised: on the file system of the nodes.
-struct Shelf {
-    dir: tempfile::TempDir,
-}
-
-impl Shelf {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn store(&self) -> String {
-        self.dir.path().join("store").to_str().unwrap().to_owned()
-    }
-
-    fn materialised(&self) -> String {
-        self.store() + ".materialised"
-    }
-
-    fn push(&self, clouds: &Clouds, cluster: &str) -> Value {
-        let layout = &clouds.layout;
-        let mut args = vec!["push", "--registry", &layout.registry, "--service", &layout.service];
-        let store = self.store();
-        args.extend(["--cluster", cluster, "--to", &store]);
-        // Who follows since a moment ago may not have been seeded yet.
-        let pushed = wait::until("a push", PATIENCE, || {
-            let output = snapshotter(&args);
-            anyhow::ensure!(output.status.success(), "{}", said(&output));
-            Ok(ok(&output))
-        });
-        pushed.unwrap()
-    }
-
-    fn materialise(&self, more: &[&str]) -> Value {
-        ok(&snapshotter(&[&["materialise", "--from", &self.store()][..], more].concat()))
-    }
-
-    fn activate(&self, clouds: &Clouds, shard: &str, more: &[&str]) -> Output {
-        let (layout, from) = (&clouds.layout, self.materialised());
-        let mut args = vec!["activate", "--materialised", &from, "--shard", shard];
-        args.extend(["--registry", &layout.registry, "--service", &layout.service]);
-        args.extend(more);
-        snapshotter(&args)
-    }
-}
-
-fn write(clouds: &Clouds, from: usize, to: usize) {
-    let mut client = Client::connect(&clouds.cloud("a").proxies[0].client).unwrap();
-    for n in from..to {
-        client.push(&["SET", &format!("key:{n}"), &format!("value {n} {}", "x".repeat(200))]);
-    }
-    client.flush().unwrap();
-    for _ in from..to {
-        assert_eq!(client.answer().unwrap().as_text(), Some("OK"));
-    }
-}
-
-fn compact(clouds: &Clouds) {
-    for shard in &clouds.cloud("a").shards {
-        let compact = ["compact", "--admin", &shard.node.admin];
-        let done = Command::new(binaries::path("godwit-node").unwrap()).args(compact).output();
-        assert!(done.unwrap().status.success());
-    }
-}
 
 /// What a stream has sent so far of files, and in all.
 fn sent(story: &Story, from: &str, to: &str) -> (u64, u64) {
@@ -118,15 +36,15 @@ fn a_standby_that_has_a_snapshot_of_its_primary_is_sent_the_log_and_nothing_else
     let story = Story::begin();
     let (clouds, shelf) = (&story.clouds, Shelf::new());
     write(clouds, 0, 5_000);
-    shelf.push(clouds, "a");
-    let first = shelf.materialise(&[]);
+    shelf.pushed(clouds, "a", &[]);
+    let first = shelf.ok("materialise", &[]);
     assert_eq!(first["materialised"].as_array().unwrap().len(), 2, "{first}");
     // By log, which goes on from what is there: nothing is written but the log.
     write(clouds, 1_000, 1_200);
     compact(clouds);
-    let pushed = shelf.push(clouds, "a");
+    let pushed = shelf.pushed(clouds, "a", &[]);
     assert_eq!(pushed["shards"][0]["way"], "log", "{pushed}");
-    let second = shelf.materialise(&[]);
+    let second = shelf.ok("materialise", &[]);
     for one in second["materialised"].as_array().unwrap() {
         assert_eq!(one["written-bytes"], 0, "{second}");
         assert!(one["batches"].as_u64() > Some(0), "{second}");
@@ -173,27 +91,53 @@ fn what_does_not_fit_or_would_be_lost_is_refused() {
         assert!(said(&output).contains(words), "{words}: {}", said(&output));
     };
     refused("b/0", &[], "nothing is materialised");
-    shelf.push(clouds, "a");
-    shelf.materialise(&["--shard", "a/0"]);
+    shelf.pushed(clouds, "a", &[]);
+    shelf.ok("materialise", &["--shard", "a/0"]);
     let before = ["a/0", "b/0", "b/1"].map(|shard| database(clouds, shard));
     refused("a/0", &[], "primary");
     refused("b/1", &[], "holds the slots 0-8191");
     let other = clouds.cloud("b").shards[1].node.admin.clone();
     refused("b/0", &["--node-admin", &other], "that of b/1");
     assert_eq!(before, ["a/0", "b/0", "b/1"].map(|shard| database(clouds, shard)));
+}
 
-    // Of a standby's own snapshot it is not known whether its source has the log; it does here.
-    shelf.push(clouds, "b");
-    shelf.materialise(&["--shard", "b/0"]);
+#[test]
+fn a_standbys_own_snapshot_is_gone_on_from_by_its_sources_log() {
+    let story = Story::begin();
+    let (clouds, shelf) = (&story.clouds, Shelf::new());
+    write(clouds, 0, 300);
+    // The log since this one stays at the source: it is what the next push of a needs.
+    shelf.pushed(clouds, "a", &[]);
     write(clouds, 300, 400);
-    refused("b/0", &[], "--anyway");
-    let activated = ok(&shelf.activate(clouds, "b/0", &["--anyway", "--copy"]));
-    assert_eq!(
-        (&activated["of"], &activated["follows"]),
-        (&"b/0".into(), &"log".into()),
-        "{activated}"
-    );
+    shelf.pushed(clouds, "b", &[]);
+    shelf.ok("materialise", &["--shard", "b/0", "--shard", "b/1"]);
+    write(clouds, 400, 500);
+    for (shard, more) in [("b/0", &[][..]), ("b/1", &["--copy"])] {
+        let source = shard.replace('b', "a");
+        let before = sent(&story, &source, shard).0;
+        let activated = ok(&shelf.activate(clouds, shard, more));
+        let shown = (&activated["of"], &activated["follows"]);
+        assert_eq!(shown, (&shard.into(), &"log".into()), "{activated}");
+        assert!(activated["log-bytes"].as_u64() > Some(0), "{activated}");
+        assert_eq!(sent(&story, &source, shard).0, before, "files were sent");
+    }
     story.equal("a", "b");
+    // Who asks whether the log is there takes no snapshot, and that is no fault.
+    let asked = |log: &str, words: &str| log.lines().any(|line| line.contains(words));
+    for shard in &clouds.cloud("a").shards {
+        let log = fs::read_to_string(&shard.sidecar.process.log).unwrap();
+        assert!(asked(&log, "said whether the log since its snapshot is here"), "{log}");
+        assert!(!asked(&log, "an export ended early"), "{log}");
+    }
+
+    // No source any more: it is not known who would go on with it.
+    story.switch(&["run", "--to", "b", "--yes"]);
+    let output = shelf.activate(clouds, "a/0", &[]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("a/0, which is no primary now"), "{}", said(&output));
+    let anyway = ok(&shelf.activate(clouds, "a/0", &["--anyway", "--wait", "0s"]));
+    assert_eq!(anyway["of"], "b/0", "{anyway}");
+    story.equal("b", "a");
 }
 
 #[test]
@@ -207,8 +151,8 @@ fn a_node_that_dies_while_it_activates_has_what_it_had_or_all_of_it() {
     });
     let shelf = Shelf::new();
     write(&story.clouds, 0, 300);
-    shelf.push(&story.clouds, "a");
-    shelf.materialise(&[]);
+    shelf.pushed(&story.clouds, "a", &[]);
+    shelf.ok("materialise", &[]);
     for (shard, swapped) in [("b/0", false), ("b/1", true)] {
         let old = database(&story.clouds, shard);
         let output = shelf.activate(&story.clouds, shard, &[]);
@@ -237,8 +181,8 @@ fn an_empty_node_begins_with_a_snapshot_with_a_service_or_alone() {
     let mut story = Story::begin();
     let shelf = Shelf::new();
     write(&story.clouds, 0, 1_000);
-    shelf.push(&story.clouds, "a");
-    shelf.materialise(&[]);
+    shelf.pushed(&story.clouds, "a", &[]);
+    shelf.ok("materialise", &[]);
     write(&story.clouds, 1_000, 1_100);
 
     // A new machine: before its sidecar runs, so that no seed comes first.
@@ -259,37 +203,22 @@ fn an_empty_node_begins_with_a_snapshot_with_a_service_or_alone() {
     story.equal("a", "b");
     assert_eq!(sent(&story, "a/0", "b/0").0, before, "files were sent");
 
-    let alone = shelf.dir.path().join("alone");
-    let (mut node, mut client) = serve(&alone);
+    let mut alone = Alone::on(Path::new(&shelf.path("alone")));
     let key = (0..1_000).map(|n| format!("key:{n}")).find(|key| {
         let slots: keyspace::SlotSet = "0-8191".parse().unwrap();
         slots.contains(keyspace::Slot::of_key(key.as_bytes()))
     });
     let key = key.unwrap();
     // What was not there is not remembered as such.
-    assert_eq!(client.call(&["GET", &key]).unwrap().as_text(), None);
-    let admin = format!("unix:{}", alone.join("admin.sock").display());
-    let (from, shard) = (shelf.materialised(), "a/0");
-    let args = ["activate", "--materialised", &from, "--shard", shard, "--node-admin", &admin];
-    ok(&snapshotter(&args));
-    assert!(client.text(&["GET", &key]).unwrap().starts_with("value "));
-    assert_eq!(client.text(&["SET", "new", "1"]).unwrap(), "OK");
-    let again = snapshotter(&args);
+    assert_eq!(alone.client.call(&["GET", &key]).unwrap().as_text(), None);
+    let (from, admin) = (shelf.materialised(), alone.admin.clone());
+    let args = ["activate", "--materialised", &from, "--shard", "a/0", "--node-admin", &admin];
+    let args = [&args[..], &["--output", "json"]].concat();
+    ok(&run(&mut snapshotter(&args)));
+    assert!(alone.client.text(&["GET", &key]).unwrap().starts_with("value "));
+    assert_eq!(alone.client.text(&["SET", "new", "1"]).unwrap(), "OK");
+    let again = run(&mut snapshotter(&args));
     assert_eq!(again.status.code(), Some(3), "{}", said(&again));
     assert!(said(&again).contains("holds data"), "{}", said(&again));
-    assert_eq!(client.text(&["GET", "new"]).unwrap(), "1");
-    node.end();
-}
-
-/// A node that stands alone; it ends with its handle.
-fn serve(dir: &Path) -> (Process, Client) {
-    let free =
-        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let args = ["--dir", dir.to_str().unwrap(), "--listen", &free].map(str::to_owned).to_vec();
-    let program = binaries::path("godwit-node").unwrap();
-    let mut node = Process::new("alone".to_owned(), program, args, dir.with_extension("log"));
-    node.start().unwrap();
-    let connect = || Client::connect_with(&free, Duration::from_secs(2));
-    wait::until("the node to serve", PATIENCE, || connect().map(drop)).unwrap();
-    (node, connect().unwrap())
+    assert_eq!(alone.client.text(&["GET", "new"]).unwrap(), "1");
 }

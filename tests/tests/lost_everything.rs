@@ -3,21 +3,10 @@
 #![allow(clippy::unwrap_used)] // a helper of a test may stop at the first surprise
 
 use std::path::Path;
-use std::process::{Command, Output};
 
-use serde_json::Value;
+use tests::clouds::Clouds;
 use tests::clouds::plan::Plan;
-use tests::clouds::{Clouds, binaries};
-
-fn snapshotter(args: &[&str]) -> Output {
-    Command::new(binaries::path("godwit-snapshotter").unwrap()).args(args).output().unwrap()
-}
-
-fn ok(output: &Output) -> Value {
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_str(said.lines().last().unwrap()).unwrap()
-}
+use tests::shelf::{ok, push, run, snapshotter};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -34,10 +23,10 @@ fn plan(dir: &Path) -> Plan {
 fn a_service_comes_back_from_its_repository_and_its_keys() {
     let scratch = tempfile::tempdir().unwrap();
     let path = |name: &str| scratch.path().join(name);
-    let (all, push, rotated) = (path("all.key"), path("push.key"), path("new.key"));
-    let made = |args: &[&str]| assert!(snapshotter(args).status.success(), "{args:?}");
+    let (all, writer, rotated) = (path("all.key"), path("push.key"), path("new.key"));
+    let made = |args: &[&str]| assert!(run(&mut snapshotter(args)).status.success(), "{args:?}");
     made(&["key", "new", "--out", text(&all)]);
-    made(&["key", "writer", "--of", text(&all), "--out", text(&push)]);
+    made(&["key", "writer", "--of", text(&all), "--out", text(&writer)]);
 
     let (old, store) = (tempfile::tempdir().unwrap(), path("store"));
     let mut clouds = Clouds::create(plan(old.path())).unwrap();
@@ -46,12 +35,8 @@ fn a_service_comes_back_from_its_repository_and_its_keys() {
     for n in 0..300 {
         client.call(&["SET", &format!("key:{n}"), &format!("value {n}")]).unwrap();
     }
-    let layout = &clouds.layout;
-    let mut args = vec!["push", "--registry", &layout.registry, "--service", &layout.service];
-    args.extend(["--digest", "on"]);
-    args.extend(["--cluster", "a", "--to", text(&store), "--key-file", text(&push)]);
-    args.extend(["--output", "json"]);
-    let pushed = ok(&snapshotter(&args));
+    let mut push = push(&clouds, "a", text(&store));
+    let pushed = ok(&run(push.args(["--digest", "on", "--key-file", text(&writer)])));
     let id = pushed["snapshot"].as_str().unwrap();
 
     // Everything is gone: processes, registry, disks.
@@ -65,9 +50,9 @@ fn a_service_comes_back_from_its_repository_and_its_keys() {
         let mut args = vec![verb, "--from", text(&store), "--key-file", text(keys)];
         args.extend(["--output", "json"]);
         args.extend(more);
-        snapshotter(&args)
+        run(&mut snapshotter(&args))
     };
-    let blind = from(&push, "verify", &[]);
+    let blind = from(&writer, "verify", &[]);
     assert!(String::from_utf8_lossy(&blind.stdout).contains("no private key"), "{blind:?}");
     assert_eq!(ok(&from(&rotated, "verify", &[]))["verified"], true);
     let proven = from(&rotated, "prove", &["--scratch", text(scratch.path())]);

@@ -2,119 +2,45 @@
 
 #![allow(clippy::unwrap_used)] // a helper of a test may stop at the first surprise
 
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use store::bucket::{Bucket, S3Options};
-use store::repository::{Keys, Manifest, Repository, Snapshots, What};
-use tests::client::Client;
-use tests::clouds::{Clouds, binaries};
-use tests::wait;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn snapshotter(args: &[&str]) -> Command {
-    let mut command = Command::new(binaries::path("godwit-snapshotter").unwrap());
-    command.args(args);
-    command
-}
-
-fn ok(output: Output) -> Value {
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_str(said.lines().last().unwrap()).unwrap()
-}
-
-/// A push of a cluster of these clouds.
-fn push(clouds: &Clouds, cluster: &str, store: &str) -> Command {
-    let layout = &clouds.layout;
-    let mut args = vec!["push", "--registry", &layout.registry, "--service", &layout.service];
-    args.extend(["--cluster", cluster, "--to", store, "--output", "json"]);
-    snapshotter(&args)
-}
-
-fn write(clouds: &Clouds, from: usize, to: usize) {
-    let mut client = Client::connect(&clouds.cloud("a").proxies[0].client).unwrap();
-    for n in from..to {
-        client.push(&["SET", &format!("key:{n}"), &format!("value {n} {}", "x".repeat(200))]);
-        client.push(&["HSET", &format!("hash:{n}"), "field", &n.to_string()]);
-    }
-    client.flush().unwrap();
-    for _ in from..to {
-        assert_eq!(client.answer().unwrap().as_text(), Some("OK"));
-        // 0 where the field was there before.
-        assert!(client.answer().unwrap().as_integer().is_some());
-    }
-}
-
-/// The manifests of a snapshot, all of whose pieces and segments are there and good.
-fn read_back(store: &str, id: &str) -> Vec<Manifest> {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let bucket = Bucket::open(&store.parse().unwrap(), &S3Options::default()).unwrap();
-        let repository = Repository::open(bucket, Keys::none()).await.unwrap();
-        let snapshots = Snapshots::open(&repository).await.unwrap();
-        let (snapshot, _) = snapshots.get(&id.parse().unwrap()).unwrap();
-        let mut manifests = Vec::new();
-        for n in 0..snapshot.shards.len() {
-            let manifest = snapshots.manifest(snapshot, n).await.unwrap();
-            assert_eq!(manifest.cut, snapshot.cut);
-            for piece in manifest.pieces() {
-                repository.piece(piece).await.unwrap();
-            }
-            for segment in &manifest.log {
-                repository.blob(&segment.name(), What::Segment, segment.blake3).await.unwrap();
-            }
-            manifests.push(manifest);
-        }
-        manifests
-    })
-}
+use tests::clouds::Clouds;
+use tests::shelf::{self, Shelf, at_last, checkpoints, compact, ok, read_back, run, write};
 
 #[test]
 fn what_is_pushed_is_there_whole_and_the_next_push_sends_what_is_new() {
     let clouds = Clouds::for_test();
-    let scratch = tempfile::tempdir().unwrap();
-    let store = format!("file://{}", scratch.path().join("store").display());
+    let shelf = Shelf::new();
+    let store = format!("file://{}", shelf.store());
     write(&clouds, 0, 2_000);
-    let first = ok(push(&clouds, "a", &store).output().unwrap());
+    let first = ok(&run(&mut shelf::push(&clouds, "a", &store)));
     write(&clouds, 2_000, 2_100);
-    let second = ok(push(&clouds, "a", &store).output().unwrap());
+    let second = ok(&run(&mut shelf::push(&clouds, "a", &store)));
     let sent = |pushed: &Value| pushed["bytes_sent"].as_u64().unwrap();
     assert!(sent(&second) < sent(&first), "{first}\n{second}");
     for shard in second["shards"].as_array().unwrap() {
         assert_eq!(shard["way"], "objects-reused", "{second}");
     }
-    for shard in &clouds.cloud("a").shards {
-        let left = std::fs::read_dir(shard.node.dir.join("checkpoints")).unwrap().count();
-        assert_eq!(left, 0, "a checkpoint was left in {}", shard.name);
-    }
+    assert!(checkpoints(&clouds).is_empty(), "{:?}", checkpoints(&clouds));
 
     // A standby will do as well, once it has been seeded; until then it is refused in words.
-    let standby = wait::until("the standby to be stored", PATIENCE, || {
-        let output = push(&clouds, "b", &store).output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        anyhow::ensure!(output.status.success(), "{said}");
-        Ok(ok(output))
-    });
-    let standby = standby.unwrap();
+    let standby = at_last("the standby to be stored", || shelf::push(&clouds, "b", &store));
     assert_eq!(standby["cluster"], "b");
     let standby_id = standby["snapshot"].as_str().unwrap().to_owned();
     // Its nodes digest what they hold, unasked; a primary has clients to serve.
     let prove = |id: &str, more: &[&str]| {
-        let dir = scratch.path().join("scratch");
-        let args = ["prove", "--from", &store, "--scratch", dir.to_str().unwrap()];
-        let args = [&args[..], &["--output", "json", "--snapshot", id], more].concat();
-        snapshotter(&args).output().unwrap()
+        let dir = shelf.path("scratch");
+        shelf.run("prove", &[&["--scratch", &dir, "--snapshot", id][..], more].concat())
     };
-    let proven = ok(prove(&standby_id, &[]));
+    let proven = ok(&prove(&standby_id, &[]));
     assert_eq!(proven["proven"], true, "{proven}");
     assert_eq!(proven["shards"][0]["compared"], true, "{proven}");
     let id = second["snapshot"].as_str().unwrap();
     let refused = prove(id, &[]);
     assert_eq!(refused.status.code(), Some(3), "there is nothing to compare with");
-    let read = ok(prove(id, &["--without-digest"]));
+    let read = ok(&prove(id, &["--without-digest"]));
     assert_eq!((&read["good"], &read["proven"]), (&true.into(), &false.into()), "{read}");
 
     let manifests = read_back(&store, id);
@@ -124,47 +50,35 @@ fn what_is_pushed_is_there_whole_and_the_next_push_sends_what_is_new() {
 #[test]
 fn a_push_that_is_killed_seals_nothing_and_the_next_one_is_whole() {
     let clouds = Clouds::for_test();
-    let scratch = tempfile::tempdir().unwrap();
-    let store = format!("file://{}", scratch.path().join("store").display());
+    let shelf = Shelf::new();
+    let store = format!("file://{}", shelf.store());
     write(&clouds, 0, 500);
     // Killed wherever it is after these many milliseconds: before, during or after its seal.
     for after in [5, 20, 40] {
-        let mut running =
-            push(&clouds, "a", &store).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut push = shelf::push(&clouds, "a", &store);
+        let mut running = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         #[allow(clippy::disallowed_methods)] // the moment is meant to be any
         std::thread::sleep(Duration::from_millis(after));
         running.kill().unwrap();
         running.wait().unwrap();
     }
     // The sidecar finds out by itself that nobody listens; until then it says that it is busy.
-    let last = wait::until("the next push to be whole", PATIENCE, || {
-        let output = push(&clouds, "a", &store).output()?;
-        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(ok(output))
-    })
-    .unwrap();
+    let last = at_last("the next push to be whole", || shelf::push(&clouds, "a", &store));
     read_back(&store, last["snapshot"].as_str().unwrap());
-    for shard in &clouds.cloud("a").shards {
-        let left = std::fs::read_dir(shard.node.dir.join("checkpoints")).unwrap().count();
-        assert_eq!(left, 0, "a checkpoint was left in {}", shard.name);
-    }
+    assert!(checkpoints(&clouds).is_empty(), "{:?}", checkpoints(&clouds));
 }
 
 #[test]
 fn after_a_compaction_the_log_is_sent_and_not_the_files() {
     let clouds = Clouds::for_test();
-    let scratch = tempfile::tempdir().unwrap();
-    let store = format!("file://{}", scratch.path().join("store").display());
+    let shelf = Shelf::new();
+    let store = format!("file://{}", shelf.store());
     write(&clouds, 0, 20_000);
-    let first = ok(push(&clouds, "a", &store).output().unwrap());
+    let first = ok(&run(&mut shelf::push(&clouds, "a", &store)));
     // A twentieth of the keys again, and then the whole tree is rewritten.
     write(&clouds, 7_000, 8_000);
-    for shard in &clouds.cloud("a").shards {
-        let mut compact = Command::new(binaries::path("godwit-node").unwrap());
-        let done = compact.args(["compact", "--admin", &shard.node.admin]).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    }
-    let second = ok(push(&clouds, "a", &store).output().unwrap());
+    compact(&clouds);
+    let second = ok(&run(&mut shelf::push(&clouds, "a", &store)));
     let sent = |pushed: &Value| pushed["bytes_sent"].as_u64().unwrap();
     for shard in second["shards"].as_array().unwrap() {
         assert_eq!(shard["way"], "log", "{second}");
@@ -176,12 +90,12 @@ fn after_a_compaction_the_log_is_sent_and_not_the_files() {
 
     // The next one goes on from there; by files alone is a setting.
     write(&clouds, 8_000, 8_100);
-    let third = ok(push(&clouds, "a", &store).output().unwrap());
+    let third = ok(&run(&mut shelf::push(&clouds, "a", &store)));
     assert_eq!(third["shards"][0]["way"], "log", "{third}");
     let longer = read_back(&store, third["snapshot"].as_str().unwrap());
     assert!(longer[0].log.len() > manifests[0].log.len(), "it grows at its end");
     assert_eq!(longer[0].files, manifests[0].files);
-    let files = ok(push(&clouds, "a", &store).args(["--way", "files"]).output().unwrap());
+    let files = ok(&run(shelf::push(&clouds, "a", &store).args(["--way", "files"])));
     assert_ne!(files["shards"][0]["way"], "log", "{files}");
     read_back(&store, files["snapshot"].as_str().unwrap());
 }
@@ -189,11 +103,10 @@ fn after_a_compaction_the_log_is_sent_and_not_the_files() {
 #[test]
 fn what_was_damaged_in_the_store_is_set_aside_and_stored_again() {
     let clouds = Clouds::for_test();
-    let scratch = tempfile::tempdir().unwrap();
-    let dir = scratch.path().join("store");
-    let store = format!("file://{}", dir.display());
+    let shelf = Shelf::new();
+    let (dir, store) = (shelf.dir(), shelf.store());
     write(&clouds, 0, 500);
-    let first = ok(push(&clouds, "a", &store).output().unwrap());
+    let first = ok(&run(&mut shelf::push(&clouds, "a", &store)));
     let first = first["snapshot"].as_str().unwrap();
     // One bit of a table file.
     let manifest = read_back(&store, first).remove(0);
@@ -205,11 +118,8 @@ fn what_was_damaged_in_the_store_is_set_aside_and_stored_again() {
     std::fs::write(&blob, &bytes).unwrap();
 
     let verify = |more: &[&str]| {
-        let args = [&["verify", "--from", &store, "--output", "json"][..], more].concat();
-        let output = snapshotter(&args).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let report: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
-        (output.status.code(), report)
+        let output = shelf.run("verify", more);
+        (output.status.code(), shelf::report(&output))
     };
     let (code, report) = verify(&["--snapshot", first]);
     assert_eq!(
@@ -225,7 +135,7 @@ fn what_was_damaged_in_the_store_is_set_aside_and_stored_again() {
     );
     assert!(!blob.exists() && dir.join("damaged").join(table.pieces[0].name()).exists());
 
-    let second = ok(push(&clouds, "a", &store).args(["--way", "files"]).output().unwrap());
+    let second = ok(&run(shelf::push(&clouds, "a", &store).args(["--way", "files"])));
     assert!(second["bytes_sent"].as_u64() > Some(0), "{second}");
     let (code, report) = verify(&["--all"]);
     assert_eq!(code, Some(0), "the old one is whole again as well: {report}");

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -13,38 +13,32 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value;
 use store::bucket::{Bucket, BucketAddress, S3Options};
 use store::repository::{Keys, Repository, Snapshots};
+use tests::clouds::Clouds;
 use tests::clouds::plan::Plan;
-use tests::clouds::{Clouds, binaries};
+use tests::shelf::{PATIENCE, Shelf, at_last, run, said};
 use tests::wait;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Long enough for a push to be sealed in half of it.
 const GRACE: Duration = Duration::from_secs(8);
 
 struct Story {
     clouds: Clouds,
-    scratch: tempfile::TempDir,
-    store: String,
+    shelf: Shelf,
     written: u32,
 }
 
 impl Story {
     fn begin() -> Self {
-        let scratch = tempfile::tempdir().unwrap();
-        let mut plan = Plan::two_clouds(scratch.path().join("clouds"));
+        let shelf = Shelf::new();
+        let mut plan = Plan::two_clouds(shelf.root().join("clouds"));
         plan.clouds.truncate(1);
         let mut clouds = Clouds::create(plan).unwrap();
         clouds.start_all().unwrap();
-        let path = scratch.path().join("store");
-        let address = BucketAddress::Directory(path.clone());
+        let address = BucketAddress::Directory(shelf.dir());
         let bucket = Bucket::open(&address, &S3Options::default()).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(Repository::create(bucket, Keys::none(), GRACE)).unwrap();
-        Self { clouds, scratch, store: path.to_str().unwrap().to_owned(), written: 0 }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.scratch.path().join(name).to_str().unwrap().to_owned()
+        Self { clouds, shelf, written: 0 }
     }
 
     /// Some keys more.
@@ -58,27 +52,19 @@ impl Story {
     }
 
     fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(binaries::path("godwit-snapshotter").unwrap());
-        let layout = &self.clouds.layout;
-        command.arg(verb).args(["--output", "json"]);
+        let (restored, scratch) = (self.shelf.path("restored"), self.shelf.path("scratch"));
         match verb {
-            "push" => command
-                .args(["--registry", &layout.registry, "--service", &layout.service])
-                .args(["--cluster", "a", "--to", &self.store]),
-            _ => command.args(["--from", &self.store]),
-        };
-        match verb {
-            "restore" => command.args(["--to", &self.path("restored")]),
-            "prove" => command.args(["--scratch", &self.path("scratch"), "--without-digest"]),
-            "prune" => command.args(["--keep-last", "2"]),
-            _ => &mut command,
-        };
-        command
+            "push" => self.shelf.push(&self.clouds, "a"),
+            "restore" => self.shelf.verb(verb, &["--to", &restored]),
+            "prove" => self.shelf.verb(verb, &["--scratch", &scratch, "--without-digest"]),
+            "prune" => self.shelf.verb(verb, &["--keep-last", "2"]),
+            _ => self.shelf.verb(verb, &[]),
+        }
     }
 
     /// The pieces and segments that are stored, and those that manifests name.
     fn objects(&self) -> (BTreeSet<String>, BTreeSet<String>) {
-        let address = BucketAddress::Directory(self.store.clone().into());
+        let address = BucketAddress::Directory(self.shelf.dir());
         let bucket = Bucket::open(&address, &S3Options::default()).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -98,18 +84,8 @@ impl Story {
 
     /// Runs a verb until it succeeds: others may have to notice first that one has died.
     fn recovers(&self, verb: &str) -> Value {
-        let recovered = wait::until(&format!("a {verb} after one that died"), PATIENCE, || {
-            let output = self.command(verb).output()?;
-            anyhow::ensure!(output.status.success(), "{}", said(&output));
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            Ok(serde_json::from_str(text.lines().last().unwrap_or_default())?)
-        });
-        recovered.unwrap()
+        at_last(&format!("a {verb} after one that died"), || self.command(verb))
     }
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 #[test]
@@ -132,7 +108,7 @@ fn what_is_killed_anywhere_leaves_nothing_half_done() {
         let verb = kill as usize % verbs.len();
         story.write();
         if verbs[verb] == "restore" {
-            let _ = std::fs::remove_dir_all(story.path("restored"));
+            let _ = std::fs::remove_dir_all(story.shelf.path("restored"));
         }
         let mut command = story.command(verbs[verb]);
         let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -140,12 +116,14 @@ fn what_is_killed_anywhere_leaves_nothing_half_done() {
         std::thread::sleep(lasts[verb].mul_f64(random.random_range(0.0..1.0)));
         running.kill().unwrap();
         running.wait().unwrap();
-        if verbs[verb] == "restore" && !Path::new(&story.path("restored/0/restore.json")).exists() {
+        if verbs[verb] == "restore"
+            && !Path::new(&story.shelf.path("restored/0/restore.json")).exists()
+        {
             // It had not begun, or it was too fast.
-            let _ = std::fs::remove_dir_all(story.path("restored"));
+            let _ = std::fs::remove_dir_all(story.shelf.path("restored"));
         }
         story.recovers(verbs[verb]);
-        let verified = story.command("verify").arg("--all").output().unwrap();
+        let verified = run(story.command("verify").arg("--all"));
         assert!(verified.status.success(), "kill {kill}, {}: {}", verbs[verb], said(&verified));
     }
     // What they have left is gone once the time of grace is over, and what is kept is whole.
@@ -158,8 +136,8 @@ fn what_is_killed_anywhere_leaves_nothing_half_done() {
     .unwrap();
     let listed = story.recovers("list");
     assert!((2..=4).contains(&listed["snapshots"].as_array().unwrap().len()), "{listed}");
-    let verified = story.command("verify").arg("--all").output().unwrap();
+    let verified = run(story.command("verify").arg("--all"));
     assert!(verified.status.success(), "{}", said(&verified));
-    assert_eq!(std::fs::read_dir(story.path("scratch")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(story.shelf.path("scratch")).unwrap().count(), 0);
     story.clouds.down();
 }

@@ -5,68 +5,22 @@
 #[path = "../../crates/store/tests/moto/mod.rs"]
 mod moto;
 
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use moto::Moto;
-use serde_json::Value;
+use tests::alone::Alone;
 use tests::client::Client;
-use tests::clouds::plan::Plan;
-use tests::clouds::process::Process;
-use tests::clouds::{Clouds, binaries};
+use tests::shelf::{self, PATIENCE, Shelf, at_last, checkpoints, ok, one_cloud, said, snapshotter};
 use tests::toxi::Toxiproxy;
 use tests::wait;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Who writes, each to keys of its own, in order.
 const WRITERS: usize = 4;
 /// Records a second of all writers together; a transaction writes four.
 const RATE: u64 = 5_000;
-
-fn snapshotter(args: &[&str]) -> Command {
-    let mut command = Command::new(binaries::path("godwit-snapshotter").unwrap());
-    command.args(args);
-    command
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-fn ok(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", said(output));
-    let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(text.lines().last().unwrap()).unwrap()
-}
-
-fn one_cloud() -> Clouds {
-    Clouds::for_test_with(|mut plan: Plan| {
-        plan.clouds.truncate(1);
-        plan
-    })
-}
-
-fn push(clouds: &Clouds, store: &str) -> Command {
-    let layout = &clouds.layout;
-    let mut args = vec!["push", "--registry", &layout.registry, "--service", &layout.service];
-    args.extend(["--cluster", "a", "--to", store, "--output", "json"]);
-    snapshotter(&args)
-}
-
-/// No sidecar has left anything of an export with its node.
-fn nothing_is_left(clouds: &Clouds) {
-    for shard in &clouds.cloud("a").shards {
-        let empty = wait::until("the checkpoint to be cleaned up", PATIENCE, || {
-            let left = std::fs::read_dir(shard.node.dir.join("checkpoints"))?.count();
-            anyhow::ensure!(left == 0, "{left} are left in {}", shard.name);
-            Ok(())
-        });
-        empty.unwrap();
-    }
-}
 
 /// What a writer was told, in numbers of its transactions.
 #[derive(Default)]
@@ -103,25 +57,11 @@ fn write(client: &mut Client, writer: usize, journal: &Journal, stop: &AtomicBoo
     }
 }
 
-/// A node that stands alone on a restored directory; it ends with its handle.
-fn serve(dir: &Path) -> (Process, Client) {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let args = ["--dir", dir.to_str().unwrap(), "--listen", &free].map(str::to_owned).to_vec();
-    let program = binaries::path("godwit-node").unwrap();
-    let log = dir.with_extension("log");
-    let mut node = Process::new("restored".to_owned(), program, args, log);
-    node.start().unwrap();
-    let connect = || Client::connect_with(&free, Duration::from_secs(2));
-    wait::until("the restored node to serve", PATIENCE, || connect().map(drop)).unwrap();
-    (node, connect().unwrap())
-}
-
 #[test]
 fn a_snapshot_under_load_is_what_the_writers_journal_says_and_tears_no_transaction() {
     let clouds = one_cloud();
-    let scratch = tempfile::tempdir().unwrap();
-    let path = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
-    let (store, restored) = (path("store"), path("restored"));
+    let shelf = Shelf::new();
+    let restored = shelf.path("restored");
     let journals: [Journal; WRITERS] = Default::default();
     let stop = AtomicBool::new(false);
     let shards = &clouds.cloud("a").shards;
@@ -146,18 +86,17 @@ fn a_snapshot_under_load_is_what_the_writers_journal_says_and_tears_no_transacti
             };
             wait::until("the writers to get on", PATIENCE, enough).unwrap();
             before = std::array::from_fn(|w| journals[w].acknowledged.load(Ordering::Acquire));
-            ok(&push(&clouds, &store).output().unwrap());
+            ok(&shelf::run(&mut shelf.push(&clouds, "a")));
             after = std::array::from_fn(|w| journals[w].issued.load(Ordering::Acquire));
         }
         stop.store(true, Ordering::Relaxed);
         let written: u64 = after.iter().sum::<u64>() * 4;
         println!("{:.0} records a second", written as f64 / begun.elapsed().as_secs_f64());
     });
-    ok(&snapshotter(&["restore", "--from", &store, "--to", &restored, "--output", "json"])
-        .output()
-        .unwrap());
+    shelf.ok("restore", &["--to", &restored]);
     for shard in 0..shards.len() {
-        let (mut node, mut client) = serve(&Path::new(&restored).join(shard.to_string()));
+        let mut node = Alone::on(&Path::new(&restored).join(shard.to_string()));
+        let client = &mut node.client;
         for writer in (0..WRITERS).filter(|writer| shard_of(*writer) == shard) {
             let key = |kind: &str| format!("{{w{writer}}}{kind}");
             let last: u64 = client.text(&["GET", &key("string")]).unwrap().parse().unwrap();
@@ -177,7 +116,6 @@ fn a_snapshot_under_load_is_what_the_writers_journal_says_and_tears_no_transacti
                 assert_eq!(held, i64::try_from(last).ok(), "writer {writer}, {}", count[0]);
             }
         }
-        node.end();
     }
 }
 
@@ -199,7 +137,7 @@ fn a_bucket_that_goes_in_the_middle_of_a_push_leaves_nothing_half_done() {
         command.env("GODWIT_ENDPOINT", &endpoint).env("GODWIT_REGION", "us-east-1");
     };
     let push = |slowly: bool| {
-        let mut command = push(&clouds, "s3://loads/snapshots");
+        let mut command = shelf::push(&clouds, "a", "s3://loads/snapshots");
         aws(&mut command);
         if slowly {
             command.args(["--bandwidth", "2MiB"]);
@@ -210,16 +148,11 @@ fn a_bucket_that_goes_in_the_middle_of_a_push_leaves_nothing_half_done() {
         let mut command =
             snapshotter(&[verb, "--from", "s3://loads/snapshots", "--output", "json"]);
         aws(&mut command);
-        command.output().unwrap()
+        shelf::run(&mut command)
     };
-    let mut running = push(true);
-    let running = running.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let running = shelf::start(&mut push(true));
     let begun = wait::until("the push to be in its middle", PATIENCE, || {
-        let exports = clouds.cloud("a").shards.iter().any(|shard| {
-            std::fs::read_dir(shard.node.dir.join("checkpoints"))
-                .is_ok_and(|mut dir| dir.next().is_some())
-        });
-        anyhow::ensure!(exports, "no checkpoint yet");
+        anyhow::ensure!(!checkpoints(&clouds).is_empty(), "no checkpoint yet");
         Ok(())
     });
     begun.unwrap();
@@ -228,18 +161,19 @@ fn a_bucket_that_goes_in_the_middle_of_a_push_leaves_nothing_half_done() {
     let ended = running.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(1), "{}", said(&ended));
     assert!(said(&ended).contains("nothing was sealed"), "{}", said(&ended));
-    nothing_is_left(&clouds);
+    // No sidecar has left anything of an export with its node.
+    let cleaned = wait::until("the checkpoints to be cleaned up", PATIENCE, || {
+        let left = checkpoints(&clouds);
+        anyhow::ensure!(left.is_empty(), "{left:?} are left");
+        Ok(())
+    });
+    cleaned.unwrap();
     toxics.enable("bucket", true).unwrap();
     let listed = from("list");
     if listed.status.success() {
         // It was far enough to make the repository.
         assert_eq!(ok(&listed)["snapshots"].as_array().unwrap().len(), 0);
     }
-    let pushed = wait::until("the next push to be whole", PATIENCE, || {
-        let output = push(false).output()?;
-        anyhow::ensure!(output.status.success(), "{}", said(&output));
-        Ok(())
-    });
-    pushed.unwrap();
+    at_last("the next push to be whole", || push(false));
     assert_eq!(ok(&from("verify"))["verified"], true);
 }

@@ -80,7 +80,7 @@ pub struct Open {
 /// Where a snapshot ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct After {
-    /// The database whose log it is.
+    /// The database whose log it is, or [`After::ANY_DATABASE`].
     pub database: String,
     /// The end.
     pub position: Position,
@@ -88,6 +88,11 @@ pub struct After {
     pub chain: Chain,
     /// The log's chain there; [`Chain::START`] if it is not known.
     pub log_chain: Chain,
+}
+
+impl After {
+    /// For whoever knows where on a log it is and not whose: a timeline is of one database.
+    pub const ANY_DATABASE: &str = "";
 }
 
 /// One file of a checkpoint.

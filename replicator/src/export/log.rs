@@ -38,7 +38,7 @@ pub(super) fn open(
     end: Sequence,
     after: &After,
 ) -> Result<Log, String> {
-    if after.database != database.as_str() {
+    if ![After::ANY_DATABASE, database.as_str()].contains(&&*after.database) {
         return Err("the node's database is another one since the last snapshot".to_owned());
     }
     let at = after.position;

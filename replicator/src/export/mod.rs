@@ -83,11 +83,16 @@ pub enum ExportError {
 
 /// What an export came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exported {
-    /// Whether it was the log alone.
-    pub log: bool,
-    /// Bytes sent, packed.
-    pub sent: u64,
+pub enum Exported {
+    /// What each way would take was asked, and no more: nothing was begun.
+    Asked,
+    /// All of it.
+    Sent {
+        /// Whether it was the log alone.
+        log: bool,
+        /// Packed bytes.
+        bytes: u64,
+    },
 }
 
 impl Context {

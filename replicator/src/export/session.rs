@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use keyspace::Hlc;
 use stream::export::{Arrived, Begun, End, Export, Open, Ready, next, pinging, send};
-use stream::{Reader, Writer};
+use stream::{Reader, WireError, Writer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use topology::members::Role;
 use wal::segment::SegmentHeader;
@@ -90,7 +90,12 @@ where
         let ready = self.ready(&status, &remembered).await?;
         send(self.writer, &Export::Ready(Box::new(ready))).await?;
         let mut work = loop {
-            match next(self.reader).await? {
+            let asked = match next(self.reader).await {
+                // Whoever only wants to know whether the log is there has its answer.
+                Err(WireError::Closed) => return Ok(Exported::Asked),
+                asked => asked?,
+            };
+            match asked {
                 Arrived::Message(Export::Begin { log: false }) => {
                     break self.begin_files(&remembered).await?;
                 }
@@ -152,7 +157,7 @@ where
         }
         send(self.writer, &Export::Done).await?;
         self.keep(&keeping, &work.database, reached).await?;
-        Ok(Exported { log: log_only, sent })
+        Ok(Exported::Sent { log: log_only, bytes: sent })
     }
 
     async fn say(&mut self, digest: &admin::Digest) -> Result<(), ExportError> {

@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::session;
+use crate::export::Exported;
 use crate::sidecar::Sidecar;
 use crate::transport::HELLO_WITHIN;
 
@@ -77,7 +78,15 @@ async fn serve(socket: TcpStream, sidecar: Arc<Sidecar>) {
     match hello.purpose {
         Purpose::Export => {
             match Box::pin(crate::export::serve(conn, &hello, &sidecar.exports)).await {
-                Ok(done) => tracing::info!(from = hello.from, ?done, "exported a checkpoint"),
+                Ok(Exported::Asked) => {
+                    tracing::info!(
+                        from = hello.from,
+                        "said whether the log since its snapshot is here"
+                    );
+                }
+                Ok(Exported::Sent { log, bytes }) => {
+                    tracing::info!(from = hello.from, log, bytes, "exported a snapshot");
+                }
                 Err(error) => tracing::warn!(from = hello.from, "an export ended early: {error}"),
             }
         }

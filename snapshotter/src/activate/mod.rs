@@ -154,7 +154,10 @@ pub async fn run(args: &ActivateArgs) -> anyhow::Result<Exit> {
     let follows = match &log {
         None => Follows::NotAsked,
         Some(_) if args.wait.0.is_zero() => Follows::NotAsked,
-        Some(_) => follows(&node, &one, args.wait.0).await?,
+        Some(_) => follows(&node, &one, args.wait.0).await.unwrap_or_else(|why| {
+            tracing::warn!("it is activated, and the node was not asked further: {why:#}");
+            Follows::NotYet
+        }),
     };
     answer(args, &one, log.as_ref(), follows, seconds);
     Ok(Exit::Done)

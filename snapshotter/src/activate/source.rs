@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use admin::Follow;
 use anyhow::bail;
 use ops::tls::Mutual;
 use stream::export::{After, Open};
@@ -60,14 +61,7 @@ pub(super) async fn ask(service: &Service, record: &Record, tls: Option<&Mutual>
     if !plan.is_primary(source) {
         return Log::Gone(format!("it follows on the log of {source}, which is no primary now"));
     }
-    if record.shard != *source {
-        let why = format!(
-            "it was taken of {}, a standby, and says nothing of {source}'s database",
-            record.shard
-        );
-        return Log::Unknown(why);
-    }
-    match measured(service, record, tls).await {
+    match measured(service, record, follow, tls).await {
         Ok(Ok(bytes)) => Log::There(bytes),
         Ok(Err(why)) => Log::Gone(why),
         Err(why) => Log::Unknown(format!("asking the sidecar of {source}: {why:#}")),
@@ -79,22 +73,28 @@ pub(super) async fn ask(service: &Service, record: &Record, tls: Option<&Mutual>
 async fn measured(
     service: &Service,
     record: &Record,
+    follow: &Follow,
     tls: Option<&Mutual>,
 ) -> anyhow::Result<Result<u64, String>> {
+    let source = &follow.source;
     let mut watch = service.watch();
-    let shown = watch.wait_for(|view| view.sidecars.contains_key(&record.shard));
+    let shown = watch.wait_for(|view| view.sidecars.contains_key(source));
     let Ok(Ok(view)) =
         tokio::time::timeout(REGISTRY_WITHIN, shown).await.map(|v| v.map(|v| v.clone()))
     else {
         bail!("the registry does not show it");
     };
     let target = Target {
-        shard: record.shard.clone(),
+        shard: source.clone(),
         slots: record.slots.clone(),
         is_primary: true,
-        address: view.sidecars[&record.shard].stream.clone(),
+        address: view.sidecars[source].stream.clone(),
     };
-    let log_chain = record.follow.as_ref().map_or(Chain::START, |follow| follow.log_chain);
+    // A standby knows its source's log by the timeline, which is of one database.
+    let database = match record.shard == *source {
+        true => record.source_database.clone(),
+        false => After::ANY_DATABASE.to_owned(),
+    };
     let open = Open {
         snapshot: record.snapshot.to_string(),
         repository: record.repository.clone(),
@@ -102,10 +102,10 @@ async fn measured(
         bandwidth: None,
         digest: false,
         after: Some(After {
-            database: record.source_database.clone(),
-            position: record.end,
+            database,
+            position: follow.position,
             chain: Chain::START,
-            log_chain,
+            log_chain: follow.log_chain,
         }),
     };
     let mut session = Session::open(&target, &record.service, open, tls).await?;
