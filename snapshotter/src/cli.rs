@@ -6,13 +6,12 @@ use ops::cli::Shell;
 use ops::config::ConfigError;
 use ops::exit::Exit;
 use serde::{Deserialize, Serialize};
-use store::SnapshotId;
+use store::{KeyVerb, SnapshotId};
 
 use crate::activate::{self, ActivateArgs};
 use crate::cat::{self, CatArgs};
 use crate::config::{Config, Settings};
 use crate::cron::{self, CronSettings, Run};
-use crate::key::{self, KeyVerb};
 use crate::list::ListArgs;
 use crate::materialise::{self, MaterialiseArgs};
 use crate::prove::{self, ProveArgs};
@@ -53,9 +52,12 @@ Examples:
     godwit-snapshotter prune --from file:///srv/godwit --keep-hourly 24 --keep-daily 14
 
 Exit codes:
-  0 done; 1 failed, nothing was sealed (verify, prove: damage or a difference
-  was found; restore: ask again, it goes on);
-  2 the command line or the config cannot be used; 3 refused by a guard, nothing was changed";
+  0 done;
+  1 failed: push has sealed nothing, restore goes on when it is asked again; verify and prove: damage or a
+    difference was found, or it could not be read;
+  2 the command line or the config cannot be used;
+  3 not now or not so, nothing was changed: outside of --window, nodes busy, another run, a guard;
+  6 activate: the answer of the node was lost, it has the database that it had or the snapshot: ask again";
 
 /// Sends compressed snapshots of a cluster to a store, proves that they can be read, restores them
 #[derive(Debug, Parser)]
@@ -179,23 +181,44 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
             common.start_logging()?;
             Box::pin(pushed(config, common.metrics)).await
         }
-        Verb::List(args) => list::list(&args).await,
-        Verb::Show { args, snapshot } => list::show(&args, snapshot.as_ref()).await,
+        Verb::List(args) => leaving(READ, list::list(&args).await),
+        Verb::Show { args, snapshot } => leaving(READ, list::show(&args, snapshot.as_ref()).await),
         Verb::Verify(Timed { args, cron }) => {
-            Box::pin(timed("verify", cron, verify::run(&args))).await
+            let done = Box::pin(timed("verify", cron, verify::run(&args))).await;
+            leaving("it was not read to its end, and nothing was changed: run it again", done)
         }
         Verb::Prove(Timed { args, cron }) => {
-            Box::pin(timed("prove", cron, prove::run(&args))).await
+            let done = Box::pin(timed("prove", cron, prove::run(&args))).await;
+            leaving("nothing was proven, and the snapshot is as it was: run it again", done)
         }
         Verb::Prune(Timed { args, cron }) => {
-            Box::pin(timed("prune", cron, prune::run(&args))).await
+            let done = Box::pin(timed("prune", cron, prune::run(&args))).await;
+            leaving("nothing was deleted that a snapshot which stays needs: run it again", done)
         }
-        Verb::Materialise(args) => Box::pin(materialise::run(&args)).await,
-        Verb::Activate(args) => Box::pin(activate::run(&args)).await,
-        Verb::Restore(args) => Box::pin(restore::run(&args)).await,
-        Verb::Cat(args) => Box::pin(cat::run(&args)).await,
-        Verb::Key(verb) => key::run(&verb),
+        Verb::Materialise(args) => {
+            let done = Box::pin(materialise::run(&args)).await;
+            leaving("what was materialised before is as it was: run it again", done)
+        }
+        Verb::Activate(args) => leaving(READ, Box::pin(activate::run(&args)).await),
+        Verb::Restore(args) => leaving(
+            "the repository is as it was, and no database was replaced that is not restored whole",
+            Box::pin(restore::run(&args)).await,
+        ),
+        Verb::Cat(args) => leaving(READ, Box::pin(cat::run(&args)).await),
+        Verb::Key(verb) => Ok(verb.run().context("no key was written")?),
     }
+}
+
+/// What an error leaves behind where nothing is written.
+const READ: &str = "nothing was changed";
+
+/// Says what an error leaves behind, which is what whoever reads it at night has to know first. What was
+/// refused says so itself.
+fn leaving(words: &'static str, done: anyhow::Result<Exit>) -> anyhow::Result<Exit> {
+    done.map_err(|error| match ops::exit::of(&error) {
+        Exit::Failed => error.context(words),
+        _ => error,
+    })
 }
 
 /// One at a time for each cluster, when the nodes have time for it.

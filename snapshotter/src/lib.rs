@@ -29,7 +29,6 @@ pub mod config;
 pub mod content;
 pub mod cron;
 pub mod from;
-pub mod key;
 pub mod list;
 pub mod materialise;
 mod note;

@@ -9,6 +9,7 @@ use ops::exit::Exit;
 use serde_json::{Value, json};
 use store::SnapshotId;
 use store::repository::plan::time;
+use store::repository::snapshots::Known;
 use store::repository::{Repository, Snapshot, State};
 
 use crate::content::Content;
@@ -55,6 +56,7 @@ pub async fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     let none = Vec::new();
     let (mut text, mut all) = (String::new(), Vec::new());
     for (snapshot, state) in snapshots.list() {
+        let known = snapshots.known_of(&snapshot.id);
         if text.is_empty() {
             text = format!(
                 "{:<26} {:<9} {:<12} {:<9} {:>6} {:>11}  {:<24}  {}",
@@ -73,7 +75,7 @@ pub async fn list(args: &ListArgs) -> anyhow::Result<Exit> {
             text,
             "\n{:<26} {:<9} {:<12} {:<9} {:>6} {:>11}  {:<24}  {}",
             snapshot.id,
-            word(*state),
+            word(*state, known),
             snapshot.service,
             snapshot.cluster,
             snapshot.shards.len(),
@@ -82,7 +84,7 @@ pub async fn list(args: &ListArgs) -> anyhow::Result<Exit> {
             if here.is_empty() { "-".to_owned() } else { here.join(" ") },
         );
         line.expect("a string takes all");
-        all.push(summary(snapshot, *state, here));
+        all.push(summary(snapshot, (*state, known), here));
     }
     if text.is_empty() {
         "no sealed snapshots".clone_into(&mut text);
@@ -101,11 +103,12 @@ pub async fn show(args: &ListArgs, id: Option<&SnapshotId>) -> anyhow::Result<Ex
     let snapshot = from.choose(&snapshots, id)?;
     let (_, state) = snapshots.get(&snapshot.id)?;
     let here = args.materialised(snapshots.repository())?.remove(&snapshot.id).unwrap_or_default();
-    let mut shown = summary(&snapshot, *state, &here);
+    let known = snapshots.known_of(&snapshot.id);
+    let mut shown = summary(&snapshot, (*state, known), &here);
     let mut text = format!(
         "snapshot {}: {} of {}/{}, sealed {}, {}",
         snapshot.id,
-        word(*state),
+        word(*state, known),
         snapshot.service,
         snapshot.cluster,
         time(Hlc::new(snapshot.sealed_at, 0)),
@@ -114,6 +117,16 @@ pub async fn show(args: &ListArgs, id: Option<&SnapshotId>) -> anyhow::Result<Ex
     if let Some(cut) = snapshot.cut {
         let line = write!(text, "\none cut in time for all shards: {}", time(cut));
         line.expect("a string takes all");
+    }
+    let at = |ms| time(Hlc::new(ms, 0));
+    for (what, found) in [
+        ("found damaged", known.damaged_at),
+        ("last verified", known.verified_at),
+        ("last proven", known.proven_at),
+    ] {
+        if let Some(ms) = found {
+            write!(text, "\n{what}: {}", at(ms)).expect("a string takes all");
+        }
     }
     if !here.is_empty() {
         write!(text, "\nmaterialised: {}", here.join(", ")).expect("a string takes all");
@@ -155,16 +168,22 @@ pub async fn show(args: &ListArgs, id: Option<&SnapshotId>) -> anyhow::Result<Ex
     Ok(Exit::Done)
 }
 
-fn summary(snapshot: &Snapshot, state: State, materialised: &[String]) -> Value {
+fn summary(snapshot: &Snapshot, (state, known): (State, Known), materialised: &[String]) -> Value {
+    let at = |ms: Option<u64>| ms.map(|ms| time(Hlc::new(ms, 0)));
     json!({
         "snapshot": snapshot.id, "state": state, "service": snapshot.service,
+        "verified-at": at(known.verified_at), "proven-at": at(known.proven_at),
+        "damaged-at": at(known.damaged_at),
         "cluster": snapshot.cluster, "shards": snapshot.shards.len(), "bytes": snapshot.bytes(),
         "sealed_at": time(Hlc::new(snapshot.sealed_at, 0)), "cut-ms": snapshot.cut.map(Hlc::ms),
         "materialised": materialised,
     })
 }
 
-fn word(state: State) -> &'static str {
+fn word(state: State, known: Known) -> &'static str {
+    if known.damaged_at.is_some() {
+        return "DAMAGED";
+    }
     match state {
         State::Sealed => "sealed",
         State::Verified => "verified",

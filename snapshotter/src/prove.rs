@@ -115,7 +115,10 @@ pub async fn run(args: &ProveArgs) -> anyhow::Result<Exit> {
             "{} was restored and read, in {seconds:.1} s; it counts as verified, since nothing was compared",
             snapshot.id
         ),
-        (false, _) => format!("{} is NOT what its source had", snapshot.id),
+        (false, _) => format!(
+            "{} is NOT what its source had: do not restore it; prove the one before (--snapshot), and push again",
+            snapshot.id
+        ),
     });
     let shown = json!({
         "snapshot": snapshot.id, "proven": good && compared, "good": good, "seconds": seconds, "shards": proofs,

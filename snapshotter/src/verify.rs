@@ -7,17 +7,13 @@ use rand::Rng as _;
 use restore::Segments as _;
 use serde::Serialize;
 use serde_json::json;
-use store::repository::plan::Frames;
-use store::repository::{Repository, Snapshot, Snapshots, What};
+use store::repository::{Damage, Frames, Repository, Snapshot, Snapshots, What};
 use store::{ObjectId, SnapshotId, StoreError};
 
 use crate::content::Content;
 use crate::from::FromArgs;
 use crate::report;
 use ops::progress::Progress;
-
-/// Names of what is damaged that are said.
-const NAMED_MAX: usize = 100;
 
 /// What to read.
 #[derive(clap::Args, Clone, Debug)]
@@ -51,31 +47,11 @@ struct Found {
     bytes: u64,
     /// Blobs that were left out.
     skipped: u64,
-    damage: Vec<String>,
+    #[serde(flatten)]
+    damage: Damage,
     /// Blobs that were moved to `damaged/`.
     #[serde(rename = "set-aside")]
     set_aside: Vec<String>,
-    #[serde(rename = "more-damage")]
-    more: u64,
-}
-
-impl Found {
-    /// What is no damage ends the verification.
-    fn note(&mut self, error: StoreError) -> Result<(), StoreError> {
-        if !error.is_damage() {
-            return Err(error);
-        }
-        self.name(error.to_string());
-        Ok(())
-    }
-
-    fn name(&mut self, damage: String) {
-        if self.damage.len() < NAMED_MAX {
-            self.damage.push(damage);
-        } else {
-            self.more += 1;
-        }
-    }
 }
 
 /// Verifies the snapshots that were asked for.
@@ -127,8 +103,6 @@ pub async fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
 fn text(found: &Found, sample: Option<u8>, seconds: f64) -> String {
     let (id, read) = (&found.snapshot, report::size(found.bytes));
     if !found.verified {
-        let more =
-            if found.more > 0 { format!("\n  and {} more", found.more) } else { String::new() };
         let aside = match found.set_aside.len() {
             0 => String::new(),
             n => format!(
@@ -136,8 +110,8 @@ fn text(found: &Found, sample: Option<u8>, seconds: f64) -> String {
             ),
         };
         return format!(
-            "{id} is DAMAGED and cannot be restored whole; older snapshots may be good.\n  {}{more}{aside}",
-            found.damage.join("\n  ")
+            "{id} is DAMAGED and cannot be restored whole; older snapshots may be good.\n  {}{aside}",
+            found.damage.lines().join("\n  ")
         );
     }
     match sample {
@@ -171,7 +145,7 @@ impl Reader<'_> {
         for n in 0..snapshot.shards.len() {
             match Content::open(&self.repository, snapshots, snapshot, n).await {
                 Ok(content) => self.shard(&content, &mut found).await?,
-                Err(error) => found.note(error)?,
+                Err(error) => found.damage.note(error)?,
             }
         }
         found.verified = found.damage.is_empty();
@@ -196,7 +170,7 @@ impl Reader<'_> {
             if self.is_due(&segment.name(), found) {
                 let read = content.log.segment(&step.segment).await;
                 let checked = read.and_then(|bytes| {
-                    let checked = frames(content, step, &bytes);
+                    let checked = Frames::check_all(content.log.name(), &step.segment, &bytes);
                     let path = segment.name().into();
                     checked.map_err(|why| StoreError::Damaged { path, why })
                 });
@@ -208,7 +182,7 @@ impl Reader<'_> {
         if let Some(digest) = &manifest.digest
             && let Err(why) = content.steps_to(digest.position)
         {
-            found.name(format!("{}: {why}", manifest.shard));
+            found.damage.name(format!("{}: {why}", manifest.shard));
         }
         Ok(())
     }
@@ -217,7 +191,7 @@ impl Reader<'_> {
     fn is_due(&mut self, name: &str, found: &mut Found) -> bool {
         if let Some(known) = self.seen.get(name) {
             if let Some(damage) = known {
-                found.name(damage.clone());
+                found.damage.name(damage.clone());
             }
             return false;
         }
@@ -235,7 +209,7 @@ impl Reader<'_> {
     ) -> Result<(), StoreError> {
         let damage = read.as_ref().err().map(ToString::to_string);
         if let Err(error) = read {
-            found.note(error)?;
+            found.damage.note(error)?;
             if self.set_aside && self.repository.set_aside(&name, what, id).await? {
                 tracing::warn!("{name} was set aside");
                 found.set_aside.push(name.clone());
@@ -246,13 +220,4 @@ impl Reader<'_> {
         self.seen.insert(name, damage);
         Ok(())
     }
-}
-
-/// Each frame of a segment unpacks, and is of this log.
-fn frames(content: &Content, step: &store::repository::Step, bytes: &[u8]) -> Result<(), String> {
-    let mut scratch = Vec::new();
-    for frame in Frames::check(content.log.name(), &step.segment, bytes)? {
-        frame.decode(&mut scratch).map_err(|why| why.to_string())?;
-    }
-    Ok(())
 }

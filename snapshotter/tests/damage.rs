@@ -91,6 +91,12 @@ fn a_cut_file_two_swapped_files_and_a_link_are_named() {
     symlink("/etc/passwd", first).unwrap();
     is_noticed(&stored, first, "a link");
     fs::remove_file(first).unwrap();
+    // Longer than any may be, so it is not even read.
+    let mut long = one.clone();
+    long.resize(9 << 20, 0);
+    fs::write(first, &long).unwrap();
+    is_noticed(&stored, first, "longer than any");
+    fs::remove_file(first).unwrap();
     fs::write(first, &one).unwrap();
 
     // A sealed manifest that another has taken the place of.
@@ -102,6 +108,32 @@ fn a_cut_file_two_swapped_files_and_a_link_are_named() {
     is_noticed(&stored, &zero, "another's");
     replace(&zero, &good);
     assert!(stored.run("verify", &[]).status.success());
+}
+
+#[test]
+fn what_was_found_damaged_is_listed_so_until_all_of_it_was_good_again() {
+    let stored = small();
+    let listed = |state: &str, damaged: bool| {
+        let (list, show) = (stored.ok("list", &[]), stored.ok("show", &[]));
+        for shown in [&list["snapshots"][0], &show] {
+            assert_eq!(
+                (&shown["state"], shown["damaged-at"].is_string()),
+                (&state.into(), damaged)
+            );
+        }
+    };
+    let is_object = |path: &&PathBuf| path.to_string_lossy().contains("/objects/");
+    let object = stored.stored().iter().find(is_object).unwrap().clone();
+    let good = fs::read(&object).unwrap();
+    replace(&object, b"else");
+    assert_eq!(stored.run("verify", &[]).status.code(), Some(1));
+    listed("sealed", true);
+    // A sample marks nothing.
+    replace(&object, &good);
+    assert!(stored.run("verify", &["--sample", "100"]).status.success());
+    listed("sealed", true);
+    assert!(stored.run("verify", &[]).status.success());
+    listed("verified", false);
 }
 
 /// A text of a repository that is not encrypted, with the hash that makes it one.

@@ -9,7 +9,7 @@ use keyspace::{Cf, system};
 use ops::progress::Progress;
 use rocksdb::{Cache, DB, Env, Options, WriteBatch, WriteOptions};
 use store::StoreError;
-use store::repository::plan::Frames;
+use store::repository::Frames;
 use store::repository::{Archive, ArchiveName, Segment, Step};
 use wal::Position;
 

@@ -21,9 +21,11 @@ pub mod repository;
 
 mod error;
 mod files;
+mod key_verb;
 mod name;
 
 pub use error::StoreError;
+pub use key_verb::KeyVerb;
 pub use load::{Load, LoadFile, LoadId};
 pub use name::{FileName, ObjectId, SnapshotId};
 pub use repository::Repository;

@@ -2,21 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use ::store::StoreError;
+use ::store::KeyVerb;
 use ::store::repository::archive::Mark;
-use ::store::repository::plan::{Frames, Hole, holes, spans, time};
-use ::store::repository::{Archive, Base, Keep, Piece, Plan, Target};
+use ::store::repository::plan::{Hole, holes, spans, time};
+use ::store::repository::{Archive, Base, Damage, Frames, Keep, Piece, Plan, Target};
+use anyhow::Context;
 use clap::Subcommand;
 use ops::exit::Exit;
 use ops::progress::{Progress, size};
 use ops::units::Span;
 use serde_json::{Value, json};
 
-use super::key::{self, KeyVerb};
 use super::store::StoreArgs;
-
-/// Damage that is named; the rest is counted.
-const NAMED_MAX: usize = 1_000;
 
 /// A verb.
 #[derive(Clone, Debug, Subcommand)]
@@ -55,7 +52,7 @@ pub(super) async fn run(verb: ArchiveVerb) -> anyhow::Result<Exit> {
         ArchiveVerb::List { store } => list(&store).await,
         ArchiveVerb::Verify { store } => Box::pin(verify(&store)).await,
         ArchiveVerb::Prune { store, keep, dry_run } => prune(&store, keep, dry_run).await,
-        ArchiveVerb::Key { verb } => key::run(&verb),
+        ArchiveVerb::Key { verb } => Ok(verb.run().context("no key was written")?),
     }
 }
 
@@ -145,32 +142,12 @@ fn describe(archive: &Archive, base: &Base) -> (String, Value) {
     (line, json)
 }
 
-/// What reading an archive back has found.
+/// What reading archives back has found.
 #[derive(Default)]
 struct Found {
-    damage: Vec<String>,
-    more: u64,
+    damage: Damage,
     pieces: u64,
     segments: u64,
-}
-
-impl Found {
-    /// What is no damage ends the verification.
-    fn note(&mut self, error: StoreError) -> Result<(), StoreError> {
-        if !error.is_damage() {
-            return Err(error);
-        }
-        self.name(error.to_string());
-        Ok(())
-    }
-
-    fn name(&mut self, damage: String) {
-        if self.damage.len() < NAMED_MAX {
-            self.damage.push(damage);
-        } else {
-            self.more += 1;
-        }
-    }
 }
 
 async fn verify(store: &StoreArgs) -> anyhow::Result<Exit> {
@@ -199,21 +176,20 @@ async fn verify(store: &StoreArgs) -> anyhow::Result<Exit> {
             all_holes.push(json!({ "shard": name.shard(), "hole": hole_json(&hole) }));
         }
         if let Err(why) = Plan::of(&archive, Target::Latest) {
-            found.name(format!("{name}: all there is cannot be restored: {why}"));
+            found.damage.name(format!("{name}: all there is cannot be restored: {why}"));
         }
     }
-    lines.push(match found.damage.len() {
-        0 => format!("{} segments and {} pieces are good", found.segments, found.pieces),
-        _ => format!(
-            "{}\nDAMAGED: {} in all",
-            found.damage.join("\n"),
-            found.damage.len() as u64 + found.more
-        ),
+    lines.push(match found.damage.is_empty() {
+        true => format!("{} segments and {} pieces are good", found.segments, found.pieces),
+        false => {
+            format!("{}\nDAMAGED: {} in all", found.damage.lines().join("\n"), found.damage.count())
+        }
     });
-    let json = json!({
-        "segments": found.segments, "pieces": found.pieces, "damage": found.damage,
-        "more-damage": found.more, "verified": good, "holes": all_holes,
-    });
+    let mut json = json!(found.damage);
+    json["segments"] = json!(found.segments);
+    json["pieces"] = json!(found.pieces);
+    json["verified"] = json!(good);
+    json["holes"] = json!(all_holes);
     store.form.result(&lines.join("\n"), &json)?;
     Ok(if found.damage.is_empty() { Exit::Done } else { Exit::Failed })
 }
@@ -224,28 +200,21 @@ async fn segments(
     found: &mut Found,
     progress: &Progress,
 ) -> anyhow::Result<bool> {
-    let before = found.damage.len();
+    let before = found.damage.count();
     progress.expect(archive.segments().map(|segment| segment.bytes).sum());
     for segment in archive.segments() {
         match archive.segment(segment).await {
             Ok(bytes) => {
-                let checked = Frames::check(archive.name(), segment, &bytes).and_then(|frames| {
-                    let mut scratch = Vec::new();
-                    let mut frames = frames;
-                    frames.try_for_each(|frame| {
-                        frame.decode(&mut scratch).map(drop).map_err(|why| why.to_string())
-                    })
-                });
-                if let Err(why) = checked {
-                    found.name(why);
+                if let Err(why) = Frames::check_all(archive.name(), segment, &bytes) {
+                    found.damage.name(why);
                 }
             }
-            Err(error) => found.note(error)?,
+            Err(error) => found.damage.note(error)?,
         }
         found.segments += 1;
         progress.moved(segment.bytes, segment.bytes);
     }
-    Ok(found.damage.len() > before)
+    Ok(found.damage.count() > before)
 }
 
 /// Reads every piece of a base that was not read before; whether all are good.
@@ -259,7 +228,7 @@ async fn base(
     let manifest = match archive.manifest(base).await {
         Ok(manifest) => manifest,
         Err(error) => {
-            found.note(error)?;
+            found.damage.note(error)?;
             return Ok(false);
         }
     };
@@ -273,7 +242,7 @@ async fn base(
         let read = archive.repository().piece(piece).await;
         let good = read.is_ok();
         if let Err(error) = read {
-            found.note(error)?;
+            found.damage.note(error)?;
         }
         whole.insert(*piece, good);
         intact &= good;

@@ -3,7 +3,6 @@
 mod archive;
 mod compare;
 mod hold;
-mod key;
 mod ledger;
 mod redis;
 mod restore;

@@ -4,6 +4,8 @@
 //! place     where they are, and which
 //! record    what is known of one
 //! build     one shard: files are linked from older ones, or written and compared; then its log
+//! older     what older ones give: their tables, or all of one that is on the way there
+//! follow    what a node goes on with that has it
 //! pass      the newest few of each cluster, and older ones go
 //! ```
 //!
@@ -11,6 +13,8 @@
 //! run that died has left is removed by the next one. Nothing ever writes to a file that is in two.
 
 mod build;
+mod follow;
+mod older;
 mod pass;
 mod place;
 mod record;

@@ -29,7 +29,7 @@ impl Directory {
         let read = file.take(max + 1).read_to_end(&mut bytes).await;
         read.map_err(|why| failed("read", name, why))?;
         if bytes.len() as u64 > max {
-            return Err(failed("read", name, format!("it is longer than {max} bytes")));
+            return Err(super::too_long(name, max));
         }
         Ok(Some(bytes))
     }

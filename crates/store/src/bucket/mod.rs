@@ -141,7 +141,7 @@ impl Bucket {
         }
     }
 
-    /// The object's bytes, at most `max` of them; `None` if there is none.
+    /// The object's bytes; `None` if there is none. One of more than `max` bytes is damaged.
     pub async fn get(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>, StoreError> {
         check(name)?;
         self.requests.count(Operation::Get);
@@ -229,6 +229,11 @@ fn check(name: &str) -> Result<(), StoreError> {
         name: name.chars().take(80).collect(),
         why: why.to_string(),
     })
+}
+
+/// Nothing that is written is as long: whoever asks knows how long it may be.
+fn too_long(name: &str, max: u64) -> StoreError {
+    StoreError::damaged(Path::new(name), format!("it is longer than {max} bytes"))
 }
 
 /// What went wrong with which object.

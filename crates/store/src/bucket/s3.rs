@@ -103,7 +103,7 @@ impl S3 {
         let mut bytes = Vec::new();
         while let Some(piece) = body.try_next().await.map_err(|why| failed("read", name, why))? {
             if bytes.len() as u64 + piece.len() as u64 > max {
-                return Err(failed("read", name, format!("it is longer than {max} bytes")));
+                return Err(super::too_long(name, max));
             }
             bytes.extend_from_slice(&piece);
         }

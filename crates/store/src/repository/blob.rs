@@ -282,7 +282,12 @@ impl Repository {
         id: ObjectId,
     ) -> Result<bool, StoreError> {
         let max = (what.bytes_max() + HEADER + cipher::OVERHEAD) as u64;
-        let Some(bytes) = self.bucket.get(name, max).await? else { return Ok(false) };
+        let read = match self.bucket.get(name, max).await {
+            // Too long to be one: the beginning of it is enough to look at.
+            Err(why) if why.is_damage() => self.bucket.get_range(name, 0, max).await?,
+            read => read?,
+        };
+        let Some(bytes) = read else { return Ok(false) };
         let newer = bytes.get(4).is_some_and(|format| *format > FORMAT) && bytes[..4] == MAGIC;
         let is_good = match self.keys.is_encrypting() {
             true => intact(&bytes).is_ok(),

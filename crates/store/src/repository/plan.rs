@@ -4,16 +4,13 @@
 //! timeline is followed up to where another one forked from it and no further. Where a shard took over from another
 //! it goes on in the archive of that one. Pure: no store is asked.
 
+use keyspace::Hlc;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, UNIX_EPOCH};
-
-use keyspace::Hlc;
-use wal::frame::FrameRef;
-use wal::segment::{self, SegmentHeader, Tail};
 use wal::{Chain, Position, Sequence, Tag};
 
 use super::archive::Fork;
-use super::{Archive, ArchiveName, Base, Record, Segment};
+use super::{Archive, ArchiveName, Base, Frames, Record, Segment};
 
 /// What should be restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -532,57 +529,6 @@ impl Plan {
         }
         self.settled = !nothing;
         Ok(())
-    }
-}
-
-/// The frames of a segment that was checked.
-#[derive(Clone, Copy, Debug)]
-pub struct Frames<'a>(&'a [u8]);
-
-impl<'a> Frames<'a> {
-    /// Checks that these bytes are that segment of that archive.
-    ///
-    /// # Errors
-    /// In words.
-    pub fn check(
-        archive: &ArchiveName,
-        segment: &Segment,
-        bytes: &'a [u8],
-    ) -> Result<Self, String> {
-        let name = segment.name(archive);
-        let wrong = |why: &str| format!("{name} is damaged: {why}");
-        let scan = segment::scan(bytes).map_err(|why| wrong(&why.to_string()))?;
-        if scan.tail != Tail::Clean {
-            return Err(wrong(&format!("its frames do not read to the end: {:?}", scan.tail)));
-        }
-        let header = archive.segment_header(segment);
-        if scan.header != header || scan.end() != segment.end || scan.chain() != segment.chain {
-            return Err(wrong("it is another segment than its record says"));
-        }
-        Ok(Self(&bytes[header.encoded_len()..]))
-    }
-}
-
-impl<'a> Iterator for Frames<'a> {
-    type Item = FrameRef<'a>;
-
-    fn next(&mut self) -> Option<FrameRef<'a>> {
-        // They were all read once.
-        let (frame, len) = FrameRef::parse(self.0).ok().flatten()?;
-        self.0 = &self.0[len..];
-        Some(frame)
-    }
-}
-
-impl ArchiveName {
-    /// What a segment of this archive begins with.
-    pub fn segment_header(&self, segment: &Segment) -> SegmentHeader {
-        SegmentHeader {
-            service: SegmentHeader::service_of(self.service()),
-            source: self.shard(),
-            start: segment.start,
-            chain: segment.chain_before,
-        }
     }
 }
 
