@@ -9,7 +9,7 @@ use tests::alone::Alone;
 use tests::client::Client;
 use tests::clouds::Clouds;
 use tests::clouds::control::replicator;
-use tests::shelf::{Shelf, ok, one_cloud, write};
+use tests::shelf::{Shelf, compact, ok, one_cloud, write};
 use tests::story::{STUCK, Story};
 use tests::wait;
 
@@ -57,10 +57,11 @@ fn become_so(clouds: &Clouds, cloud: &str, password: &str, which: &str) {
 #[test]
 fn a_snapshot_has_users_and_functions_by_files_and_by_log_in_any_shape() {
     let (clouds, shelf) = (one_cloud(), Shelf::new());
-    write(&clouds, 0, 500);
+    write(&clouds, 0, 3_000);
     make(&clouds, "wonder", "one");
     let first = shelf.pushed(&clouds, "a", &["--way", "files"]);
     make(&clouds, "land", "two");
+    compact(&clouds);
     let second = shelf.pushed(&clouds, "a", &[]);
     assert_eq!(second["shards"][0]["way"], "log", "{second}");
     make(&clouds, "later", "three");

@@ -13,7 +13,7 @@ use tests::shelf::{PATIENCE, Shelf, ok, one_cloud, read_back, said, start, value
 use tests::wait;
 
 /// Longer than the restore takes; half of it is enough for a push to be sealed in.
-const GRACE: Duration = Duration::from_secs(12);
+const GRACE: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_restore_that_began_before_its_snapshot_was_pruned_is_whole() {
@@ -35,7 +35,7 @@ fn a_restore_that_began_before_its_snapshot_was_pruned_is_whole() {
 
     let to = shelf.path("restored");
     let bytes = first["bytes_sent"].as_u64().unwrap();
-    let slowly = (bytes / 3).to_string();
+    let slowly = (bytes / 4).to_string();
     let more = ["--snapshot", id, "--to", &to, "--bandwidth", &slowly];
     let mut restoring = start(&mut shelf.verb("restore", &more));
     wait::until("the restore to be in its middle", PATIENCE, || {

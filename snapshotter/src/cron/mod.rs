@@ -122,33 +122,3 @@ pub async fn no_lock() -> anyhow::Result<Option<(Repository, String)>> {
 pub async fn no_load() -> anyhow::Result<()> {
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_under_way_at_the_end_of_its_window_stops() {
-        let day_ms = 24 * 3_600_000;
-        let minute = ops::clock::unix_ms() % day_ms / 60_000;
-        let at = |minute: u64| format!("{:02}:{:02}", minute / 60 % 24, minute % 60);
-        let window = format!("{}-{}", at(minute + 1_439), at(minute + 2)).parse().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let report = dir.path().join("report.json");
-        let cron = || Cron {
-            window: Some(window),
-            jitter: Some(Duration::from_secs(1)),
-            report: Some(report.clone()),
-            ..Cron::default()
-        };
-        let run = |work| Run::new(cron(), "push").run(no_load(), no_lock(), work);
-        let done =
-            run(Box::pin(async { Ok(Exit::Done) }) as std::pin::Pin<Box<dyn Future<Output = _>>>);
-        assert_eq!(done.await.unwrap(), Exit::Done);
-        let why = run(Box::pin(std::future::pending())).await.unwrap_err();
-        assert_eq!(exit::of(&why), Exit::Refused);
-        assert!(why.to_string().contains("has ended before the run"), "{why}");
-        let report = std::fs::read_to_string(report).unwrap();
-        assert!(report.contains("\"exit\": 3"), "{report}");
-    }
-}

@@ -56,24 +56,3 @@ impl Damage {
         self.named.iter().cloned().chain(more).collect()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_named_counts_and_what_is_no_damage_ends_it() {
-        let mut damage = Damage::default();
-        assert!(damage.is_empty());
-        for n in 0..NAMED_MAX + 2 {
-            damage.note(StoreError::damaged("blob".as_ref(), n.to_string())).unwrap();
-        }
-        assert_eq!(damage.count(), NAMED_MAX as u64 + 2);
-        assert_eq!(damage.lines().last().map(String::as_str), Some("and 2 more"));
-        let json = serde_json::to_value(&damage).unwrap();
-        assert_eq!(json["more-damage"], 2);
-        assert_eq!(json["damage"].as_array().map(Vec::len), Some(NAMED_MAX));
-        let gone = StoreError::Overtaken { name: "page".to_owned() };
-        assert!(damage.note(gone).is_err());
-    }
-}

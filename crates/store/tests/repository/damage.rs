@@ -1,6 +1,7 @@
 //! What is not what was written.
 
-use store::repository::{Archive, Keys, PIECE_BYTES, What};
+use store::StoreError;
+use store::repository::{Archive, Damage, Keys, PIECE_BYTES, What};
 
 use super::filled::{create, directory, fill, name, walk};
 
@@ -57,4 +58,18 @@ async fn a_blob_that_is_longer_than_any_is_damage_like_another() {
             aside.unwrap() && !path.exists() && root.join("damaged").join(piece.name()).exists()
         );
     }
+}
+
+#[test]
+fn what_is_not_named_counts_and_what_is_no_damage_ends_the_reading() {
+    let mut damage = Damage::default();
+    assert!(damage.is_empty());
+    for n in 0..1_002 {
+        let path = format!("objects/{n}").into();
+        damage.note(StoreError::Damaged { path, why: "it is cut off".to_owned() }).unwrap();
+    }
+    assert_eq!(damage.count(), 1_002);
+    assert_eq!(damage.lines().last().map(String::as_str), Some("and 2 more"));
+    let gone = StoreError::Overtaken { name: "page".to_owned() };
+    assert!(damage.note(gone).is_err());
 }
