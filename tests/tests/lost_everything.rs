@@ -35,8 +35,11 @@ fn a_service_comes_back_from_its_repository_and_its_keys() {
     for n in 0..300 {
         client.call(&["SET", &format!("key:{n}"), &format!("value {n}")]).unwrap();
     }
-    let mut push = push(&clouds, "a", text(&store));
-    let pushed = ok(&run(push.args(["--digest", "on", "--key-file", text(&writer)])));
+    let push_to = |clouds: &Clouds, more: &[&str]| {
+        let mut push = push(clouds, "a", text(&store));
+        ok(&run(push.args(["--key-file", text(&writer)]).args(more)))
+    };
+    let pushed = push_to(&clouds, &["--digest", "on"]);
     let id = pushed["snapshot"].as_str().unwrap();
 
     // Everything is gone: processes, registry, disks.
@@ -74,10 +77,7 @@ fn a_service_comes_back_from_its_repository_and_its_keys() {
     assert_eq!(client.text(&["SET", "key:new", "1"]).unwrap(), "OK");
 
     // And it is stored again, beside what was there.
-    let mut args = vec!["push", "--registry", &clouds.layout.registry, "--service", "demo"];
-    args.extend(["--cluster", "a", "--to", text(&store), "--key-file", text(&push)]);
-    args.extend(["--output", "json"]);
-    ok(&snapshotter(&args));
+    push_to(&clouds, &[]);
     assert_eq!(ok(&from(&rotated, "verify", &["--all"]))["verified"], true);
     clouds.down();
 }
