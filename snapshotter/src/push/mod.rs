@@ -5,13 +5,14 @@
 //! session    the connection to one of them
 //! way        its files, or its log since the last snapshot: whichever is less
 //! running    all shards begin, one cut is chosen, all end there
-//! shard      what comes of one; receive stores it
+//! shard      what comes of one; receive stores it, pieces says what is still to come
 //! ```
 //!
 //! The seal is written last. Before it there is no snapshot, and what the repository has by then is not sent
 //! again.
 
 pub(crate) mod discover;
+mod pieces;
 mod receive;
 mod running;
 pub(crate) mod session;
