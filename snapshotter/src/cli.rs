@@ -185,7 +185,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         Verb::Show { args, snapshot } => leaving(READ, list::show(&args, snapshot.as_ref()).await),
         Verb::Verify(Timed { args, cron }) => {
             let done = Box::pin(timed("verify", cron, verify::run(&args))).await;
-            leaving("it was not read to its end, and nothing was changed: run it again", done)
+            leaving("it was not read to its end, and nothing was changed", done)
         }
         Verb::Prove(Timed { args, cron }) => {
             let done = Box::pin(timed("prove", cron, prove::run(&args))).await;
@@ -200,10 +200,9 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
             leaving("what was materialised before is as it was: run it again", done)
         }
         Verb::Activate(args) => leaving(READ, Box::pin(activate::run(&args)).await),
-        Verb::Restore(args) => leaving(
-            "the repository is as it was, and no database was replaced that is not restored whole",
-            Box::pin(restore::run(&args)).await,
-        ),
+        Verb::Restore(args) => {
+            leaving("nothing that was there is lost", Box::pin(restore::run(&args)).await)
+        }
         Verb::Cat(args) => leaving(READ, Box::pin(cat::run(&args)).await),
         Verb::Key(verb) => Ok(verb.run().context("no key was written")?),
     }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use keyspace::Hlc;
+use ops::exit::{Exit, Stop};
 use restore::Segments;
 use store::repository::{
     ArchiveName, LogSegment, Manifest, Repository, Segment, Snapshot, Snapshots, Step, What,
@@ -142,12 +143,15 @@ impl Segments for SnapshotLog {
 /// The number of the shard of that name.
 ///
 /// # Errors
-/// The snapshot has none.
+/// The snapshot has none: refused.
 pub fn number_of(snapshot: &Snapshot, shard: &ShardName) -> anyhow::Result<usize> {
     let name = shard.to_string();
     let found = snapshot.shards.iter().position(|sealed| sealed.shard == name);
-    found.with_context(|| {
+    let found = found.ok_or_else(|| {
         let have: Vec<_> = snapshot.shards.iter().map(|sealed| sealed.shard.as_str()).collect();
-        format!("snapshot {} has no shard {shard}; it has {}", snapshot.id, have.join(", "))
-    })
+        let (id, have) = (&snapshot.id, have.join(", "));
+        let why = format!("snapshot {id} has no shard {shard}; it has {have}; nothing was changed");
+        Stop::new(Exit::Refused, why)
+    });
+    Ok(found?)
 }

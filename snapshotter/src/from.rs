@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use ops::exit::{Exit, Stop};
 use ops::units::Size;
 use store::SnapshotId;
 use store::bucket::{Bucket, BucketAddress, S3Options};
@@ -49,7 +50,9 @@ impl FromArgs {
         let bucket = Bucket::open(&self.from, &options)?;
         let bucket = bucket.reading_at(self.bandwidth.map(|size| size.0));
         let opened = Repository::open(bucket, keys).await;
-        opened.with_context(|| format!("opening the repository {}", self.from))
+        opened.with_context(|| {
+            format!("opening the repository {} (the first `push` makes one)", self.from)
+        })
     }
 
     /// Opens its list of snapshots.
@@ -62,27 +65,43 @@ impl FromArgs {
         opened.with_context(|| format!("reading which snapshots {} holds", self.from))
     }
 
+    /// Opens its list of snapshots, whose blobs are to be read.
+    ///
+    /// # Errors
+    /// As [`FromArgs::snapshots`]; or refused: these keys only write.
+    pub async fn readable(&self) -> anyhow::Result<Snapshots> {
+        let snapshots = self.snapshots().await?;
+        let repository = snapshots.repository();
+        if repository.header().encrypted && !repository.keys().can_read() {
+            let why = "the repository is encrypted, and the key file holds no private key: it only writes. Name the whole key file (--key-file); nothing was changed";
+            return Err(Stop::new(Exit::Refused, why).into());
+        }
+        Ok(snapshots)
+    }
+
     /// The snapshot of that id, or the newest one.
     ///
     /// # Errors
-    /// There is none.
+    /// There is none: refused.
     pub fn choose(
         &self,
         snapshots: &Snapshots,
         id: Option<&SnapshotId>,
     ) -> anyhow::Result<Snapshot> {
+        let none = |why: String| Stop::new(Exit::Refused, format!("{why}; nothing was changed"));
         let Some(id) = id else {
-            return match snapshots.list().next_back() {
-                Some((newest, _)) => Ok(newest.clone()),
-                None => bail!("there is no sealed snapshot in {}: `push` makes one", self.from),
-            };
+            let newest = snapshots.list().next_back().map(|(newest, _)| newest.clone());
+            let why =
+                || none(format!("there is no sealed snapshot in {}: `push` makes one", self.from));
+            return Ok(newest.ok_or_else(why)?);
         };
         match snapshots.get(id) {
             Ok((snapshot, _)) => Ok(snapshot.clone()),
-            Err(_) => bail!(
+            Err(_) => Err(none(format!(
                 "there is no sealed snapshot `{id}` in {}: `godwit-snapshotter list` shows those that are",
                 self.from
-            ),
+            ))
+            .into()),
         }
     }
 }

@@ -74,7 +74,7 @@ pub async fn list(args: &ListArgs) -> anyhow::Result<Exit> {
         let line = write!(
             text,
             "\n{:<26} {:<9} {:<12} {:<9} {:>6} {:>11}  {:<24}  {}",
-            snapshot.id,
+            snapshot.id.as_str(),
             word(*state, known),
             snapshot.service,
             snapshot.cluster,

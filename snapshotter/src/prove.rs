@@ -66,7 +66,7 @@ struct Proof {
 /// answer: exit code 1.
 pub async fn run(args: &ProveArgs) -> anyhow::Result<Exit> {
     let begun = Instant::now();
-    let mut snapshots = args.from.snapshots().await?;
+    let mut snapshots = args.from.readable().await?;
     let snapshot = args.from.choose(&snapshots, args.snapshot.as_ref())?;
     let dir = args.scratch.join(format!("prove-{}", snapshot.id));
     let mut contents = Vec::new();

@@ -60,7 +60,7 @@ struct Found {
 /// The repository cannot be used, or there is no such snapshot. Damage is an answer: exit code 1.
 pub async fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
     let from = &args.from;
-    let mut snapshots = from.snapshots().await?;
+    let mut snapshots = from.readable().await?;
     let asked: Vec<Snapshot> = match args.all {
         true => snapshots.list().map(|(snapshot, _)| snapshot.clone()).collect(),
         false => vec![from.choose(&snapshots, args.snapshot.as_ref())?],

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tests::clouds::Clouds;
 use tests::clouds::plan::Plan;
-use tests::shelf::{ok, push, run, snapshotter};
+use tests::shelf::{ok, push, run, said, snapshotter};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -56,7 +56,8 @@ fn a_service_comes_back_from_its_repository_and_its_keys() {
         run(&mut snapshotter(&args))
     };
     let blind = from(&writer, "verify", &[]);
-    assert!(String::from_utf8_lossy(&blind.stdout).contains("no private key"), "{blind:?}");
+    assert_eq!(blind.status.code(), Some(3), "{blind:?}");
+    assert!(said(&blind).contains("no private key"), "{blind:?}");
     assert_eq!(ok(&from(&rotated, "verify", &[]))["verified"], true);
     let proven = from(&rotated, "prove", &["--scratch", text(scratch.path())]);
     assert_eq!(ok(&proven)["proven"], true);

@@ -51,7 +51,7 @@ pub struct CatArgs {
 /// The snapshot cannot be read.
 pub async fn run(args: &CatArgs) -> anyhow::Result<Exit> {
     let key = args.key.clone().into_vec();
-    let snapshots = args.from.snapshots().await?;
+    let snapshots = args.from.readable().await?;
     let snapshot = args.from.choose(&snapshots, args.snapshot.as_ref())?;
     let content = shard_of(&snapshots, &snapshot, Slot::of_key(&key)).await?;
     let scratch = args.scratch.clone().unwrap_or_else(std::env::temp_dir);

@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 use topology::operator::SNAPSHOT_SEALED;
 use topology::service::Service;
 
-use crate::config::{Config, WaySetting};
+use crate::config::{Config, StoreUrl, WaySetting};
 use crate::note;
 use crate::report::{self, Pushed};
 use ops::progress::Progress;
@@ -79,7 +79,12 @@ pub async fn open(config: &Config) -> anyhow::Result<Repository> {
     let tls = config.tls.as_ref().map(|tls| tls.open()).transpose()?;
     let (bucket, keys) = config.store.open(&config.service, tls.as_ref())?;
     let opened = Repository::create(bucket, keys, header::GRACE_DEFAULT).await;
-    opened.with_context(|| format!("opening {}", config.store.url))
+    opened.with_context(|| match &config.store.url {
+        url @ StoreUrl::Served(_) => {
+            format!("opening {url} (is `godwit-snapshotter serve` running there?)")
+        }
+        url @ StoreUrl::Bucket(_) => format!("opening {url}"),
+    })
 }
 
 async fn push(config: &Config, progress: &Progress) -> anyhow::Result<Pushed> {

@@ -60,7 +60,7 @@ pub struct RestoreArgs {
 /// repository or the disk failed, or something is damaged: asked again, it goes on where it was.
 pub async fn run(args: &RestoreArgs) -> anyhow::Result<Exit> {
     let begun = Instant::now();
-    let snapshots = args.from.snapshots().await?;
+    let snapshots = args.from.readable().await?;
     let snapshot = args.from.choose(&snapshots, args.snapshot.as_ref())?;
     let progress = Progress::new("restoring");
     let job = Job { snapshots: &snapshots, snapshot: &snapshot, progress: &progress };
