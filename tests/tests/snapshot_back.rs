@@ -35,7 +35,7 @@ fn what_was_pushed_by_files_and_by_log_is_proven_and_serves() {
     let shown = shelf.ok("show", &[]);
     let by_log = |shard: &Value| shard["segments"].as_u64().unwrap() > 0;
     assert!(shown["shards"].as_array().unwrap().iter().all(by_log), "{shown}");
-    assert_eq!(from("verify", &["--all"])["verified"], true);
+    assert_eq!(shelf.ok("verify", &["--all"])["verified"], true);
     let proven = shelf.ok("prove", &["--scratch", &shelf.path("scratch")]);
     for shard in proven["shards"].as_array().unwrap() {
         assert_eq!(shard["compared"], true, "{proven}");

@@ -9,7 +9,7 @@ use anyhow::ensure;
 use store::bucket::{Bucket, BucketAddress, S3Options};
 use store::repository::{Keys, Repository};
 use tests::alone::Alone;
-use tests::shelf::{PATIENCE, Shelf, ok, one_cloud, read_back, said, start, value, write};
+use tests::shelf::{PATIENCE, Shelf, compact, ok, one_cloud, read_back, said, start, value, write};
 use tests::wait;
 
 /// Longer than the restore takes; half of it is enough for a push to be sealed in.
@@ -30,7 +30,7 @@ fn a_restore_that_began_before_its_snapshot_was_pruned_is_whole() {
         .collect();
     // Nothing of the first one is in the second.
     write(&clouds, 0, 3_000);
-    tests::shelf::compact(&clouds);
+    compact(&clouds);
     shelf.pushed(&clouds, "a", &["--way", "files"]);
 
     let to = shelf.path("restored");

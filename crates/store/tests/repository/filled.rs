@@ -33,9 +33,9 @@ pub(crate) fn at(timeline: u128, sequence: u64) -> Position {
 /// Writes a log: a batch of one record at each sequence, stamped a second later than the one before.
 pub(crate) struct Log {
     pub(crate) source: &'static str,
-    end: Position,
-    chain: StreamChain,
-    stream: u64,
+    pub(crate) end: Position,
+    pub(crate) chain: StreamChain,
+    pub(crate) stream: u64,
 }
 
 pub(crate) fn stamp(sequence: u64) -> Hlc {
