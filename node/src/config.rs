@@ -56,6 +56,10 @@ pub struct Settings {
     /// The number of the node's shard in its cluster
     #[arg(long, env = "GODWIT_SHARD", value_name = "NUMBER")]
     pub shard: Option<u32>,
+    /// Whether, while the registry is silent, the nodes that could take over from a primary may together let
+    /// it write on; `false` on any one of them: its lease ends, and it refuses writes [default: true]
+    #[arg(long, env = "GODWIT_PEER_PROMISES", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub peer_promises: Option<bool>,
     /// The address that others should use for this node's clients [default: where it listens]
     #[arg(long, env = "GODWIT_ANNOUNCE", value_name = "HOST:PORT")]
     pub announce: Option<String>,
@@ -136,6 +140,8 @@ pub struct Config {
     pub admin_listener: Option<AdminConfig>,
     /// The service, for a node that has one.
     pub member: Option<Member>,
+    /// Whether it asks for promises while the registry is silent, and gives any.
+    pub peer_promises: bool,
     /// The address that others should use; where it listens, if not set.
     pub announce: Option<String>,
     /// The files of TLS, and where it is spoken; `None`: in place of plain connections.
@@ -204,6 +210,7 @@ impl Settings {
             },
             requirepass: self.requirepass,
             users: self.users.unwrap_or_default(),
+            peer_promises: self.peer_promises.unwrap_or(true),
             tls,
             dir,
             admin,

@@ -35,6 +35,8 @@ struct Meter {
     epoch: Gauge,
     writable: Gauge,
     lease: Gauge,
+    promisers: Gauge,
+    promise: Gauge,
     memtables: Gauge,
     cache: Gauge,
     dropped_records: Counter,
@@ -73,6 +75,14 @@ pub(crate) async fn run(
         writable: metrics.gauge("writable", "1 while the node accepts writes"),
         lease: metrics
             .gauge("lease_left_ms", "how long the node may still write; 0 without a lease"),
+        promisers: metrics.gauge(
+            "lease_promisers",
+            "nodes whose promises hold the lease up while the registry is silent; 0 while it renews it",
+        ),
+        promise: metrics.gauge(
+            "promise_left_ms",
+            "how long the node refuses to be promoted still, by what it has promised to primaries",
+        ),
         memtables: metrics.gauge("memtables_bytes", "memory of unflushed writes"),
         cache: metrics.gauge("block_cache_bytes", "memory of cached blocks"),
         dropped_records: metrics.counter(
@@ -131,6 +141,9 @@ impl Meter {
         self.writable.set(i64::from(authority.is_writable()));
         let left = authority.lease_left().unwrap_or_default();
         self.lease.set(i64::try_from(left.as_millis()).unwrap_or(i64::MAX));
+        self.promisers.set(i64::try_from(authority.held_by().len()).unwrap_or(i64::MAX));
+        let promised = authority.promise_left().as_millis();
+        self.promise.set(i64::try_from(promised).unwrap_or(i64::MAX));
         let Some(store) = self.control.current().load() else { return };
         self.commits.inc_by(store.commits().saturating_sub(self.commits.get()));
         self.sequence.set(number(store.db().latest_sequence_number()));

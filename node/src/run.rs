@@ -92,7 +92,8 @@ pub async fn run(
     let owner = config.member.as_ref().map(|m| (m.service.clone(), m.shard.clone()));
     let options = config.store;
     let cache_bytes = options.shares().records;
-    let opening = move || Control::open(dir, owner, options);
+    let peer_promises = config.peer_promises;
+    let opening = move || Control::open(dir, owner, options, peer_promises);
     let opened = tokio::task::spawn_blocking(opening).await??;
     let workers = Workers::start(
         config.workers,

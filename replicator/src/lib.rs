@@ -10,7 +10,7 @@
 //! Start with [`sidecar`] for what runs; then [`spool`], [`cursor`] and [`source`] on the way out,
 //! [`target`] on the way in. [`drain`] is for a node that died, [`export`] for snapshots. [`board`]
 //! is what the tasks say of themselves, [`member`] tells the registry, [`belonging`] whether the record
-//! names us, [`needs`] says what will be lacking, [`transport`] dials and answers
+//! names us, [`needs`] says what will be lacking, [`promises`] carries those of nodes while the registry is silent, [`transport`] dials and answers
 //! as [`link`] says, [`backoff`] spares the node, [`loads`] keeps the files of bulk loads, [`ledger`] is
 //! what was stranded. [`verbs`] is what an operator asks. [`redis`] is the way in from a stock Redis and
 //! out to one.
@@ -32,6 +32,7 @@ pub mod member;
 pub mod metrics;
 pub mod needs;
 pub mod node;
+pub mod promises;
 pub mod redis;
 pub mod restore;
 pub mod settings;

@@ -34,6 +34,8 @@ pub struct Meters {
     sources: Sources,
     /// What the sidecar needs.
     needs: NeedsMeters,
+    /// Of each follower, whether it can be asked for promises.
+    promise_roads: Family<Labels, Gauge>,
     /// Streams that ended and are made again.
     pub resets: Counter,
     /// Bytes on the disk of the spool, stage and ledger included.
@@ -67,6 +69,10 @@ impl Meters {
             frames_received: metrics.counter("frames_received", "Frames received"),
             received_bytes: metrics.counter("received_bytes", "Bytes of frames received"),
             frames_applied: metrics.counter("frames_applied", "Frames that the node has applied"),
+            promise_roads: metrics.gauges(
+                "promise_road",
+                "1 while a follower can be asked for promises, should the registry fall silent",
+            ),
             targets: Targets {
                 link_rate: metrics.gauges(
                     "link_bytes_per_second",
@@ -195,6 +201,11 @@ impl Meters {
         self.packings.log_bytes.get_or_create(&labels).inc_by(log_bytes);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.packings.micros.get_or_create(&labels).inc_by(micros);
+    }
+
+    /// 1 while a follower can be asked for promises.
+    pub fn promise_road(&self, follower: &ShardName) -> Gauge {
+        self.promise_roads.get_or_create_owned(&labels("target", &follower.to_string()))
     }
 
     /// 1 while the breaker has stopped what comes from a source.

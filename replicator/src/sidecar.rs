@@ -21,7 +21,8 @@ use crate::spool::{Spool, SpoolLock, keep_linking, watchdog};
 use crate::target::Inbounds;
 use crate::transport::{self, Transport};
 use crate::{
-    archive, backoff, belonging, drain, drilling, export, loads, member, needs, source, target,
+    archive, backoff, belonging, drain, drilling, export, loads, member, needs, promises, source,
+    target,
 };
 
 /// How long a sidecar before this one may take to end.
@@ -150,6 +151,7 @@ pub async fn run(
     tasks.spawn(backoff::keep_bounding(sidecar.clone()));
     tasks.spawn(belonging::keep_looking(sidecar.clone()));
     tasks.spawn(needs::keep_reckoning(sidecar.clone()));
+    tasks.spawn(promises::keep_asking(sidecar.clone()));
     tasks.spawn(progress(sidecar.clone()));
     if let Some(tls) = tls {
         tasks.spawn(following_certificates(sidecar.clone(), tls));

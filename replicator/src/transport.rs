@@ -103,7 +103,7 @@ impl Transport {
         let peer = peer.ok_or("it showed no certificate")?;
         let own = match hello.purpose {
             Purpose::Export => name(&names::of_snapshotter(&self.service))?,
-            Purpose::Stream => {
+            Purpose::Stream | Purpose::Promise => {
                 let shard = hello.from.parse().map_err(|error| format!("{error}"))?;
                 self.name_of(&shard)?
             }

@@ -17,14 +17,11 @@ use wal::Position;
 use crate::operation::Operation;
 use crate::plan::pairs;
 use crate::report::{Lost, ms};
+use crate::silence::{MARGIN, Promised, unknown};
 use crate::wait::{Look, Waited, all, until};
 
 /// How long a commit waits for proxies that have not said that they hold; nodes refuse anyway.
 const HOLD_WAIT: Duration = Duration::from_millis(100);
-/// Added to a lease that is waited out here: the holder counts from before its request, and its
-/// clock may run a little slower.
-const LEASE_MARGIN: Duration = Duration::from_millis(100);
-
 /// Where a source's log ends; `None` if that cannot be known now.
 pub(crate) type Ends = BTreeMap<ShardName, Option<Position>>;
 
@@ -164,28 +161,40 @@ impl Operation<'_> {
     /// Finds the end of each log or gives it up, and waits until what there is is applied.
     pub(crate) async fn drain_failover(&mut self) -> Result<Vec<Fork>, Stop> {
         let mut view = self.view.clone();
-        let lease = Duration::from_millis(self.record.lease_ms) + LEASE_MARGIN;
+        let lease = Duration::from_millis(self.record.lease_ms) + MARGIN;
         let (lease_ends, drain_ends) =
             (self.leases_from + lease, self.frozen + self.limits.drain_wait);
         self.tool.progress(format!(
             "waiting for the end of each log: from its node, from its sidecar, or one lease ({} ms) for what cannot be reached",
             lease.as_millis()
         ));
+        let mut promised = Promised::default();
         let ended = until(self.tool, &mut view, self.deadline, |view| {
             if self.is_over(view) {
                 return Look::Over;
             }
             let now = Instant::now();
+            // Whom a primary asks for promises does not change once the freeze is there.
+            let current = view.record.as_ref().is_some_and(|(_, seen)| *seen >= self.revision);
             let (mut ends, mut missing) = (Ends::new(), Vec::new());
             for shard in &self.freeze.shards {
                 let silent = !view.nodes.contains_key(shard) && !view.sidecars.contains_key(shard);
                 let end = self.end_batch(view, shard).or_else(|| self.drained_end(view, shard));
-                let given_up = now >= lease_ends && (silent || now >= drain_ends);
+                let by_promise = current.then(|| promised.ends(view, shard, self.record.epoch));
+                let (closed, why) = match by_promise {
+                    None => (false, "the freeze is not seen yet".to_owned()),
+                    Some(Ok(end)) => {
+                        let closed = now >= lease_ends && end.is_none_or(|end| now >= end);
+                        (closed, format!("the end of {shard} is not known"))
+                    }
+                    Some(Err(of)) => (false, unknown(shard, &of)),
+                };
+                let given_up = closed && (silent || now >= drain_ends);
                 if end.is_some() || given_up {
                     self.mark(shard, if end.is_some() { "end" } else { "given up" });
                     ends.insert(shard.clone(), end);
                 } else {
-                    missing.push(format!("the end of {shard} is not known"));
+                    missing.push(why);
                 }
             }
             all(ends, missing)

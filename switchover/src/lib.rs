@@ -42,6 +42,7 @@ pub mod retire;
 mod route;
 pub mod settle;
 mod shape;
+mod silence;
 mod split;
 pub mod status;
 pub mod switch;

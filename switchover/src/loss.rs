@@ -59,7 +59,7 @@ fn last_seen(view: &ServiceView, source: &ShardName, target: &ShardName) -> Opti
 }
 
 /// Until when a source that cannot be asked may have written, on its own wall clock: as far as a
-/// target's sidecar has seen its leases, and `otherwise` where none has.
+/// target's sidecar has seen its leases, and others have promised it, and `otherwise` where nothing is known.
 pub(crate) fn last_write(
     view: &ServiceView,
     source: &ShardName,
@@ -68,7 +68,11 @@ pub(crate) fn last_write(
 ) -> UnixMs {
     let seen = last_seen(view, source, target).and_then(|seen| seen.leased_until);
     let lease = view.leases.get(source).map(|l| l.at.after(Duration::from_millis(l.lease_ms)));
-    match seen.max(lease) {
+    // While the registry was silent to it, it wrote by what others had promised.
+    let given = view.nodes.values().filter_map(|node| node.promises.as_ref()?.given.get(source));
+    let promised = given.map(|given| given.until).max();
+    let otherwise = promised.map_or(otherwise, |until| otherwise.max(until));
+    match seen.max(lease).max(promised) {
         Some(until) => until.min(otherwise),
         None => otherwise,
     }

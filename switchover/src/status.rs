@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use ops::exit::Exit;
 use serde::Serialize;
-use topology::members::{Lease, NodeMember, ProxyMember, Role, SidecarMember, WayBy};
+use topology::members::{Lease, NodeMember, Promised, ProxyMember, Role, SidecarMember, WayBy};
 use topology::operator::{Auto, Claim, DRILL, Maintenance, Note, SNAPSHOT_PROVEN, SNAPSHOT_SEALED};
 use topology::record::{Phase, UnixMs};
 use topology::verdict::{self, Verdict};
@@ -118,11 +118,31 @@ pub(crate) fn text(view: &ServiceView, record: &Record) -> String {
         out.push('\n');
         out.push_str(&aligned(&table));
     }
+    for line in promises(view) {
+        let _ = writeln!(out, "\n{line}");
+    }
     for (key, why) in &view.problems {
         // Writing to a string does not fail.
         let _ = writeln!(out, "\nPROBLEM {key}: {why}");
     }
     out
+}
+
+/// Which primaries write by promises, because the registry is silent to them alone.
+fn promises(view: &ServiceView) -> Vec<String> {
+    let of = |node: &NodeMember| {
+        let given = node.promises.iter().flat_map(|promises| &promises.given);
+        let lasting = given.filter(|(_, given)| given.left_ms > 0);
+        let line = |(primary, given): (&ShardName, &Promised)| {
+            format!(
+                "{} has promised {primary}, to which the registry is silent, not to be promoted: for {:.1} s still",
+                node.shard,
+                given.left_ms as f64 / 1000.0
+            )
+        };
+        lasting.map(line).collect::<Vec<_>>()
+    };
+    view.nodes.values().flat_map(of).collect()
 }
 
 fn head(view: &ServiceView, record: &Record) -> String {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 pub use cell::{Actor, Blow, Cell, Registry, Switch, cells};
 pub use matrix::Matrix;
+pub use prober::Prober;
 
 /// How long anything may take before it counts as stuck.
 const STUCK: Duration = Duration::from_secs(60);

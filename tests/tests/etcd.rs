@@ -25,6 +25,14 @@ fn story_on(etcd: &Etcd) -> Story {
     Story::begin_with(|plan| tests::clouds::Plan { lease: LEASE, ..plan.on(etcd.address()) })
 }
 
+/// Whose nodes promise each other nothing: a silent registry closes it.
+fn closing(plan: tests::clouds::Plan) -> tests::clouds::Plan {
+    let mut plan = tests::clouds::Plan { lease: LEASE, ..plan };
+    let off = ["--peer-promises".to_owned(), "false".to_owned()];
+    plan.args.push(("godwit-node".to_owned(), off.into()));
+    plan
+}
+
 /// Writes stop once the leases have ended, on both clouds, and reads go on.
 fn closed(story: &mut Story, traffic: &Traffic, since: Instant) {
     wait::pause(CLOSED_AFTER.saturating_sub(since.elapsed()));
@@ -118,9 +126,9 @@ fn who_starts_while_it_is_silent_waits() {
 }
 
 #[test]
-fn without_its_registry_nobody_writes_and_afterwards_all_goes_on() {
+fn without_its_registry_and_without_promises_nobody_writes_and_afterwards_all_goes_on() {
     let mut etcd = Etcd::start();
-    let mut story = story_on(&etcd);
+    let mut story = Story::begin_with(|plan| closing(plan.on(etcd.address())));
     let traffic = story.traffic();
     story.more(&traffic, 300);
 
@@ -197,10 +205,7 @@ fn an_etcd_that_is_far_away_makes_a_switch_slow_and_one_that_is_cut_off_closes()
     let toxics = Toxiproxy::open().unwrap();
     let direct = format!("127.0.0.1:{}", etcd.ports()[0]);
     let far = toxics.proxy("etcd", "127.0.0.1:0", &direct).unwrap();
-    let mut story = Story::begin_with(|plan| tests::clouds::Plan {
-        lease: LEASE,
-        ..plan.on(format!("etcd://{far}"))
-    });
+    let mut story = Story::begin_with(|plan| closing(plan.on(format!("etcd://{far}"))));
     let traffic = story.traffic();
     story.more(&traffic, 300);
     for stream in ["upstream", "downstream"] {

@@ -1,6 +1,6 @@
 //! A client: one connection, requests pipelined in the order they were made.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -19,8 +19,8 @@ use wal::{Position, Sequence, TimelineId};
 
 use crate::{
     Access, Address, Adopt, Barrier, CheckpointInfo, Code, Digest, Error, Exported, ExportedSlots,
-    Follow, Ingested, KeyDigests, Measured, Repaired, Replay, Replayed, Request, Slice,
-    SlotsDeleted, SlotsExported, StampedKeys, Status, Synced,
+    Follow, Ingested, KeyDigests, Measured, PromiseWish, Repaired, Replay, Replayed, Request,
+    Slice, SlotsDeleted, SlotsExported, StampedKeys, Status, Synced,
 };
 
 /// Requests that wait to be written; beyond it a caller waits.
@@ -437,6 +437,27 @@ impl Client {
     /// Promotes a node that has no service.
     pub async fn promote(&self, epoch: Epoch) -> Result<(), Error> {
         self.tell(Request::Promote(epoch)).await
+    }
+
+    /// What a primary wants of others while the registry is silent, if anything.
+    pub async fn promise_wanted(&self) -> Result<Option<PromiseWish>, Error> {
+        self.ask_json(Request::PromiseWanted).await
+    }
+
+    /// Tells a primary that these have promised what it wanted.
+    pub async fn promise_have(&self, id: u64, of: BTreeSet<ShardName>) -> Result<(), Error> {
+        self.tell(Request::PromiseHave { id, of }).await
+    }
+
+    /// Has a node promise that it refuses to be promoted for so long; that is on its disk then.
+    pub async fn promise_give(
+        &self,
+        primary: &ShardName,
+        epoch: Epoch,
+        lease_ms: u64,
+    ) -> Result<(), Error> {
+        let primary = primary.clone();
+        self.tell(Request::PromiseGive { primary, epoch, lease_ms }).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! What may be asked.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -197,6 +198,26 @@ pub enum Request<'a> {
     Fence(Epoch),
     /// `GODWIT.PROMOTE epoch`: as the record's commit, on a node without a service.
     Promote(Epoch),
+    /// `GODWIT.PROMISE WANTED`: what a primary wants of others while the registry is silent, a
+    /// [`crate::PromiseWish`] as JSON; null where it wants nothing.
+    PromiseWanted,
+    /// `GODWIT.PROMISE HAVE id shard...`: these have promised what was wanted.
+    PromiseHave {
+        /// The wish.
+        id: u64,
+        /// Who has.
+        of: BTreeSet<ShardName>,
+    },
+    /// `GODWIT.PROMISE GIVE primary epoch lease-ms`: the node refuses to be promoted for so long from now
+    /// on; that is on its disk before the answer.
+    PromiseGive {
+        /// To whom it promises that.
+        primary: ShardName,
+        /// The epoch that the primary acts under.
+        epoch: Epoch,
+        /// For how long, in milliseconds.
+        lease_ms: u64,
+    },
 }
 
 /// Why arguments are no request.
@@ -251,6 +272,9 @@ impl<'a> Request<'a> {
             Self::Freeze { .. } => "GODWIT.FREEZE",
             Self::Fence(_) => "GODWIT.FENCE",
             Self::Promote(_) => "GODWIT.PROMOTE",
+            Self::PromiseWanted | Self::PromiseHave { .. } | Self::PromiseGive { .. } => {
+                "GODWIT.PROMISE"
+            }
         }
     }
 
@@ -348,6 +372,16 @@ impl<'a> Request<'a> {
             Self::DropDigest(id) => vec!["DROP".to_owned(), format!("{id:032x}")],
             Self::Freeze { id, deadline } => vec![id.to_string(), deadline.0.to_string()],
             Self::Fence(epoch) | Self::Promote(epoch) => vec![epoch.to_string()],
+            Self::PromiseWanted => vec!["WANTED".to_owned()],
+            Self::PromiseHave { id, of } => {
+                let mut args = vec!["HAVE".to_owned(), id.to_string()];
+                args.extend(of.iter().map(ToString::to_string));
+                args
+            }
+            Self::PromiseGive { primary, epoch, lease_ms } => {
+                let (primary, epoch) = (primary.to_string(), epoch.to_string());
+                vec!["GIVE".to_owned(), primary, epoch, lease_ms.to_string()]
+            }
             Self::Ping
             | Self::Status
             | Self::Position
@@ -469,6 +503,15 @@ impl<'a> Request<'a> {
             }
             ("GODWIT.FENCE", [epoch]) => Ok(Self::Fence(Epoch(read(epoch)?))),
             ("GODWIT.PROMOTE", [epoch]) => Ok(Self::Promote(Epoch(read(epoch)?))),
+            ("GODWIT.PROMISE", [verb]) if is(verb, "WANTED") => Ok(Self::PromiseWanted),
+            ("GODWIT.PROMISE", [verb, id, of @ ..]) if is(verb, "HAVE") => {
+                let of = of.iter().map(|shard| read(shard)).collect::<Result<_, _>>()?;
+                Ok(Self::PromiseHave { id: read(id)?, of })
+            }
+            ("GODWIT.PROMISE", [verb, primary, epoch, lease_ms]) if is(verb, "GIVE") => {
+                let (primary, epoch) = (read(primary)?, Epoch(read(epoch)?));
+                Ok(Self::PromiseGive { primary, epoch, lease_ms: read(lease_ms)? })
+            }
             _ => Err(match NAMES.iter().find(|known| **known == name) {
                 Some(known) => RequestError::Arity(known),
                 None => RequestError::Unknown(name.chars().take(64).collect()),
@@ -477,7 +520,7 @@ impl<'a> Request<'a> {
     }
 }
 
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 25] = [
     "PING",
     "AUTH",
     "GODWIT.ON",
@@ -502,6 +545,7 @@ const NAMES: [&str; 24] = [
     "GODWIT.FREEZE",
     "GODWIT.FENCE",
     "GODWIT.PROMOTE",
+    "GODWIT.PROMISE",
 ];
 
 /// The command as it is by itself, with two more arguments before it.

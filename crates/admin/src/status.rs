@@ -124,6 +124,9 @@ pub struct Status {
     /// too few to say, or they are not measured.
     #[serde(default)]
     pub p99_us: Option<u64>,
+    /// Promises while the registry is silent.
+    #[serde(default)]
+    pub promises: crate::PromiseStatus,
 }
 
 impl Status {

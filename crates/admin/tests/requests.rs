@@ -118,6 +118,13 @@ fn requests_read_back() {
         Request::Freeze { id: FreezeId(5), deadline: UnixMs(123) },
         Request::Fence(Epoch(9)),
         Request::Promote(Epoch(9)),
+        Request::PromiseWanted,
+        Request::PromiseHave {
+            id: u64::MAX,
+            of: ["b/0", "c/1"].map(|shard| shard.parse().unwrap()).into(),
+        },
+        Request::PromiseHave { id: 0, of: Default::default() },
+        Request::PromiseGive { primary: "a/0".parse().unwrap(), epoch: Epoch(9), lease_ms: 3_000 },
     ] {
         let mut bytes = Vec::new();
         request.write(&mut bytes);
@@ -148,5 +155,7 @@ fn bad_requests_are_refused_in_words() {
     check(&[b"GODWIT.ON", &on, b"godwit.on", &on, b"PING"], "wrong number of arguments");
     check(&[b"GODWIT.ON", &on, b"AUTH", b"u", b"p"], "wrong number of arguments");
     check(&[b"GODWIT.ON", &on, b"SET", b"k", b"v"], "unknown control command `SET`");
+    check(&[b"GODWIT.PROMISE", b"GIVE", b"a/0", b"1"], "wrong number of arguments");
+    check(&[b"GODWIT.PROMISE", b"HAVE", b"1", b"nowhere"], "names no shard");
     check(&[b"GODWIT.DIGEST", b"xyz"], "32 hexadecimal digits");
 }

@@ -11,6 +11,7 @@
 //!                        (ExportSlots <-, SlotsExported and Exported ->)*, (Records <-, Exported ->)*, (RewindDone <- | CannotRewind <-) Start, frames
 //! source -> target   among frames: LoadBegin, (LoadHave <-) chunks and FileDone, LoadEnd
 //!                    among frames, every second: Time, (TimeIs <-)
+//!                    on a connection for promises: (Promise, (Promised | NoPromise <-))*, every second Ping
 //! target -> source   Ack, at each change and every second; Full, when its stage becomes so, and when no more
 //! ```
 
@@ -29,6 +30,9 @@ pub enum Purpose {
     Stream,
     /// A snapshotter fetches checkpoints.
     Export,
+    /// A primary's sidecar asks for promises while the registry is silent. A sidecar of before version 5
+    /// hangs up.
+    Promise,
 }
 
 /// The versions of the protocol that a program speaks, from the lowest to the highest; one byte on the
@@ -41,7 +45,7 @@ pub enum Purpose {
 ///   ([`Message::Full`]).
 /// - 4: seeds of another shape ([`Message::SliceBegin`] and what belongs to it).
 /// - 5: who rewinds may ask for records of no slot ([`Message::Records`]); who is not ready yet says so
-///   ([`Message::NotYet`]).
+///   ([`Message::NotYet`]); promises ([`Purpose::Promise`], [`Message::Promise`] and its answers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "u8", into = "u8")]
 pub struct Versions {
@@ -65,6 +69,8 @@ pub const HAS_SLICES: u8 = 4;
 pub const HAS_RECORDS: u8 = 5;
 /// The first version that has [`Message::NotYet`].
 pub const HAS_NOT_YET: u8 = 5;
+/// The first version that has [`Purpose::Promise`].
+pub const HAS_PROMISES: u8 = 5;
 
 impl From<u8> for Versions {
     fn from(byte: u8) -> Self {
@@ -401,6 +407,28 @@ pub enum Message {
     NotYet {
         /// For what, in a sentence.
         sentence: String,
+    },
+    /// Asks for the promise that the target's node refuses to be promoted for so long. From version 5 on,
+    /// with the two that follow, on a connection for [`Purpose::Promise`].
+    Promise {
+        /// Names the question: an answer to an earlier one says nothing.
+        id: u64,
+        /// The epoch that the primary acts under.
+        epoch: u64,
+        /// For how long, in milliseconds from when the node has taken note of it.
+        lease_ms: u64,
+    },
+    /// It is promised, and on the disk of the target's node.
+    Promised {
+        /// What was asked.
+        id: u64,
+    },
+    /// It is not.
+    NoPromise {
+        /// What was asked.
+        id: u64,
+        /// In a sentence.
+        reason: String,
     },
 }
 

@@ -86,6 +86,10 @@ fn any_message() -> impl Strategy<Value = Message> {
         proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..50), 0..20)
             .prop_map(Message::Records),
         ".{0,40}".prop_map(|sentence| Message::NotYet { sentence }),
+        (any::<u64>(), any::<u64>(), any::<u64>())
+            .prop_map(|(id, epoch, lease_ms)| Message::Promise { id, epoch, lease_ms }),
+        any::<u64>().prop_map(|id| Message::Promised { id }),
+        (any::<u64>(), ".{0,40}").prop_map(|(id, reason)| Message::NoPromise { id, reason }),
         Just(Message::Ping),
     ]
 }

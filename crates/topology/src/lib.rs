@@ -18,6 +18,7 @@ pub mod members;
 mod needs;
 pub mod observed;
 pub mod operator;
+pub mod promises;
 pub mod record;
 pub mod registry;
 pub mod service;

@@ -15,6 +15,7 @@ use crate::record::{Epoch, FreezeId, ShardName, UnixMs};
 pub use crate::drill::{DrillOrder, DrillSeen, DrillState};
 pub use crate::needs::{Needs, Peer};
 pub use crate::observed::{ReadsMember, Sight};
+pub use crate::promises::{Promised, Promisers, Promises};
 
 /// What a node is doing for its service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +86,9 @@ pub struct NodeMember {
     /// Bytes that are free on the volume of its directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_free: Option<u64>,
+    /// What it has promised to primaries; none from a version that gives no promises.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promises: Option<Promises>,
     /// When this was written.
     pub at: UnixMs,
 }

@@ -1,8 +1,9 @@
 //! The typed view of one service, and what its members and tools write.
 //!
 //! Keys under `services/<service>/`: `record`, `member/<cluster>/<shard>/node`,
-//! `member/<cluster>/<shard>/sidecar`, `proxy/<id>`, `lease/<cluster>/<shard>`, `journal/<op>`,
-//! `operation`, `maintenance`, `auto`, `drill`, `note/<what>`. All values are JSON.
+//! `member/<cluster>/<shard>/sidecar`, `proxy/<id>`, `lease/<cluster>/<shard>`,
+//! `promisers/<cluster>/<shard>`, `journal/<op>`, `operation`, `maintenance`, `auto`, `drill`, `note/<what>`. All values
+//! are JSON.
 
 mod operator;
 mod view;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::any::AnyRegistry;
-use crate::members::{Lease, NodeMember, ProxyMember, SidecarMember};
+use crate::members::{Lease, NodeMember, Promisers, ProxyMember, SidecarMember};
 use crate::record::{FreezeId, Record, ShardName, is_name};
 use crate::registry::{Expect, Outcome, Registry, RegistryError, Revision, View, Write};
 
@@ -242,11 +243,13 @@ impl Service {
 
     /// Renews a lease, if the record still has the revision that the holder last read, and the bytes
     /// that were read at it: a registry that was set back gives a revision again, to another record.
-    /// The holder counts the lease from before this call, on its own clock.
+    /// The holder counts the lease from before this call, on its own clock. `promisers` is written with it:
+    /// whom the holder asks from now on, where that has changed.
     pub async fn renew_lease(
         &self,
         lease: &Lease,
         record_revision: Revision,
+        promisers: Option<&Promisers>,
     ) -> Result<Outcome, RegistryError> {
         let value = {
             let view = self.view.borrow();
@@ -258,12 +261,16 @@ impl Service {
         };
         let expect =
             Expect { key: self.key("record"), revision: Some(record_revision), value: Some(value) };
-        let write = Write {
+        let mut writes = vec![Write {
             key: self.key(&format!("lease/{}", lease.shard)),
             value: Some(json(lease)),
             ttl: Some(Duration::from_millis(lease.lease_ms)),
-        };
-        self.registry.commit(&[expect], &[write]).await
+        }];
+        if let Some(promisers) = promisers {
+            let key = self.key(&format!("promisers/{}", promisers.shard));
+            writes.push(Write { key, value: Some(json(promisers)), ttl: None });
+        }
+        self.registry.commit(&[expect], &writes).await
     }
 
     /// Writes what an operation has done so far. Journals beyond [`JOURNALS_MAX`] are removed, the

@@ -59,6 +59,7 @@ fn node(shard: &str, epoch: u64) -> NodeMember {
         ended: None,
         applied: BTreeMap::new(),
         disk_free: None,
+        promises: None,
         settings: BTreeMap::new(),
         users: None,
         at: UnixMs::now(),
@@ -111,10 +112,13 @@ async fn a_lease_is_renewed_only_under_the_record_that_was_read() {
     let shard: topology::ShardName = "a/0".parse().unwrap();
     let lease = Lease { shard: shard.clone(), epoch: Epoch(1), lease_ms: 300, at: UnixMs::now() };
     until(&service, |view| view.record.is_some()).await;
-    assert!(matches!(service.renew_lease(&lease, revision).await.unwrap(), Outcome::Committed(_)));
+    assert!(matches!(
+        service.renew_lease(&lease, revision, None).await.unwrap(),
+        Outcome::Committed(_)
+    ));
     until(&service, |view| view.leases.get(&shard) == Some(&lease)).await;
     service.swap_record(revision, &record().cancelled()).await.unwrap();
-    assert_eq!(service.renew_lease(&lease, revision).await.unwrap(), Outcome::Conflict);
+    assert_eq!(service.renew_lease(&lease, revision, None).await.unwrap(), Outcome::Conflict);
     until(&service, |view| view.leases.is_empty()).await;
 }
 

@@ -1,6 +1,6 @@
 //! What this node may do now, as workers ask it for each command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -63,6 +63,10 @@ struct Inner {
     mode: AtomicU8,
     /// When the lease ends, in nanoseconds of the boot clock.
     lease_end: AtomicU64,
+    /// Whose promises hold the lease up; empty while the registry renews it.
+    held_by: ArcSwap<BTreeSet<ShardName>>,
+    /// Until when it refuses to be promoted by its own promises, in nanoseconds of the boot clock.
+    promised_until: AtomicU64,
     /// Rises when the node stops being a primary: permits from before are void.
     term: AtomicU64,
     slots: [AtomicU64; SLOTS as usize / 64],
@@ -91,6 +95,8 @@ impl Authority {
         let authority = Self(Arc::new(Inner {
             mode: AtomicU8::new(mode as u8),
             lease_end: AtomicU64::new(0),
+            held_by: ArcSwap::default(),
+            promised_until: AtomicU64::new(0),
             term: AtomicU64::new(0),
             slots: [const { AtomicU64::new(0) }; SLOTS as usize / 64],
             routes: ArcSwap::default(),
@@ -207,8 +213,42 @@ impl Authority {
         }
     }
 
-    pub(crate) fn set_lease_end(&self, end: Duration) {
-        self.0.lease_end.store(nanos(end), Ordering::Release);
+    /// The registry has renewed the lease up to `end`, or has given one that ends sooner than that there is.
+    /// Whether promises had held it up till then.
+    pub(crate) fn lease_by_registry(&self, end: Duration) -> bool {
+        self.0.lease_end.fetch_max(nanos(end), Ordering::AcqRel);
+        let news = !self.0.held_by.load().is_empty();
+        if news {
+            self.0.held_by.store(Arc::default());
+        }
+        news
+    }
+
+    /// These have promised what lets it write up to `end`. Whether that is news.
+    pub(crate) fn lease_by(&self, of: &BTreeSet<ShardName>, end: Duration) -> bool {
+        self.0.lease_end.fetch_max(nanos(end), Ordering::AcqRel);
+        let news = **self.0.held_by.load() != *of;
+        if news {
+            self.0.held_by.store(Arc::new(of.clone()));
+        }
+        news
+    }
+
+    /// Whose promises hold the lease up; empty once it has ended, and while the registry renews it.
+    pub fn held_by(&self) -> BTreeSet<ShardName> {
+        let held = self.has_lease() && self.mode() == Mode::Primary;
+        if held { (**self.0.held_by.load()).clone() } else { BTreeSet::new() }
+    }
+
+    /// This node has promised not to be promoted up to `end`. Whether there was no such promise `now`.
+    pub(crate) fn promise_until(&self, end: Duration, now: Duration) -> bool {
+        self.0.promised_until.fetch_max(nanos(end), Ordering::AcqRel) <= nanos(now)
+    }
+
+    /// How long it refuses to be promoted still, by what it has promised.
+    pub fn promise_left(&self) -> Duration {
+        let end = Duration::from_nanos(self.0.promised_until.load(Ordering::Acquire));
+        end.saturating_sub(ops::clock::boot_now())
     }
 
     pub(crate) fn set_slots(&self, slots: &SlotSet) {
@@ -254,7 +294,10 @@ mod tests {
         authority.set_slots(&"0-99".parse().unwrap());
         authority.set_mode(Mode::Primary);
         assert_eq!(authority.admit_write(slot(1)), Err(Refusal::Lease));
-        authority.set_lease_end(ops::clock::boot_now() + Duration::from_secs(60));
+        let soon = ops::clock::boot_now() + Duration::from_secs(60);
+        assert!(!authority.lease_by_registry(soon), "nobody had held it up");
+        authority.lease_by_registry(Duration::from_secs(1));
+        assert!(authority.has_lease(), "a late answer makes it no shorter");
         let permit = authority.admit_write(slot(1)).unwrap();
         assert_eq!(authority.admit_write(slot(100)), Err(Refusal::Elsewhere(100)));
         authority.set_mode(Mode::Frozen);
@@ -267,8 +310,29 @@ mod tests {
         assert_eq!(authority.admit_read(slot(1), true), Ok(()));
         authority.set_mode(Mode::Primary);
         assert!(!authority.still_holds(&permit), "a permit of an earlier term stays void");
-        authority.set_lease_end(Duration::ZERO);
+    }
+
+    #[test]
+    fn promises_hold_a_lease_up_until_the_registry_does() {
+        let authority = Authority::unknown();
+        authority.set_mode(Mode::Primary);
+        let (now, of) = (ops::clock::boot_now(), ["b/0".parse().unwrap()].into());
         assert!(!authority.is_writable());
+        assert!(authority.lease_by(&of, now + Duration::from_secs(60)));
+        assert!(!authority.lease_by(&of, now + Duration::from_secs(61)), "said once");
+        assert_eq!((authority.is_writable(), authority.held_by()), (true, of));
+        assert!(authority.lease_by_registry(now + Duration::from_secs(60)));
+        assert!(authority.held_by().is_empty());
+        assert!(authority.promise_until(now + Duration::from_secs(9), now));
+        assert!(
+            !authority.promise_until(now + Duration::from_secs(10), now),
+            "the same run of them"
+        );
+        assert!(authority.promise_left() > Duration::from_secs(8));
+        let ended = Authority::unknown();
+        ended.set_mode(Mode::Primary);
+        ended.lease_by(&["b/0".parse().unwrap()].into(), Duration::from_nanos(1));
+        assert!(!ended.is_writable() && ended.held_by().is_empty());
     }
 
     #[test]

@@ -112,6 +112,11 @@ impl Control {
             Request::Freeze { id, deadline } => ok(out, self.freeze(*id, *deadline)?),
             Request::Fence(epoch) => ok(out, self.fence(*epoch)?),
             Request::Promote(epoch) => ok(out, self.promote(*epoch)?),
+            Request::PromiseWanted => json(out, &self.promise_wanted()),
+            Request::PromiseHave { id, of } => ok(out, self.promise_have(*id, of)?),
+            Request::PromiseGive { primary, epoch, lease_ms } => {
+                ok(out, self.promise_give(primary, *epoch, *lease_ms)?);
+            }
         }
         Ok(())
     }

@@ -7,12 +7,11 @@ use topology::members::Lease;
 use topology::record::UnixMs;
 use topology::{Outcome, Record, Revision, Service};
 
+use super::promises::DRIFT_PART;
 use super::{Control, Mode};
 
 /// A lease is renewed after this part of it.
 const RENEW_AT: u32 = 3;
-/// The part of a lease that clocks of two machines may drift apart by, and a bit for the reply.
-const DRIFT_PART: u32 = 50;
 
 /// How long until the next try, or why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,21 +56,45 @@ impl Control {
             lease_ms: record.lease_ms,
             at: UnixMs::now(),
         };
-        let asking = service.renew_lease(&wish, revision);
+        let naming = self.0.promises.naming(record, shard);
+        let asking = service.renew_lease(&wish, revision, naming.as_ref());
         match tokio::time::timeout(lease / 2, asking).await {
             Ok(Ok(Outcome::Committed(_))) => {
-                self.0.authority.set_lease_end(asked + lease - lease / DRIFT_PART);
+                if self.0.authority.lease_by_registry(asked + lease - lease / DRIFT_PART) {
+                    tracing::info!(
+                        "the registry renews the lease again: no promises are asked for"
+                    );
+                }
+                self.0.promises.renewed(record.epoch, naming);
+                self.not_renewed(String::new());
                 Some(true)
             }
-            Ok(Ok(Outcome::Conflict)) => Some(false),
+            Ok(Ok(Outcome::Conflict)) => {
+                self.0.promises.outdated(revision);
+                Some(false)
+            }
             Ok(Err(why)) => {
-                tracing::warn!("the lease was not renewed: {why}");
+                self.not_renewed(why.to_string());
                 None
             }
             Err(_) => {
-                tracing::warn!("the lease was not renewed: the registry is silent");
+                self.not_renewed("the registry is silent".to_owned());
                 None
             }
+        }
+    }
+
+    /// Says once why the registry does not renew the lease.
+    fn not_renewed(&self, why: String) {
+        if !why.is_empty() {
+            self.0.promises.unanswered();
+        }
+        let mut said = super::lock(&self.0.unrenewed);
+        if *said != why {
+            if !why.is_empty() {
+                tracing::warn!("the lease was not renewed: {why}");
+            }
+            *said = why;
         }
     }
 }

@@ -18,6 +18,7 @@ mod guard;
 mod lease;
 pub mod listener;
 mod load;
+mod promises;
 mod publish;
 mod ranges;
 mod reclaim;
@@ -131,6 +132,10 @@ struct Shared {
     /// One load is brought at a time.
     loading: Mutex<()>,
     exports: ranges::Exports,
+    /// What this node promises as a standby, and asks as a primary, while the registry is silent.
+    promises: promises::Keeper,
+    /// Why the registry did not renew the lease, as last said.
+    unrenewed: Mutex<String>,
     /// What was last said about a database that cannot be opened again.
     trouble: Mutex<String>,
     /// Something changed that the node's key should say.
@@ -176,21 +181,25 @@ impl Turn {
 impl Control {
     /// Opens the database of a locked directory; the fence is read first.
     ///
-    /// Nobody writes until [`Control::obey`] or, without a service, at once.
+    /// Nobody writes until [`Control::obey`] or, without a service, at once. `peer_promises`: whether it asks
+    /// for promises while the registry is silent, and gives any.
     pub fn open(
         dir: NodeDir,
         owner: Option<(String, ShardName)>,
         options: StoreOptions,
+        peer_promises: bool,
     ) -> Result<Opened, OpenError> {
         let fence = dir.fence()?;
         clear_dead_drills(&dir.checkpoints());
         dir.drop_activation()?;
         let store = Store::open(&dir, owner.as_ref(), options)?;
+        let promises = promises::Keeper::open(&dir, peer_promises, store.epoch())?;
         let authority = match owner {
             Some(_) => Authority::unknown(),
             None => Authority::standalone(),
         };
-        Ok(Opened { dir, owner, options, fence, current: Current::new(Arc::new(store)), authority })
+        let current = Current::new(Arc::new(store));
+        Ok(Opened { dir, owner, options, fence, current, authority, promises })
     }
 
     fn turn(&self) -> MutexGuard<'_, Turn> {
@@ -270,6 +279,7 @@ pub struct Opened {
     fence: Epoch,
     current: Current,
     authority: Authority,
+    promises: promises::Keeper,
 }
 
 impl Opened {
@@ -308,6 +318,8 @@ impl Opened {
             checkpoints: RwLock::default(),
             loading: Mutex::default(),
             exports: ranges::Exports::default(),
+            promises: self.promises,
+            unrenewed: Mutex::default(),
             trouble: Mutex::default(),
             changed: Notify::new(),
             obeyed: Notify::new(),

@@ -38,6 +38,7 @@ impl Control {
             settings: agreed::now(self.0.options.durability, announce, self.0.workers.notices()),
             users: announce.users.as_ref().map(|users| users.digest()),
             disk_free: store.room(),
+            promises: Some(self.0.promises.says()),
             at: UnixMs::now(),
         }))
     }

@@ -27,6 +27,8 @@ impl Control {
         let Some((record, revision)) = &view.record else { return Ok(()) };
         let Some(shard) = self.shard() else { return Ok(()) };
         self.hear_of_followers(view, shard);
+        // Before anything is done by it: what was promised may forbid that, and what it says forbids promises.
+        self.0.promises.hear(&self.0.dir, record, shard);
         let mut turn = self.turn();
         let store = self.store()?;
         let slots = record.slots_of(shard).cloned().unwrap_or_default();
@@ -162,6 +164,9 @@ impl Control {
                 Ok(Ok(()))
             }
             Role::Standby => {
+                if let Some(blocked) = self.0.promises.blocks(record, shard) {
+                    return Ok(Err(Unfit(blocked.sentence())));
+                }
                 match promotable(&state, record, shard) {
                     Ok(sources) => self.promote_at(store, record.epoch, &sources)?,
                     Err(unfit) => return Ok(Err(unfit)),

@@ -48,6 +48,7 @@ impl Control {
                 .clock_ahead()
                 .map(|ahead| u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX)),
             p99_us: crate::stats::recent::p99_us(),
+            promises: self.promise_status(),
         })
     }
 

@@ -128,10 +128,15 @@ async fn obey(control: Control, service: Service, shutdown: Shutdown) {
             }
             None => return,
         }
+        let promised = control.promotion_waits();
         tokio::select! {
             changed = view.changed() => if changed.is_err() { return },
             // After the database was opened again the record decides afresh.
             () = control.0.reopened.notified() => {}
+            // What it has promised has ended, and it may be what the record says.
+            () = tokio::time::sleep(promised.unwrap_or_default()), if promised.is_some() => {
+                view.mark_changed();
+            }
             () = shutdown.cancelled() => return,
         }
     }
@@ -252,6 +257,7 @@ impl Control {
             return None;
         }
         self.say_once("");
+        self.look_at_promises();
         if let Err(why) = self.thaw_if_due() {
             tracing::error!("the freeze by hand cannot be ended: {why}");
         }

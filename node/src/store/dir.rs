@@ -11,6 +11,8 @@ use topology::Epoch;
 /// How long to wait for the lock: a sidecar that drains a dead node holds it for so long.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(50);
+/// An entry for each primary of a service takes less.
+const PROMISES_BYTES_MAX: u64 = 4 << 20;
 
 /// Why a directory cannot be used. Nothing in it was changed.
 #[derive(Debug, thiserror::Error)]
@@ -153,6 +155,17 @@ impl NodeDir {
         let bytes = serde_json::to_vec(&fence).expect("numbers have a JSON form");
         write_synced(&self.path.join("FENCE"), &bytes)?;
         Ok(epoch)
+    }
+
+    /// The bytes of the file `PROMISES`; `None` without one. It is beside the database, so that it outlasts
+    /// any that is swapped in.
+    pub fn promises(&self) -> Result<Option<Vec<u8>>, DirError> {
+        read_bounded(&self.path.join("PROMISES"), PROMISES_BYTES_MAX)
+    }
+
+    /// The file `PROMISES` has these bytes, synced.
+    pub fn write_promises(&self, bytes: &[u8]) -> Result<(), DirError> {
+        write_synced(&self.path.join("PROMISES"), bytes)
     }
 
     /// Puts `seed` in the database's place. The old one stays beside it until

@@ -151,8 +151,9 @@ impl Cloud {
             source: source.clone(),
             target: shard(to),
             at: applied.position,
-            end: None,
             rest: Default::default(),
+            // As if its log had been read to there: else a new directory waits for what it may have promised.
+            end: Some(applied.position),
         })
     }
 }

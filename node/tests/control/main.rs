@@ -11,6 +11,7 @@ mod frames;
 mod meant;
 mod moments;
 mod probes;
+mod promises;
 mod reclaim;
 mod refusals;
 mod ship;

@@ -78,6 +78,7 @@ impl World {
             settings: BTreeMap::new(),
             users: None,
             disk_free: None,
+            promises: None,
             at: UnixMs::now(),
         };
         self.runtime.block_on(self.service.put_node(&member, Duration::from_secs(60))).unwrap();

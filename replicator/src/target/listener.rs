@@ -90,6 +90,12 @@ async fn serve(socket: TcpStream, sidecar: Arc<Sidecar>) {
                 Err(error) => tracing::warn!(from = hello.from, "an export ended early: {error}"),
             }
         }
+        Purpose::Promise => {
+            let from = hello.from.clone();
+            if let Err(error) = Box::pin(crate::promises::serve(conn, hello, sidecar)).await {
+                tracing::debug!(from, "the connection for promises ended: {error}");
+            }
+        }
         Purpose::Stream => Box::pin(session::serve(conn, hello, sidecar)).await,
     }
 }

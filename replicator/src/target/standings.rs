@@ -155,6 +155,7 @@ mod tests {
             reclaim: Default::default(),
             clock_ahead_ms: None,
             p99_us: None,
+            promises: Default::default(),
         }
     }
 

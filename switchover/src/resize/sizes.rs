@@ -148,6 +148,7 @@ mod tests {
             settings: BTreeMap::new(),
             users: None,
             disk_free: Some(free),
+            promises: None,
             at: UnixMs(0),
         };
         (shard, member)

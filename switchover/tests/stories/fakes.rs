@@ -210,7 +210,7 @@ async fn play_shard(
                 lease_ms: record.lease_ms,
                 at: UnixMs::now(),
             };
-            if let Ok(Outcome::Committed(_)) = service.renew_lease(&lease, revision).await {
+            if let Ok(Outcome::Committed(_)) = service.renew_lease(&lease, revision, None).await {
                 leased = Some(record.epoch);
             }
         }
@@ -288,6 +288,7 @@ fn node(
         },
         users: Some("same".to_owned()),
         disk_free: Some(1 << 40),
+        promises: None,
         at: UnixMs(0),
     }
 }

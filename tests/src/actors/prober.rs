@@ -27,7 +27,7 @@ struct Accepted {
 }
 
 /// One prober for each side.
-pub(super) struct Prober {
+pub struct Prober {
     stop: Arc<AtomicBool>,
     began: Instant,
     old: JoinHandle<Option<Accepted>>,
@@ -63,7 +63,7 @@ fn probe(node: &str, key: &str, stop: &AtomicBool) -> Option<Accepted> {
 
 impl Prober {
     /// Begins to write to the nodes of a shard, by number, of both sides.
-    pub(super) fn start(number: usize, old: String, new: String) -> Self {
+    pub fn start(number: usize, old: String, new: String) -> Self {
         let key = KEYS[number];
         let stop = Arc::new(AtomicBool::new(false));
         let start = |node: String| {
@@ -75,7 +75,7 @@ impl Prober {
 
     /// Ends, and compares: whatever the old side accepted was sent before the new side accepted
     /// anything. There was one switch at most.
-    pub(super) fn judge(self, said: &[String]) -> Result<()> {
+    pub fn judge(self, said: &[String]) -> Result<()> {
         self.stop.store(true, Ordering::Release);
         let (Ok(old), Ok(new)) = (self.old.join(), self.new.join()) else {
             anyhow::bail!("a prober panicked")

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::members::{DrillOrder, Lease, NodeMember, ProxyMember, SidecarMember};
+use crate::members::{DrillOrder, Lease, NodeMember, Promisers, ProxyMember, SidecarMember};
 use crate::operator::{Auto, Claim, Maintenance, Note};
 use crate::record::{Epoch, Record, ShardName};
 use crate::registry::{Revision, View};
@@ -28,6 +28,8 @@ pub struct ServiceView {
     pub proxies: BTreeMap<String, ProxyMember>,
     /// The leases that have not ended, by holder.
     pub leases: BTreeMap<ShardName, Lease>,
+    /// Whom primaries ask for promises while the registry is silent, by primary.
+    pub promisers: BTreeMap<ShardName, Promisers>,
     /// The operation that somebody is at.
     pub claim: Option<Claim>,
     /// That operators asked for quiet.
@@ -158,6 +160,9 @@ impl ServiceView {
             ["lease", cluster, shard] => {
                 self.leases.insert(shard_name(cluster, shard)?, parse(value)?);
             }
+            ["promisers", cluster, shard] => {
+                self.promisers.insert(shard_name(cluster, shard)?, parse(value)?);
+            }
             ["operation"] => self.claim = Some(parse(value)?),
             ["maintenance"] => self.maintenance = Some(parse(value)?),
             ["auto"] => self.auto = Some(parse(value)?),
@@ -194,6 +199,9 @@ impl ServiceView {
             }
             ["lease", cluster, shard] => {
                 shard_name(cluster, shard).ok().and_then(|s| self.leases.remove(&s));
+            }
+            ["promisers", cluster, shard] => {
+                shard_name(cluster, shard).ok().and_then(|s| self.promisers.remove(&s));
             }
             ["proxy", id] => {
                 self.proxies.remove(id);

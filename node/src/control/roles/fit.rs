@@ -3,6 +3,7 @@
 use topology::members::{NodeMember, Role};
 use topology::{Epoch, Record, ServiceView, ShardName};
 
+use crate::control::promises::is_promised;
 use crate::store::{NodeState, Standing};
 
 /// The node cannot be what the record says, for this reason. It stays without writes.
@@ -76,6 +77,12 @@ pub(super) fn is_first(view: &ServiceView, shard: &ShardName) -> Result<(), Unfi
             "this node's directory is empty, and {} has data of {shard}: start it on the directory \
              that it had, or fail over to cluster `{}`",
             node.shard, node.shard.cluster
+        )));
+    }
+    if let Some(promiser) = is_promised(view, shard) {
+        return Err(Unfit(format!(
+            "this node's directory is empty, and {promiser} has promised another process of {shard} that it \
+             may write on: until that ends"
         )));
     }
     match view.leases.get(shard) {

@@ -185,6 +185,16 @@ pub(super) fn replication(shared: &Shared, out: &mut String) {
     line!(out, "repl_backlog_first_byte_offset:0");
     line!(out, "repl_backlog_histlen:0");
     line!(out, "godwit_mode:{mode:?}");
+    let ms = |left: std::time::Duration| left.as_millis();
+    line!(
+        out,
+        "godwit_lease_left_ms:{}",
+        shared.authority.lease_left().map_or(-1, |left| ms(left) as i64)
+    );
+    let held_by = shared.authority.held_by();
+    let held_by: Vec<_> = held_by.iter().map(ToString::to_string).collect();
+    line!(out, "godwit_lease_promised_by:{}", held_by.join(","));
+    line!(out, "godwit_promise_left_ms:{}", ms(shared.authority.promise_left()));
 }
 
 /// Times of `/proc/self/stat` (proc(5)), fields 14 to 17, in seconds.
