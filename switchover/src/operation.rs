@@ -37,7 +37,7 @@ pub(crate) struct Operation<'a> {
     pub(crate) view: watch::Receiver<Arc<ServiceView>>,
     /// The record, frozen; after the commit, the committed one.
     pub(crate) record: Record,
-    revision: Revision,
+    pub(crate) revision: Revision,
     pub(crate) freeze: Freeze,
     pub(crate) limits: Limits,
     pub(crate) report: Report,

@@ -77,9 +77,11 @@ impl Book {
         let all = held.promises.iter();
         let ends = all.clone().map(|(to, promise)| (to.clone(), now + lasts(promise))).collect();
         let until = all.map(|(to, promise)| (to.clone(), wall.after(lasts(promise)))).collect();
-        let anyone = held.anyone.then(|| now + Duration::from_millis(held.lease_ms));
+        // How long that was for is not known before a record has been seen.
+        let lease = Duration::from_millis(held.lease_ms);
+        let anyone_ends = (held.anyone && held.lease_ms > 0).then(|| now + lease);
         let synced = if known { held.clone() } else { Held::default() };
-        Self { synced, ends, until, anyone_ends: anyone.filter(|_| known), leads: false, held }
+        Self { synced, ends, until, anyone_ends, leads: false, held }
     }
 
     /// What is to be written, if the disk has something else.

@@ -203,6 +203,9 @@ impl Control {
 
     /// Forgets promises that have ended, and writes what is not written yet.
     pub(super) fn look_at_promises(&self) {
+        if !self.has_service() {
+            return;
+        }
         let mut book = lock(&self.0.promises.book);
         book.expire(ops::clock::boot_now());
         if let Err(why) = sync(&mut book, &self.0.dir) {

@@ -176,6 +176,12 @@ fn a_directory_without_a_book_may_have_promised_anything() {
     assert_eq!(blocks(&again, &next, 1_000), Some(3_000), "nor is it known after a restart");
     book.expire(at(3_100).0);
     assert_eq!(blocks(&book, &next, 3_100), None);
+    // Killed before it had seen a record, with the registry silent: nothing is known still.
+    let early = Book::open(None, Epoch(0), at(0)).unsynced().unwrap();
+    let mut again = Book::open(Some(early), Epoch(0), at(1_000));
+    again.expire(at(60_000).0);
+    again.hear(&next, &shard("b/0"), at(60_000).0);
+    assert_eq!(blocks(&again, &next, 60_000), Some(3_000));
 }
 
 #[test]
@@ -219,6 +225,8 @@ fn a_primary_asks_all_whom_the_registry_may_name() {
     assert_eq!(wishes.have(wish.id, &wish.of, one), None);
     assert_eq!(wishes.want(one, LEASE, low, now), None);
     assert!(wishes.want(two, LEASE, low, now).is_some(), "it has obeyed that one");
+    let next = (Epoch(5), Revision(9));
+    assert_eq!(wishes.want(next, LEASE, low, now), None, "not renewed under this epoch yet");
     wishes.taken(Epoch(4), BTreeSet::new());
     assert_eq!(
         wishes.want(two, LEASE, low, now),

@@ -72,7 +72,8 @@ impl Wishes {
         left: Duration,
         now: Duration,
     ) -> Option<PromiseWish> {
-        let (_, named) = self.named.as_ref()?;
+        // Of an epoch under which the registry has not renewed it once, it is not known to be silent.
+        let (_, named) = self.named.as_ref().filter(|(under, _)| *under == epoch)?;
         if left >= lease / ASK_BELOW || self.outdated == Some(revision) {
             return None;
         }
