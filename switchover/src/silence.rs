@@ -48,6 +48,11 @@ impl Promised {
 
 /// In words, for who waits.
 pub(crate) fn unknown(primary: &ShardName, of: &BTreeSet<ShardName>) -> String {
+    if of.is_empty() {
+        return format!(
+            "{primary} named nobody who could take over when it last reached the registry: end its process, and its sidecar reads its log"
+        );
+    }
     let of: Vec<_> = of.iter().map(ToString::to_string).collect();
     format!(
         "{primary} may write on by the promises of {}, and none of them has said yet that it gives none any more (one is enough; or end the process of {primary}, and its sidecar reads its log)",

@@ -233,4 +233,6 @@ fn a_primary_asks_all_whom_the_registry_may_name() {
         None,
         "nobody could take its slots: nobody promises"
     );
+    wishes.sending(&of(&["c/0"]));
+    assert_eq!(wishes.want(two, LEASE, low, now), None, "nor before the registry names somebody");
 }

@@ -77,10 +77,11 @@ impl Wishes {
         if left >= lease / ASK_BELOW || self.outdated == Some(revision) {
             return None;
         }
-        let of: BTreeSet<_> = named.union(&self.perhaps).cloned().collect();
-        if of.is_empty() {
+        // Whoever fails over from one that names nobody waits for nobody.
+        if named.is_empty() {
             return None;
         }
+        let of: BTreeSet<_> = named.union(&self.perhaps).cloned().collect();
         self.last_id += 1;
         let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
         let wish = PromiseWish { id: self.last_id, epoch, lease_ms, of };
