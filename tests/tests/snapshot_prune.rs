@@ -43,7 +43,7 @@ fn a_restore_that_began_before_its_snapshot_was_pruned_is_whole() {
         Ok(())
     })
     .unwrap();
-    let mut prune = || shelf.ok("prune", &["--keep-last", "1"]);
+    let prune = || shelf.ok("prune", &["--keep-last", "1"]);
     let gone = prune();
     assert_eq!(gone["gone"], serde_json::json!([id]), "{gone}");
     assert_eq!(
