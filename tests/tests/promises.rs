@@ -173,7 +173,7 @@ fn a_primary_that_alone_is_cut_off_writes_on_and_a_failover_from_it_waits_for_it
     assert!(took < LEASE * 2 + Duration::from_secs(10), "{took:?}");
     assert_eq!(story.observer.active().as_deref(), Some("b"));
     story.more(&traffic, 300);
-    prober.judge(&[run.said.clone()]).unwrap();
+    prober.judge(std::slice::from_ref(&run.said)).unwrap();
     let refused = Client::connect(&old).unwrap().call(&["SET", KEYS[0], "late"]);
     assert!(refused.is_err(), "the old primary writes on: {refused:?}");
 

@@ -50,9 +50,13 @@ fn says(below: u64, left_ms: u64) -> Option<Promises> {
 }
 
 fn view(asks: &[&str], nodes: Vec<(ShardName, NodeMember)>) -> ServiceView {
-    let cluster = || Cluster { shards: vec![Shard { slots: "0-16383".parse().unwrap() }] };
+    let cluster = || {
+        let shard = Shard { slots: "0-16383".parse().unwrap(), rest: Default::default() };
+        Cluster { shards: vec![shard], rest: Default::default() }
+    };
     let record = Record {
         format: 1,
+        level: 0,
         service: "demo".to_owned(),
         epoch: Epoch(4),
         primaries: vec![shard("a/0")],
@@ -61,6 +65,7 @@ fn view(asks: &[&str], nodes: Vec<(ShardName, NodeMember)>) -> ServiceView {
         clusters: ["a", "b", "c"].map(|name| (name.to_owned(), cluster())).into(),
         forks: Vec::new(),
         reads: BTreeMap::new(),
+        rest: Default::default(),
     };
     let of = asks.iter().map(|name| shard(name)).collect();
     let promisers = Promisers { shard: shard("a/0"), of, at: UnixMs(1) };

@@ -176,7 +176,7 @@ mod tests {
         };
         let sidecars = [member("a/0", None), member("a/1", Some(60_000))].into();
         let view = ServiceView { sidecars, ..ServiceView::default() };
-        let minutes = |n| Duration::from_secs(n * 60);
+        let minutes = |n: u64| Duration::from_secs(n * 60);
         assert_eq!(short(&view, &pairs, Duration::from_secs(59)), None);
         assert!(
             short(&view, &pairs, minutes(2)).unwrap().starts_with("a/1 can keep its log for 1")

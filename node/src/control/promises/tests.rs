@@ -22,9 +22,13 @@ fn at(ms: u64) -> Times {
 }
 
 fn record(epoch: u64) -> Record {
-    let cluster = || Cluster { shards: vec![Shard { slots: "0-16383".parse().unwrap() }] };
+    let cluster = || {
+        let shard = Shard { slots: "0-16383".parse().unwrap(), rest: Default::default() };
+        Cluster { shards: vec![shard], rest: Default::default() }
+    };
     Record {
         format: 1,
+        level: 0,
         service: "demo".to_owned(),
         epoch: Epoch(epoch),
         primaries: vec![shard("a/0")],
@@ -33,6 +37,7 @@ fn record(epoch: u64) -> Record {
         clusters: ["a", "b", "c"].map(|name| (name.to_owned(), cluster())).into(),
         forks: Vec::new(),
         reads: Default::default(),
+        rest: Default::default(),
     }
 }
 
@@ -44,6 +49,7 @@ fn frozen(epoch: u64) -> Record {
         to: "b".to_owned(),
         deadline: UnixMs(0),
         since: UnixMs(0),
+        rest: Default::default(),
     };
     Record { phase: Phase::Frozen(freeze), ..record(epoch) }
 }
@@ -53,7 +59,8 @@ fn committed(from: &Record, proven: bool) -> Record {
     let at = Position { timeline: TimelineId(1), sequence: Sequence(1) };
     let end = proven.then_some(at);
     let (source, target) = (shard("a/0"), shard("b/0"));
-    let fork = Fork { epoch: from.epoch.next(), freeze: FreezeId(1), source, target, at, end };
+    let (epoch, freeze) = (from.epoch.next(), FreezeId(1));
+    let fork = Fork { epoch, freeze, source, target, at, end, rest: Default::default() };
     from.committed("b", vec![fork])
 }
 

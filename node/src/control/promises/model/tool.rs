@@ -32,15 +32,11 @@ struct Switch {
 
 impl Tool {
     pub(super) fn step(&mut self, world: &mut World) {
-        match self.switch.take() {
-            None if world.chance(1) => self.switch = freeze(world),
-            None => {}
-            Some(mut switch) => {
-                if !switch.look(world) {
-                    self.switch = Some(switch);
-                }
-            }
-        }
+        self.switch = match self.switch.take() {
+            None if world.chance(1) => freeze(world),
+            None => None,
+            Some(mut switch) => (!switch.look(world)).then_some(switch),
+        };
     }
 }
 
@@ -56,6 +52,7 @@ fn freeze(world: &mut World) -> Option<Switch> {
         to,
         deadline: UnixMs(0),
         since: UnixMs(0),
+        rest: Default::default(),
     };
     let next = Record { phase: Phase::Frozen(freeze), ..world.record.clone() };
     world.swap(world.revision, next);
@@ -123,6 +120,7 @@ impl Switch {
             target: format!("{to}/0").parse().unwrap(),
             at,
             end: proven.then_some(at),
+            rest: Default::default(),
         };
         let next = world.record.committed(&to, vec![fork]);
         world.switches += 1;

@@ -83,9 +83,13 @@ const REGISTRY: usize = NODES;
 
 impl World {
     pub(super) fn new(seed: u64, flaw: Flaw) -> Self {
-        let cluster = || Cluster { shards: vec![Shard { slots: "0-16383".parse().unwrap() }] };
+        let cluster = || {
+            let shard = Shard { slots: "0-16383".parse().unwrap(), rest: Default::default() };
+            Cluster { shards: vec![shard], rest: Default::default() }
+        };
         let record = Record {
             format: 1,
+            level: 0,
             service: "demo".to_owned(),
             epoch: Epoch(1),
             primaries: vec![name(0)],
@@ -94,6 +98,7 @@ impl World {
             clusters: ["a", "b"].map(|name| (name.to_owned(), cluster())).into(),
             forks: Vec::new(),
             reads: BTreeMap::new(),
+            rest: Default::default(),
         };
         let mut world = Self {
             now: 0,
