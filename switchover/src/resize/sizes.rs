@@ -64,8 +64,9 @@ pub(crate) fn total(seeds: &[Seed]) -> Option<u64> {
 
 /// Bytes a second that a source seeds at, as it was measured at its other followers or is limited to.
 fn rate(view: &ServiceView, source: &ShardName) -> Option<u64> {
-    let streams = view.sidecars.get(source)?.streams.values();
-    streams.filter_map(|stream| stream.peer.seed_rate).max().filter(|rate| *rate > 0)
+    let sidecar = view.sidecars.get(source)?;
+    let measured = sidecar.streams.values().filter_map(|stream| stream.peer.seed_rate).max();
+    measured.filter(|rate| *rate > 0).or_else(|| sidecar.needs?.bandwidth)
 }
 
 /// How long the seeds take, about: sources send at the same time, each as fast as it may. None where
@@ -193,6 +194,10 @@ mod tests {
         assert_eq!((total(&seeds), time_ms(&view, &seeds)), (Some(2500), Some(20_000)));
         view.sidecars.extend([sidecar("a/1", &[None])]);
         assert_eq!(time_ms(&view, &seeds), None, "nothing is known of one");
+        let (shard, mut bounded) = sidecar("a/1", &[None]);
+        bounded.needs = Some(Needs { bandwidth: Some(25), ..Needs::default() });
+        view.sidecars.insert(shard, bounded);
+        assert_eq!(time_ms(&view, &seeds), Some(20_000), "its limit, where nothing was measured");
         let unknown = Seed { bytes: None, ..seeds[0].clone() };
         assert_eq!(total(&[unknown]), None);
     }
