@@ -100,7 +100,7 @@ impl Book {
         if record.epoch < self.held.epoch {
             return false;
         }
-        let before = (self.held.none_below.clone(), self.held.anyone);
+        let mut news = false;
         if record.epoch > self.held.epoch {
             self.until.clear();
         }
@@ -109,14 +109,15 @@ impl Book {
         self.held.none_below.retain(|_, epoch| *epoch > record.epoch);
         if let Some(freeze) = record.freeze() {
             for primary in freeze.shards.iter().filter(|primary| *primary != us) {
-                self.held.none_below.insert(primary.clone(), record.epoch.next());
+                let below = record.epoch.next();
+                news |= self.held.none_below.insert(primary.clone(), below) != Some(below);
             }
         }
         if self.held.anyone && self.anyone_ends.is_none() {
             self.anyone_ends = Some(now + Duration::from_millis(record.lease_ms));
         }
         self.expire(now);
-        before != (self.held.none_below.clone(), self.held.anyone)
+        news
     }
 
     /// Puts down a promise, for the caller to sync; it counts once [`Book::given`] says so, and blocks

@@ -151,10 +151,7 @@ impl World {
             held.disk.clone()
         };
         let clock = held.times(now);
-        // It would count from when it was promised, which it cannot know: say, most of it is over.
-        let early = (clock.0.saturating_sub(LEASE * 3 / 4), clock.1);
-        let from = if flaw == Flaw::ShortAfterRestart { early } else { clock };
-        held.book = Book::open(disk, held.stood.0, from);
+        held.book = Book::open(disk, held.stood.0, clock);
         held.wishes = Wishes::default();
         (held.record, held.renewal, held.ended, held.leads) = (None, None, None, false);
         held.lease_end = Duration::ZERO;

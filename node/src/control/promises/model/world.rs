@@ -22,7 +22,6 @@ pub(super) enum Flaw {
     None,
     ToolCountsLeasesOnly,
     ForgetsAtRestart,
-    ShortAfterRestart,
     PromisesThoughFrozen,
     NobodyWaits,
     AsksOnlyTheNearest,
