@@ -47,6 +47,8 @@ impl Looked {
                 "member/",
                 "proxy/",
                 "lease/",
+                "promisers/",
+                "auto",
                 "journal/",
                 "operation",
                 "maintenance",
