@@ -261,11 +261,3 @@ impl Held {
         Self { format: FORMAT, lease_ms, ..Self::default() }
     }
 }
-
-#[cfg(test)]
-impl Book {
-    /// Leaves out a rule.
-    pub(super) fn forget_freezes(&mut self) {
-        self.held.none_below.clear();
-    }
-}

@@ -99,7 +99,7 @@ impl Node {
     }
 
     /// As `Control::obey`.
-    fn obey(&mut self, record: &Record, revision: Revision, now: Us, flaw: Flaw) {
+    fn obey(&mut self, record: &Record, revision: Revision, now: Us) {
         let (us, clock) = (name(self.number), self.clock(now));
         if self.record.as_ref().is_some_and(|(_, held)| *held > revision) {
             return;
@@ -124,7 +124,7 @@ impl Node {
         }
         if !self.stood.1 && record.epoch > Epoch(1) {
             let blocked = self.book.blocks(record, &us, clock).is_some();
-            if blocked && flaw != Flaw::NobodyWaits {
+            if blocked {
                 return;
             }
         }
@@ -177,8 +177,7 @@ impl World {
         self.call(node, publish);
         // What was promised may have ended by now.
         if let Some((record, revision)) = self.nodes[node].record.clone() {
-            let flaw = self.flaw;
-            self.nodes[node].obey(&record, revision, now, flaw);
+            self.nodes[node].obey(&record, revision, now);
             if self.nodes[node].leads {
                 self.renew(node, &record, revision);
                 self.wish(node, &record, revision);
@@ -206,7 +205,7 @@ impl World {
     }
 
     fn wish(&mut self, node: usize, record: &Record, revision: Revision) {
-        let (now, flaw) = (self.now, self.flaw);
+        let now = self.now;
         let held = &mut self.nodes[node];
         let left = held.lease_end.saturating_sub(held.clock(now));
         let clock = held.clock(now);
@@ -214,10 +213,7 @@ impl World {
         let Some(wish) = wish else { return };
         held.given = (wish.id, BTreeSet::new());
         let life = held.life;
-        let mut of: Vec<_> = wish.of.iter().map(number).collect();
-        if flaw == Flaw::AsksOnlyTheNearest {
-            self.nodes[node].given.1.extend(of.drain(1..).map(name));
-        }
+        let of: Vec<_> = wish.of.iter().map(number).collect();
         for to in of {
             self.send(
                 node,
@@ -228,19 +224,13 @@ impl World {
     }
 
     pub(super) fn asked(&mut self, (from, life): (usize, u64), to: usize, wish: u64, epoch: Epoch) {
-        let (now, flaw) = (self.now, self.flaw);
+        let now = self.now;
         let held = &mut self.nodes[to];
         if !held.lives() {
             return;
         }
         let (us, primary, times) = (name(to), name(from), held.times(now));
-        let given = match flaw {
-            Flaw::PromisesThoughFrozen => {
-                held.book.forget_freezes();
-                held.book.give((&us, &primary), epoch, LEASE_MS, times)
-            }
-            _ => held.book.give((&us, &primary), epoch, LEASE_MS, times),
-        };
+        let given = held.book.give((&us, &primary), epoch, LEASE_MS, times);
         if given.is_ok() {
             held.sync();
             held.book.given(&primary, times);
@@ -270,13 +260,13 @@ impl World {
     }
 
     pub(super) fn heard(&mut self, node: usize, life: u64, call: u64, what: Reply) {
-        let (now, flaw) = (self.now, self.flaw);
+        let now = self.now;
         let held = &mut self.nodes[node];
         if held.life != life {
             return;
         }
         if let Reply::Record(record, revision) = what {
-            return held.obey(&record, revision, now, flaw);
+            return held.obey(&record, revision, now);
         }
         let Some((_, asked, epoch, named)) = held.renewal.take_if(|(id, ..)| *id == call) else {
             return;

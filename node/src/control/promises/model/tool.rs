@@ -95,7 +95,7 @@ impl Switch {
     }
 
     fn promises_ended(&mut self, world: &World, epoch: Epoch) -> bool {
-        if matches!(world.flaw, Flaw::ToolCountsLeasesOnly | Flaw::NobodyWaits) {
+        if world.flaw == Flaw::ToolCountsLeasesOnly {
             return true;
         }
         match silence(&view(world), &name(self.from), epoch) {

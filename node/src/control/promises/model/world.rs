@@ -22,9 +22,6 @@ pub(super) enum Flaw {
     None,
     ToolCountsLeasesOnly,
     ForgetsAtRestart,
-    PromisesThoughFrozen,
-    NobodyWaits,
-    AsksOnlyTheNearest,
 }
 
 /// What happens, and to whom; `life` tells a process from the one before it.
