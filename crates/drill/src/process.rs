@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 /// How long the kernel may take to end a process that was killed.
 const STOP_WAIT: Duration = Duration::from_secs(20);
@@ -25,7 +25,7 @@ kept=$!
 { read -r _ <&3; kill -KILL $kept; } &
 wait $kept
 code=$?
-kill $!
+kill $! 2> /dev/null
 exit $code
 "#;
 
@@ -33,6 +33,8 @@ exit $code
 #[derive(Debug)]
 pub struct Process {
     keeper: Child,
+    /// The other end of its input. Held here: waiting for a child closes the input that it has itself.
+    input: Option<ChildStdin>,
     group: Option<Pid>,
     program: PathBuf,
 }
@@ -60,7 +62,7 @@ impl Process {
         let output = std::fs::File::options().create(true).append(true).mode(0o600).open(log);
         let output = output.with_context(|| format!("cannot write {}", log.display()))?;
         let again = output.try_clone().context("a second handle of a log")?;
-        let keeper = Command::new("sh")
+        let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "sh"])
             .arg(program)
             .args(args)
@@ -74,7 +76,8 @@ impl Process {
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         let id = keeper.id().and_then(|id| i32::try_from(id).ok());
-        Ok(Self { keeper, group: id.and_then(Pid::from_raw), program: program.to_owned() })
+        let input = keeper.stdin.take();
+        Ok(Self { keeper, input, group: id.and_then(Pid::from_raw), program: program.to_owned() })
     }
 
     /// Returns once it has ended by itself.
@@ -93,7 +96,7 @@ impl Process {
             // One that is gone already needs no more.
             let _ = kill_process_group(group, Signal::KILL);
         }
-        drop(self.keeper.stdin.take());
+        drop(self.input.take());
         // Reaped first: until then its group is there.
         let _ = tokio::time::timeout(STOP_WAIT, self.keeper.wait()).await;
         while self.group.is_some_and(|group| test_kill_process_group(group).is_ok()) {
@@ -156,8 +159,11 @@ mod tests {
         while last_line(&log).as_deref() != Some("up") {
             tokio::time::sleep(STOP_AGAIN).await;
         }
+        // It goes on while it is waited for.
+        let early = tokio::time::timeout(STOP_AGAIN * 20, process.ended()).await;
+        assert!(early.is_err(), "it ended because somebody waited for it");
         // As the kernel does it when the holder is killed.
-        drop(process.keeper.stdin.take());
+        drop(process.input.take());
         tokio::time::timeout(STOP_WAIT, process.ended()).await.unwrap();
         process.stop().await.unwrap();
     }
