@@ -203,9 +203,17 @@ impl Meters {
         self.packings.micros.get_or_create(&labels).inc_by(micros);
     }
 
-    /// 1 while a follower can be asked for promises.
-    pub fn promise_road(&self, follower: &ShardName) -> Gauge {
-        self.promise_roads.get_or_create_owned(&labels("target", &follower.to_string()))
+    /// Whether a follower can be asked for promises; none for one that is gone.
+    pub fn promise_road(&self, follower: &ShardName, is_open: Option<bool>) {
+        let labels = labels("target", &follower.to_string());
+        match is_open {
+            Some(is_open) => {
+                self.promise_roads.get_or_create(&labels).set(is_open.into());
+            }
+            None => {
+                self.promise_roads.remove(&labels);
+            }
+        }
     }
 
     /// 1 while the breaker has stopped what comes from a source.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::alone::Alone;
 use tests::client::Client;
 use tests::clouds::Clouds;
@@ -218,4 +218,61 @@ fn an_empty_node_begins_with_a_snapshot_with_a_service_or_alone() {
     assert_eq!(again.status.code(), Some(3), "{}", said(&again));
     assert!(said(&again).contains("holds data"), "{}", said(&again));
     assert_eq!(alone.client.text(&["GET", "new"]).unwrap(), "1");
+}
+
+#[test]
+fn an_activation_wins_over_a_seed_that_is_under_way() {
+    let mut story = Story::begin_with(tests::clouds::Plan::with_toxics);
+    let shelf = Shelf::new();
+    // Random bytes: they are as long when they are sent.
+    let mut client = story.clouds.client("a").unwrap();
+    for n in 0..1_500 {
+        let value: String = (0..500).map(|_| format!("{:08x}", rand::random::<u32>())).collect();
+        client.push(&["SET", &format!("noise:{n}"), &value]);
+    }
+    client.flush().unwrap();
+    for _ in 0..1_500 {
+        assert_eq!(client.answer().unwrap().as_text(), Some("OK"));
+    }
+    shelf.pushed(&story.clouds, "a", &[]);
+    shelf.ok("materialise", &["--shard", "a/0"]);
+    story.equal("a", "b");
+
+    // A new machine whose sidecar runs: half of its seed is there, and the rest comes slowly.
+    let shard = story.clouds.shard("b/0");
+    shard.sidecar.process.end();
+    shard.node.process.end();
+    fs::remove_dir_all(&shard.node.dir).unwrap();
+    fs::create_dir_all(&shard.node.dir).unwrap();
+    shard.node.process.start().unwrap();
+    let seed = shard.node.dir.join("seed");
+    let slow = |story: &Story, slow: bool| {
+        let toxics = story.clouds.toxics.as_ref().unwrap();
+        match slow {
+            true => toxics.toxic("b-0-stream", "bandwidth", "upstream", json!({"rate": 300})),
+            false => toxics.heal("b-0-stream", "bandwidth", "upstream"),
+        }
+        .unwrap();
+    };
+    slow(&story, true);
+    story.clouds.shard("b/0").sidecar.process.start().unwrap();
+    let sent = || -> u64 {
+        let files = fs::read_dir(&seed).into_iter().flatten().flatten();
+        files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum()
+    };
+    wait::until("the seed to be under way", PATIENCE, || {
+        anyhow::ensure!(sent() > 200 << 10, "{} bytes", sent());
+        Ok(())
+    })
+    .unwrap();
+    let empty = database(&story.clouds, "b/0");
+    let activated = ok(&shelf.activate(&story.clouds, "b/0", &["--wait", "0s"]));
+    assert!(activated["bytes"].as_u64() > Some(2 << 20), "{activated}");
+    let activated = database(&story.clouds, "b/0");
+    assert_ne!(activated, empty);
+    assert!(sent() < 2 << 20, "the seed was over: {} bytes", sent());
+    slow(&story, false);
+    write(&story.clouds, 0, 100);
+    story.equal("a", "b");
+    assert_eq!(database(&story.clouds, "b/0"), activated, "a seed has replaced it");
 }

@@ -55,6 +55,7 @@ fn an_unplanned_failover_says_what_is_missing_and_keeps_it() {
 #[test]
 fn what_is_accepted_is_compared_with_what_is_missing() {
     let mut story = Story::begin_with(Plan::with_toxics);
+    story.load();
     story.equal("a", "b");
     link(&story, false);
     let mut client = story.clouds.client("a").unwrap();

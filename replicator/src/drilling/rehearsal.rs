@@ -8,6 +8,7 @@ use ::drill::{Fork, Process, canary, process};
 use anyhow::Context;
 use ops::units::Size;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use topology::members::{DrillOrder, DrillSeen, DrillState, NodeMember, Role};
 use topology::record::{Fork as Left, Phase, UnixMs};
 use topology::{FreezeId, Outcome, Record, Service, ServiceView};
@@ -19,11 +20,16 @@ use crate::sidecar::Sidecar;
 /// most for what its node has promised, and takes a lease.
 const STEP_WAIT: Duration = Duration::from_secs(60);
 
+/// How long a drill that has ended early waits for the checkpoint that it has asked for.
+const FORK_WAIT: Duration = Duration::from_secs(5);
+
 /// A rehearsal under way.
 pub(super) struct Rehearsal<'a> {
     sidecar: &'a Sidecar,
     program: &'a Path,
     order: &'a DrillOrder,
+    /// Until it is known: a node that was asked makes its checkpoint, whoever waits for it.
+    forking: Option<JoinHandle<anyhow::Result<Fork>>>,
     fork: Option<Fork>,
     process: Option<Process>,
     seen: DrillSeen,
@@ -31,8 +37,8 @@ pub(super) struct Rehearsal<'a> {
 
 impl<'a> Rehearsal<'a> {
     pub(super) fn new(sidecar: &'a Sidecar, program: &'a Path, order: &'a DrillOrder) -> Self {
-        let (fork, process) = (None, None);
-        Self { sidecar, program, order, fork, process, seen: DrillSeen::default() }
+        let (forking, fork, process) = (None, None, None);
+        Self { sidecar, program, order, forking, fork, process, seen: DrillSeen::default() }
     }
 
     /// Says where it is.
@@ -61,7 +67,12 @@ impl<'a> Rehearsal<'a> {
         let began = Instant::now();
         let client = self.sidecar.node.own_client().await?;
         let name = format!("{PREFIX}{}", self.order.id.get(..12).unwrap_or(&self.order.id));
-        let fork = Fork::of(shard, &client, &name, self.sidecar.service.name()).await?;
+        let (of, whose) = (shard.clone(), self.sidecar.service.name().to_owned());
+        let forking = async move { Fork::of(&of, &client, &name, &whose).await };
+        let forking = self.forking.insert(tokio::spawn(forking));
+        let forked = forking.await.context("the task that forks its node died");
+        self.forking = None;
+        let fork = forked??;
         self.seen.checkpoint_us = us(began.elapsed());
         self.seen.data_age_ms = UnixMs::now().0.saturating_sub(fork.stamp_ms);
         let fork = self.fork.insert(fork);
@@ -135,8 +146,16 @@ impl<'a> Rehearsal<'a> {
     }
 
     /// Takes all of it away; what was seen, and what is left.
-    pub(super) async fn end(self) -> (DrillSeen, Option<String>) {
+    pub(super) async fn end(mut self) -> (DrillSeen, Option<String>) {
         let mut left = Vec::new();
+        if let Some(forking) = self.forking.take() {
+            match tokio::time::timeout(FORK_WAIT, forking).await {
+                Ok(Ok(Ok(fork))) => self.fork = Some(fork),
+                // There is none.
+                Ok(_) => {}
+                Err(_) => left.push("a checkpoint that its node still makes".to_owned()),
+            }
+        }
         if let Some(process) = self.process
             && let Err(why) = process.stop().await
         {

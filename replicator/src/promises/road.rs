@@ -84,15 +84,16 @@ async fn keep(
     token: CancellationToken,
 ) {
     let mut pause = PAUSE_MIN;
-    let gauge = sidecar.metrics.promise_road(&follower);
+    let show = |is_open| sidecar.metrics.promise_road(&follower, is_open);
+    show(Some(false));
     loop {
         let to = address.borrow_and_update().clone();
         let travelled = tokio::select! {
-            travelled = travel(&sidecar, &follower, &to, &mut questions, &gauge) => travelled,
+            travelled = travel(&sidecar, &follower, &to, &mut questions, &show) => travelled,
             _ = address.changed() => Ok(()),
             () = token.cancelled() => break,
         };
-        gauge.set(0);
+        show(Some(false));
         let why = match travelled {
             Ok(()) => {
                 pause = PAUSE_MIN;
@@ -118,7 +119,7 @@ async fn keep(
             () = token.cancelled() => break,
         }
     }
-    gauge.set(0);
+    show(None);
 }
 
 /// One connection; why it ended, and whether it had been open.
@@ -127,10 +128,10 @@ async fn travel(
     follower: &ShardName,
     address: &str,
     questions: &mut mpsc::Receiver<Question>,
-    gauge: &ops::metrics::Gauge,
+    show: &impl Fn(Option<bool>),
 ) -> Result<(), (String, bool)> {
     let conn = shake_hands(sidecar, follower, address).await.map_err(|why| (why, false))?;
-    gauge.set(1);
+    show(Some(true));
     let Connection { mut reader, mut writer } = conn;
     let mut ping = tokio::time::interval(PING_EVERY);
     // The last question, by its number; answers to others say nothing.

@@ -157,13 +157,33 @@ impl Source {
     }
 }
 
+/// Whether a database was made there to the end: RocksDB writes its options last, before anything is put into
+/// it. One that was killed earlier has a `CURRENT` already, and nothing in it.
+fn was_made(dir: &Path) -> anyhow::Result<bool> {
+    let what = || format!("listing {}", dir.display());
+    let mut entries = match fs::read_dir(dir) {
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        listed => listed.with_context(what)?,
+    };
+    let is_options = |name: &std::ffi::OsStr| {
+        let name = name.to_string_lossy();
+        name.starts_with("OPTIONS-") && !name.ends_with(".dbtmp")
+    };
+    entries.try_fold(false, |made, entry| {
+        Ok(made || is_options(&entry.with_context(what)?.file_name()))
+    })
+}
+
 /// Copies these slots, and what is of no slot, into the database that is being made in `dir`.
 fn take_in(source: &DB, slots: &SlotSet, dir: &Path) -> anyhow::Result<()> {
     let (partial, files) = (dir.join(PARTIAL), dir.join("tables"));
     // What a run that died has left of them.
     place::remove(&files)?;
     fs::create_dir_all(&files).with_context(|| format!("making {}", files.display()))?;
-    let begun = partial.join("CURRENT").exists();
+    let begun = was_made(&partial)?;
+    if !begun {
+        place::remove(&partial)?;
+    }
     let (env, cache) = (Env::new()?, Cache::new_lru_cache(CACHE_BYTES));
     let like = if begun { partial.as_path() } else { source.path() };
     let (mut options, families) = Options::load_latest(like, env, true, cache)?;
