@@ -46,6 +46,8 @@
 //! Start with [`cli`], then [`config`] and [`units`]; [`metrics`], [`health`] and [`http`] go
 //! together; [`tls`], [`clock`], [`background`], [`shutdown`] and [`failpoint`] stand alone.
 
+#![forbid(unsafe_code)]
+
 pub mod background;
 pub mod cli;
 pub mod clock;

@@ -76,8 +76,6 @@ impl Digests {
             let snapshot = store.db().snapshot();
             // Whoever waits has given up only if the process ends.
             let _ = taken.send(());
-            // From here on nobody waits, and it reads all that there is.
-            ops::background::be_nice();
             let reader = Reader { db: store.db(), snapshot: &snapshot, stamp, stop: &stop };
             let digest = reader.slots(&slots).map(|slots| {
                 let mut total = SlotDigest::default();

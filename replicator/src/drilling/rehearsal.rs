@@ -20,6 +20,8 @@ use crate::sidecar::Sidecar;
 /// most for what its node has promised, and takes a lease.
 const STEP_WAIT: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether a fork is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a drill that has ended early waits for the checkpoint that it has asked for.
 const FORK_WAIT: Duration = Duration::from_secs(5);
 
@@ -136,9 +138,16 @@ impl<'a> Rehearsal<'a> {
                 inside.changed().await.context("its registry is not watched any more")?;
             }
         };
+        let dir = log.with_file_name("db");
+        let removed = async {
+            while dir.exists() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
         let why = tokio::select! {
             found = looked => return found,
             () = process.ended() => "it has ended".to_owned(),
+            () = removed => "its files were removed, as a node does with those of drills that it finds when it starts".to_owned(),
             () = tokio::time::sleep(STEP_WAIT) => format!("nothing came of it within {STEP_WAIT:?}"),
         };
         let said = process::last_line(log);

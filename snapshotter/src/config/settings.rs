@@ -89,7 +89,7 @@ pub struct Settings {
     /// Wait first for a random part of this [default: not at all]
     #[arg(long, env = "GODWIT_JITTER", value_name = "SPAN")]
     pub jitter: Option<Span>,
-    /// How nice to be to other processes: 0 (as started) to 19 [default: run when no other wants to]
+    /// How nice to be to other processes: 0 (as started) to 19 [default: 10]
     #[arg(long, env = "GODWIT_NICE", value_name = "N")]
     pub nice: Option<i32>,
     /// Use disks only when nobody else does (ionice's class idle)

@@ -7,20 +7,14 @@ use rustix::io::Errno;
 use rustix::process::{Pid, getpriority_process, setpriority_process};
 
 /// Lowers the priority of all threads of this process; those that come later have it from these. One that
-/// is nicer already stays so. Without `nice` they run when no other wants to.
-pub(super) fn lower(nice: Option<i32>, io_idle: bool) -> anyhow::Result<()> {
+/// is nicer already stays so.
+pub(super) fn lower(nice: i32, io_idle: bool) -> anyhow::Result<()> {
     let threads = threads()?;
     for thread in &threads {
-        let lowered = match nice {
-            Some(nice) => lower_thread(Pid::from_raw(*thread), nice).map_err(Into::into),
-            None => ops::background::give_way(Pid::from_raw(*thread)),
-        };
-        match (lowered, nice) {
-            (Ok(()), _) => {}
+        match lower_thread(Pid::from_raw(*thread), nice) {
             // One that has ended since needs none.
-            (Err(why), _) if why.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {}
-            (Err(why), Some(nice)) => return Err(why).with_context(|| format!("--nice {nice}")),
-            (Err(why), None) => tracing::debug!("this runs at the priority it was given: {why}"),
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(why) => return Err(why).with_context(|| format!("--nice {nice}")),
         }
     }
     if io_idle {

@@ -22,7 +22,7 @@ pub struct CronSettings {
     /// Wait first for a random part of this [default: not at all]
     #[arg(long, env = "GODWIT_JITTER", value_name = "SPAN")]
     pub jitter: Option<Span>,
-    /// How nice to be to other processes: 0 (as started) to 19 [default: run when no other wants to]
+    /// How nice to be to other processes: 0 (as started) to 19 [default: 10]
     #[arg(long, env = "GODWIT_NICE", value_name = "N")]
     pub nice: Option<i32>,
     /// Use disks only when nobody else does (ionice's class idle)
@@ -41,8 +41,7 @@ pub struct CronSettings {
 pub struct Cron {
     pub(super) window: Option<Window>,
     pub(super) jitter: Option<Duration>,
-    /// None: nobody waits for it, and its machine may have clients, so it runs when no other wants to.
-    pub(super) nice: Option<i32>,
+    pub(super) nice: i32,
     pub(super) io_idle: bool,
     pub(super) report: Option<PathBuf>,
     pub(super) textfile: Option<PathBuf>,
@@ -70,7 +69,7 @@ impl CronSettings {
         Ok(Cron {
             window: self.window,
             jitter: self.jitter.map(Span::duration),
-            nice: self.nice,
+            nice: self.nice.unwrap_or(ops::background::NICE),
             io_idle: self.io_idle,
             report: self.report,
             textfile: self.textfile,
